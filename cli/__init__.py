@@ -1,0 +1,1 @@
+"""The `jettag` command: one file a command; parse, call one function of `jettag`, print."""

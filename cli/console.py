@@ -1,0 +1,134 @@
+"""Where commands meet the terminal: one-line errors and exit codes, JSON on stdout, progress on stderr."""
+
+import functools
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from jettag.errors import JettagError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["JsonOption", "boundary", "emit_json", "err", "out", "progress", "say"]
+
+out = Console()
+err = Console(stderr=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+
+PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def boundary(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn every way a command can end into the contract's exit code and at most one line on stderr."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except JettagError as error:
+            _line(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _line("error: interrupted; run the command again, with --resume where it has one")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output left (`| head`): that is no error, and Python must not flush into it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except MemoryError:
+            _line("error: out of memory; use fewer jets or a smaller batch")
+            raise typer.Exit(7) from None
+        except OSError as error:
+            place = f" in {error.filename}" if error.filename else ""
+            _line(f"error: {error.strerror or error}{place}; check the disk and its permissions")
+            raise typer.Exit(7) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - the last line of defence: a defect, reported as such
+            path = _keep_traceback(kwargs)
+            _line(f"error: defect in jettag ({type(error).__name__}: {error}) in {path}; please report that file")
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def _line(text: str) -> None:
+    """One unwrapped, unstyled line on stderr."""
+    sys.stderr.write(" ".join(text.split()) + "\n")
+    sys.stderr.flush()
+
+
+def _keep_traceback(arguments: dict[str, Any]) -> str:
+    """Write the current traceback to the command's --out folder, or to stderr where there is none."""
+    folder = arguments.get("out")
+    text = traceback.format_exc()
+    if isinstance(folder, Path) and folder.is_dir():
+        path = folder / "traceback.txt"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+    sys.stderr.write(text)
+    return "the traceback above"
+
+
+def emit_json(content: object) -> None:
+    """The command's one JSON object, on stdout. NaN and infinity are no JSON and raise."""
+    sys.stdout.write(json.dumps(content, allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    if err.is_terminal:
+        err.print(text, highlight=False)
+    else:
+        _line(text)
+
+
+@contextmanager
+def progress(what: str, total: int | None, unit: str = "jets") -> Iterator[Callable[..., None]]:
+    """Yield ``update(done, note="")``: a bar with rate and time left on a terminal, a plain line now and then otherwise."""
+    if err.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=err, transient=False) as bar:
+            task = bar.add_task(what, total=total, rate="", note="")
+            begin = time.monotonic()
+
+            def update(done: int, note: str = "") -> None:
+                rate = f"{done / max(time.monotonic() - begin, 1e-9):.0f} {unit}/s"
+                bar.update(task, completed=done, rate=rate, note=note)
+
+            yield update
+        return
+
+    begin = last = time.monotonic()
+
+    def line(done: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < PLAIN_INTERVAL and done != total:
+            return
+        last = now
+        rate = done / max(now - begin, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
+        of = f"/{total}" if total else ""
+        _line(f"{what}: {done}{of} {unit}, {rate:.0f} {unit}/s{left}{', ' + note if note else ''}")
+
+    yield line

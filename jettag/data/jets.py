@@ -1,0 +1,143 @@
+"""The `Jets` batch that models see, and the `JetTable` it is cut from.
+
+Letters used for tensor shapes throughout: B jets, N constituents, F features, D width, H heads, C classes;
+in a table J jets and M constituents of all jets together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["JetTable", "Jets", "concatenate"]
+
+
+@dataclass(frozen=True)
+class Jets:
+    """A padded batch; padded entries are zero and ``mask`` is True where a constituent is real.
+
+    Attributes:
+        features: (B, N, F) float32, standardised.
+        p4: (B, N, 4) float32, (px, py, pz, energy) in GeV.
+        mask: (B, N) bool.
+        label: (B,) int64 index into the table's class names, or None.
+        weight: (B,) float32 loss weights, or None for ones.
+    """
+
+    features: Tensor
+    p4: Tensor
+    mask: Tensor
+    label: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def to(self, device: torch.device | str) -> "Jets":
+        """The same batch on a device; the copy does not wait."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Jets(**{k: v if v is None else v.to(device, non_blocking=True) for k, v in moved.items()})
+
+    def keep(self, kept: Tensor) -> "Jets":
+        """Only the constituents where ``kept`` (B, N) is True, moved to the front, in the same order.
+
+        The result is as wide as the fullest jet.
+        """
+        kept = kept & self.mask
+        order = torch.argsort(~kept, dim=1, stable=True)
+        width = max(int(kept.sum(1).max()), 1)
+        order = order[:, :width]
+        mask = kept.gather(1, order)
+
+        def pick(x: Tensor) -> Tensor:
+            return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1])) * mask[..., None]
+
+        return replace(self, features=pick(self.features), p4=pick(self.p4), mask=mask)
+
+
+@dataclass(frozen=True)
+class JetTable:
+    """Jets in memory, jagged: constituents of all jets in a row, and where each jet begins.
+
+    Attributes:
+        features: (M, F) float32.
+        p4: (M, 4) float32, (px, py, pz, energy) in GeV; descending pT within a jet.
+        offsets: (J + 1,) int64; jet j owns rows ``offsets[j]:offsets[j + 1]``, at least one.
+        feature_names: F names in column order.
+        label: (J,) int64 index into ``class_names``, or None where labels were not asked for.
+        class_names: names of the classes; empty without labels.
+        jet: jet-level columns (J,) that were asked for, in GeV, mm, rad.
+        notes: counts worth telling the user, such as jets left out.
+    """
+
+    features: npt.NDArray[np.float32]
+    p4: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.int64]
+    feature_names: tuple[str, ...]
+    label: npt.NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
+    jet: Mapping[str, npt.NDArray] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(J,) number of constituents of each jet."""
+        return np.diff(self.offsets)
+
+    def batch(self, index: npt.NDArray[np.int64]) -> Jets:
+        """The jets at ``index`` (B,), padded to the longest of them."""
+        counts = self.counts[index]
+        width = int(counts.max(initial=1))
+        mask = np.arange(width) < counts[:, None]
+        rows = (self.offsets[index][:, None] + np.arange(width))[mask]
+        features = np.zeros((len(index), width, self.features.shape[1]), dtype=np.float32)
+        p4 = np.zeros((len(index), width, 4), dtype=np.float32)
+        features[mask] = self.features[rows]
+        p4[mask] = self.p4[rows]
+        return Jets(
+            features=torch.from_numpy(features),
+            p4=torch.from_numpy(p4),
+            mask=torch.from_numpy(mask),
+            label=None if self.label is None else torch.from_numpy(self.label[index]),
+        )
+
+    def select(self, index: npt.NDArray) -> "JetTable":
+        """The jets at ``index``: positions, or a (J,) bool array."""
+        chosen = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        counts = self.counts[chosen]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.repeat(self.offsets[chosen] - offsets[:-1], counts) + np.arange(offsets[-1])
+        return replace(
+            self,
+            features=self.features[rows],
+            p4=self.p4[rows],
+            offsets=offsets,
+            label=None if self.label is None else self.label[chosen],
+            jet={name: column[chosen] for name, column in self.jet.items()},
+        )
+
+
+def concatenate(tables: Sequence[JetTable]) -> JetTable:
+    """One table of several with the same features, classes and jet columns."""
+    first = tables[0]
+    starts = np.cumsum([0] + [len(table.features) for table in tables])
+    pieces = [table.offsets[:-1] + start for table, start in zip(tables, starts, strict=False)]
+    notes: dict[str, int] = {}
+    for table in tables:
+        for name, count in table.notes.items():
+            notes[name] = notes.get(name, 0) + count
+    return replace(
+        first,
+        features=np.concatenate([table.features for table in tables]),
+        p4=np.concatenate([table.p4 for table in tables]),
+        offsets=np.concatenate([*pieces, starts[-1:]]).astype(np.int64),
+        label=None if first.label is None else np.concatenate([t.label for t in tables if t.label is not None]),
+        jet={name: np.concatenate([table.jet[name] for table in tables]) for name in first.jet},
+        notes=notes,
+    )
