@@ -1,0 +1,168 @@
+"""ROOT files in and out, TTree and RNTuple: the only place that imports uproot.
+
+Written files appear whole or not at all, are compressed with ZLIB (whose checksum catches every flipped bit, which
+ZSTD, LZ4 and no compression do not), and carry their metadata as one JSON object in a TObjString named ``metadata``.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
+from jettag.errors import DataError, ResourceError
+
+__all__ = ["TreeKind", "read_metadata", "write_tree"]
+
+TreeKind = Literal["ttree", "rntuple", "parquet"]
+
+CLUSTER = 5000  # jets in a basket: 1 MB a jagged branch, so reading is fast and memory stays small
+COMPRESSION = uproot.ZLIB(1)
+SHARED_PREFIX = "part_"  # jagged branches of this prefix have one counter, npart
+
+
+def write_tree(
+    path: Path,
+    tree_name: str,
+    chunks: Iterable[Mapping[str, Any]],
+    *,
+    metadata: Mapping[str, str],
+    kind: TreeKind = "ttree",
+) -> int:
+    """Write columns to a file that is there complete, or not at all.
+
+    Args:
+        path: the file; its folder is made where absent, and a file of that name is replaced at the very end.
+        tree_name: name of the TTree or RNTuple; Parquet has none.
+        chunks: mappings with the same columns each, flat (n,) or jagged (n, var), numpy or awkward; types are kept.
+            How the rows are cut into chunks leaves no trace in the file.
+        metadata: what `read_metadata` gives back.
+        kind: TTree (the ``part_`` branches share the counter ``npart``), RNTuple or Parquet.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        DataError: no chunk, or columns that do not fit together.
+        ResourceError: the disk is full or not writable, or pyarrow is absent.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clusters = _clusters(chunks, path)
+        if kind == "parquet":
+            rows = write_parquet(temporary, clusters, metadata)
+        else:
+            rows = _write_root(temporary, tree_name, clusters, metadata, kind)
+        if not rows:
+            raise DataError("nothing to write", where=path)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        raise ResourceError(f"cannot write ({why})", where=path, do="free space or choose another folder") from problem
+    finally:
+        # Also after KeyboardInterrupt; gone already where all went well.
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def _write_root(
+    path: Path, tree_name: str, clusters: Iterator[dict[str, ak.Array]], metadata: Mapping[str, str], kind: TreeKind
+) -> int:
+    rows = 0
+    with uproot.recreate(path, compression=COMPRESSION) as file:
+        tree: Any = None
+        for cluster in clusters:
+            columns: Any = _share_counter(cluster) if kind == "ttree" else ak.zip(cluster, depth_limit=1)
+            if tree is not None:
+                tree.extend(columns)
+            elif kind == "ttree":
+                tree = file.mktree(tree_name, {name: ak.type(column).content for name, column in columns.items()})
+                tree.extend(columns)
+            else:
+                tree = file.mkrntuple(tree_name, columns)
+            rows += len(next(iter(cluster.values())))
+        file[METADATA_KEY] = json.dumps(dict(metadata))
+    return rows
+
+
+def _share_counter(cluster: Mapping[str, ak.Array]) -> dict[str, ak.Array]:
+    """The columns with the jagged ``part_`` ones zipped into one record, which uproot writes with one counter."""
+    shared = [name for name, column in cluster.items() if name.startswith(SHARED_PREFIX) and column.ndim > 1]
+    columns = {name: column for name, column in cluster.items() if name not in shared}
+    if shared:
+        columns[SHARED_PREFIX.rstrip("_")] = ak.zip({n.removeprefix(SHARED_PREFIX): cluster[n] for n in shared})
+    return columns
+
+
+def _clusters(chunks: Iterable[Mapping[str, Any]], path: Path) -> Iterator[dict[str, ak.Array]]:
+    """The same rows in pieces of `CLUSTER`, so that a file does not remember how it was produced."""
+    names: list[str] = []
+    waiting: list[dict[str, ak.Array]] = []
+    count = 0
+    for chunk in chunks:
+        columns = {name: ak.Array(column) for name, column in chunk.items()}
+        if len({len(column) for column in columns.values()}) > 1:
+            lengths = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
+            raise DataError(f"columns of different length ({lengths})", where=path)
+        names = names or list(columns)
+        if list(columns) != names:
+            raise DataError(f"columns changed from {', '.join(names)} to {', '.join(columns)}", where=path)
+        waiting.append(columns)
+        count += len(next(iter(columns.values()), ()))
+        if count >= CLUSTER:
+            whole = _join(waiting)
+            full = count - count % CLUSTER
+            for start in range(0, full, CLUSTER):
+                yield {name: column[start : start + CLUSTER] for name, column in whole.items()}
+            waiting = [{name: column[full:] for name, column in whole.items()}]
+            count -= full
+    if count:
+        yield _join(waiting)
+
+
+def _join(pieces: Sequence[Mapping[str, ak.Array]]) -> dict[str, ak.Array]:
+    joined = {name: ak.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    jagged = {n: np.asarray(ak.num(c)) for n, c in joined.items() if n.startswith(SHARED_PREFIX) and c.ndim > 1}
+    for name, counts in jagged.items():
+        first = next(iter(jagged))
+        if not np.array_equal(counts, jagged[first]):
+            raise DataError(f"{first} and {name} have different counts", where="the columns to write")
+    return joined
+
+
+def _sync(path: Path) -> None:
+    """Make the disk keep what was written, so that a power cut cannot leave an empty file under the final name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What `write_tree` kept as metadata; empty for a file of others.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            return read_parquet_metadata(path)
+        with uproot.open(path) as file:
+            if METADATA_KEY not in file:
+                return {}
+            return {str(key): str(value) for key, value in json.loads(str(file[METADATA_KEY])).items()}
+    except ResourceError:
+        raise
+    except Exception as problem:
+        raise DataError(f"cannot be read ({type(problem).__name__})", where=path, do="check it with ROOT") from problem
