@@ -1,0 +1,249 @@
+"""Particle Transformer (Qu, Li, Qian, arXiv:2202.03772), as weaver-core 0.5 computes it.
+
+Constituents are embedded one by one, attend to one another with a bias from their pair features, and a class token
+reads the jet off them. Differences from weaver-core, which none of the published weights notice in evaluation:
+
+- Input normalisation sees real constituents only. weaver-core pads with repeated constituents while it trains, so
+  short jets weigh more in its batch statistics; with jets of equal length both agree.
+- Long jets are cut by the loader (hardest first), never at random inside the model.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from jettag.data.jets import Jets
+from jettag.errors import RecipeError
+from jettag.models.attention import Block, ClassBlock
+from jettag.models.layout import Layout
+from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
+
+__all__ = ["ConstituentEmbedding", "Encoded", "ParticleTransformer"]
+
+
+class Encoded(NamedTuple):
+    """What a backbone returns.
+
+    Attributes:
+        constituents: (B, N, D), zero where there is none.
+        jet: (B, D).
+    """
+
+    constituents: Tensor
+    jet: Tensor
+
+
+class ConstituentEmbedding(nn.Module):
+    """Normalised features -> [layer norm, linear, GELU] for each width."""
+
+    def __init__(self, num_features: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.norm = RealBatchNorm(num_features)
+        layers: list[nn.Module] = []
+        for before, after in zip([num_features, *widths[:-1]], widths, strict=True):
+            layers += [nn.LayerNorm(before), nn.Linear(before, after), nn.GELU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor, is_real: Tensor | None) -> Tensor:
+        """(M, F) tokens -> (M, D); ``is_real`` (M,) as in `Layout`."""
+        tokens: Tensor = self.layers(self.norm(features, is_real))
+        return tokens
+
+
+class ParticleTransformer(nn.Module):
+    """A backbone: `Jets` -> constituent and jet embeddings. The defaults are the published network, 2.1 M parameters.
+
+    Args:
+        num_features: F.
+        dim: width D.
+        embed_dims: widths of the constituent embedding; the last is ``dim``.
+        pair_dims: widths of the pair embedding before its last layer; empty for no pair bias (the plain transformer).
+        num_heads: H; divides ``dim``.
+        num_layers: constituent blocks.
+        num_class_layers: class-attention blocks; 0 pools by the mean over constituents instead.
+        mlp_ratio: hidden width of a block's MLP over ``dim``.
+        dropout: in residual branches and hidden layers of the constituent blocks.
+        attention_dropout: on attention weights of the constituent blocks.
+        class_dropout: both of the above in the class blocks.
+        drop_path: stochastic depth of the deepest constituent block, growing linearly from 0.
+        pair_activation: GELU after the last pair layer, as the published networks have it.
+
+    Raises:
+        RecipeError: widths that do not fit together.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        dim: int = 128,
+        embed_dims: Sequence[int] = (128, 512, 128),
+        pair_dims: Sequence[int] = (64, 64, 64),
+        num_heads: int = 8,
+        num_layers: int = 8,
+        num_class_layers: int = 2,
+        mlp_ratio: int = 4,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        class_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        pair_activation: bool = True,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise RecipeError(f"dim {dim} is not a multiple of num_heads {num_heads}", where="backbone")
+        if not embed_dims or embed_dims[-1] != dim:
+            raise RecipeError(f"embed_dims {list(embed_dims)} must end with dim {dim}", where="backbone")
+        self._settings: dict[str, Any] = {
+            "num_features": num_features,
+            "dim": dim,
+            "embed_dims": list(embed_dims),
+            "pair_dims": list(pair_dims),
+            "num_heads": num_heads,
+            "num_layers": num_layers,
+            "num_class_layers": num_class_layers,
+            "mlp_ratio": mlp_ratio,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "class_dropout": class_dropout,
+            "drop_path": drop_path,
+            "pair_activation": pair_activation,
+        }
+        self.num_features = num_features
+        self.dim = dim
+        self.embedding = ConstituentEmbedding(num_features, embed_dims)
+        self.pair_embedding = (
+            PairEmbedding([*pair_dims, num_heads], last_activation=pair_activation) if pair_dims else None
+        )
+        depths = [drop_path * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                drop_path=depth,
+            )
+            for depth in depths
+        )
+        self.class_blocks = nn.ModuleList(
+            ClassBlock(
+                dim,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                dropout=class_dropout,
+                attention_dropout=class_dropout,
+                drop_path=0.0,
+            )
+            for _ in range(num_class_layers)
+        )
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if num_class_layers else None
+        self.norm = nn.LayerNorm(dim)
+        self._initialise()
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments that build this network again; plain JSON."""
+        return dict(self._settings)
+
+    def _initialise(self) -> None:
+        """Draw the weights as weaver-core 0.5 does.
+
+        Xavier-uniform linear layers with q, k and v counted one by one (MoCo v3, arXiv:2104.02057), zero biases,
+        PyTorch's default in the pair network, class token normal with width 0.02; the two matrices that write into
+        the residual stream of constituent block l are divided by sqrt(2 l) (as in BEiT, arXiv:2106.08254).
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("pair_embedding"):
+                outputs, inputs = module.weight.shape
+                outputs = outputs // 3 if name.endswith("qkv") else outputs
+                bound = math.sqrt(6.0 / (outputs + inputs))
+                nn.init.uniform_(module.weight, -bound, bound)
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            for layer, block in enumerate(cast("Iterable[Block]", self.blocks), start=1):
+                block.out.weight /= math.sqrt(2 * layer)
+                block.fc2.weight /= math.sqrt(2 * layer)
+        if self.class_token is not None:
+            nn.init.trunc_normal_(self.class_token, std=0.02)
+
+    def forward(self, jets: Jets) -> Encoded:
+        """Embeddings of every constituent and of every jet."""
+        layout = Layout.of(jets.mask)
+        tokens = self._encode(jets, layout)
+        return Encoded(layout.unpack(tokens), self._pool(tokens, layout))
+
+    def constituents(self, jets: Jets) -> Tensor:
+        """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
+        layout = Layout.of(jets.mask)
+        return layout.unpack(self._encode(jets, layout))
+
+    def pool(self, constituents: Tensor, mask: Tensor) -> Tensor:
+        """Class attention and the final norm.
+
+        Args:
+            constituents: (B, N, D).
+            mask: (B, N) bool.
+
+        Returns:
+            (B, D).
+        """
+        layout = Layout.of(mask)
+        return self._pool(layout.pack(constituents), layout)
+
+    def _encode(self, jets: Jets, layout: Layout) -> Tensor:
+        """(M, D) tokens."""
+        tokens: Tensor = self.embedding(layout.pack(jets.features), layout.is_real)
+        biases = self._biases(layout.pack(jets.p4), layout)
+        for block in self.blocks:
+            tokens = block(tokens, biases, layout)
+        return tokens
+
+    def _biases(self, p4: Tensor, layout: Layout) -> list[Tensor]:
+        if self.pair_embedding is not None:
+            biases: list[Tensor] = self.pair_embedding(p4, layout)
+            return biases
+        return [
+            torch.zeros_like(group.real, dtype=p4.dtype).masked_fill(~_visible(group.real), -torch.inf)[:, None, None]
+            for group in layout.groups
+        ]
+
+    def _pool(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """(M, D) tokens -> (B, D)."""
+        pieces = []
+        for piece, group in zip(layout.split(tokens), layout.groups, strict=True):
+            x = group.spread(piece)
+            if self.class_token is None:
+                count = group.real.sum(1, keepdim=True).clamp(min=1)
+                pieces.append((x * group.real[..., None]).sum(1) / count)
+                continue
+            hidden = torch.zeros_like(group.real, dtype=x.dtype).masked_fill(~group.real, -torch.inf)
+            hidden = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)[:, None, None]
+            token = self.class_token.expand(len(x), -1, -1)
+            for block in self.class_blocks:
+                token = block(token, x, hidden)
+            pieces.append(token[:, 0])
+        return layout.in_batch_order(self.norm(torch.cat(pieces)))
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that timm's optimizers leave undecayed besides vectors and biases."""
+        return {"class_token"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns by which timm sorts parameters into layers, for layer-wise learning rates; coarse: stem and rest."""
+        stem = r"^embedding|^pair_embedding"
+        if coarse:
+            return {"stem": stem, "blocks": r"^blocks|^class_token|^class_blocks|^norm"}
+        return {
+            "stem": stem,
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^class_token|^class_blocks|^norm", (99999,))],
+        }
+
+
+def _visible(real: Tensor) -> Tensor:
+    """``real`` (b, n), with the first slot of a jet without constituents: a softmax over nothing is NaN."""
+    first = torch.arange(real.shape[1], device=real.device) == 0
+    return real | (~real.any(1, keepdim=True) & first)
