@@ -1,0 +1,67 @@
+"""Everything that `eval --out` leaves in a folder.
+
+| file | holds |
+|---|---|
+| eval.json | the object of `eval --json` |
+| table.md | the table, its rule, remarks, the aggregate over seeds; then the published block |
+| table.tex | the table for booktabs; then the published block as a table of its own |
+| roc.png, roc.pdf | rejection against signal efficiency, one panel per pair |
+| scores.png, scores.pdf | score distributions, one panel per run and pair |
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jettag.errors import ResourceError
+from jettag.evaluation import plots
+from jettag.evaluation.files import write_atomically
+from jettag.evaluation.rows import Row, remarks, to_json
+from jettag.evaluation.scores import Pair, Scores
+from jettag.evaluation.tables import published_block, published_latex, to_latex, to_markdown
+
+__all__ = ["write"]
+
+
+def write(
+    out: Path, rows: Sequence[Row], scores: Sequence[Scores], *, groups: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Write the files above into ``out``, which is made if need be; each is there whole or not at all.
+
+    Everything is made before the first file is written, so that wrong input leaves nothing behind.
+
+    Args:
+        out: folder.
+        rows: the table, of `make_rows` of each run.
+        scores: the runs behind the rows, for the plots and remarks.
+        groups: run name to family name, see `aggregate`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: a class has no jets.
+        ResourceError: the folder cannot be made or written.
+    """
+    pairs = list(dict.fromkeys(Pair(*_split(row, scores)) for row in rows))
+    notes = remarks(scores, rows)
+    contents: dict[str, bytes | str] = {
+        "eval.json": json.dumps(to_json(rows, groups), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+        "table.md": to_markdown(rows, notes=notes, groups=groups) + "\n" + published_block(),
+        "table.tex": to_latex(rows, notes=notes) + "\n" + published_latex(),
+    }
+    for name, figure in (("roc", plots.draw_roc(scores, pairs)), ("scores", plots.draw_scores(scores, pairs))):
+        for kind in ("png", "pdf"):
+            contents[f"{name}.{kind}"] = plots.render(figure, kind)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return [write_atomically(out / name, content) for name, content in contents.items()]
+    except OSError as problem:
+        what = f"cannot write the report ({problem.strerror or problem})"
+        raise ResourceError(what, where=out, do="choose another --out or free the disk") from None
+
+
+def _split(row: Row, scores: Sequence[Scores]) -> tuple[str, tuple[str, ...]]:
+    """Signal and background classes of a row; a class may have ``+`` in its name."""
+    whole = any(row.background in run.class_names for run in scores)
+    return row.signal, (row.background,) if whole else tuple(row.background.split("+"))
