@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import awkward as ak
@@ -17,12 +18,13 @@ import uproot
 from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
 from jettag.errors import DataError, ResourceError
 
-__all__ = ["TreeKind", "read_metadata", "write_tree"]
+__all__ = ["RootSource", "TreeKind", "read_metadata", "write_tree"]
 
 TreeKind = Literal["ttree", "rntuple", "parquet"]
 
 CLUSTER = 5000  # jets in a basket: 1 MB a jagged branch, so reading is fast and memory stays small
 COMPRESSION = uproot.ZLIB(1)
+TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple", "TNtuple", "TNtupleD", "TChain")
 SHARED_PREFIX = "part_"  # jagged branches of this prefix have one counter, npart
 
 
@@ -166,3 +168,54 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise
     except Exception as problem:
         raise DataError(f"cannot be read ({type(problem).__name__})", where=path, do="check it with ROOT") from problem
+
+
+class RootSource:
+    """One TTree or RNTuple: ``tree_name``, ``names``, ``num_entries``, ``chunks``.
+
+    Whatever uproot raises on a damaged file passes through; `jettag.data.source` says it in one line.
+    """
+
+    def __init__(self, address: str, tree_name: str | None) -> None:
+        self._file = uproot.open(address)
+        try:
+            self.note, self.tree_name = _choose(self._file, tree_name, address)
+            self._tree = self._file[self.tree_name]
+            self.names = [str(name) for name in self._tree.keys(full_paths=False)]
+            self.num_entries = int(self._tree.num_entries)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
+        """Columns of at most ``entries`` entries at a time, up to entry ``stop``."""
+        wanted = frozenset(names)
+        step = self._tree.iterate(
+            filter_name=wanted.__contains__, entry_stop=stop, step_size=entries, library="ak", how=dict
+        )
+        for columns in step:
+            yield {name: columns[name] for name in names}
+
+    def __enter__(self) -> "RootSource":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._file.close()
+
+
+def _choose(file: Any, tree_name: str | None, address: str) -> tuple[str, str]:
+    """(note, name) of the tree to read: the card's, or the only one there is."""
+    names = [str(name) for name, kind in file.classnames(cycle=False).items() if kind in TREES]
+    if tree_name in names:
+        return "", str(tree_name)
+    if len(set(names)) == 1:
+        return (f"tree {names[0]} read, {tree_name} is absent" if tree_name else ""), names[0]
+    if not names:
+        holds = ", ".join(list(file.keys(cycle=False))[:5])
+        what = f"no tree, only {holds}" if holds else "no tree; the file was probably not closed by who wrote it"
+        raise DataError(what, where=address, do="write it again")
+    raise DataError(
+        f"several trees ({', '.join(dict.fromkeys(names))})" + (f" but no {tree_name}" if tree_name else ""),
+        where=address,
+        do="name one as `tree:` on a copy of the card",
+    )

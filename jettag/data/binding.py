@@ -1,0 +1,154 @@
+"""Where in one file each wanted quantity stands: the card's names matched with the branches that are there."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jettag.data.card import DataCard, OneHotLabels
+from jettag.data.source import Source
+from jettag.errors import CardError, DataError, nearest
+
+__all__ = ["Binding", "Bound", "bind", "bind_labels", "locate"]
+
+CARTESIAN = ("px", "py", "pz", "energy")
+POLAR = ("pt", "eta", "phi")
+SUMMED = ("pt", "eta", "phi", "energy", "mass", "nparticles")  # jet columns that the constituents' sum can replace
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One quantity of one file: stored number times ``factor`` is in GeV, mm, rad and of jettag's sign."""
+
+    branch: str
+    factor: float = 1.0
+    by_jet_eta: bool = False
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Everything to read from one file.
+
+    Attributes:
+        constituents: field to jagged branch; momentum either Cartesian or polar.
+        jet: jet field to flat branch, only those that the file has.
+        fields: constituent fields wanted beyond the momentum; deta and dphi are derived where not bound.
+        jet_columns: jet columns wanted in the result.
+        where: file and tree, for messages.
+    """
+
+    constituents: dict[str, Bound]
+    jet: dict[str, Bound]
+    fields: tuple[str, ...]
+    jet_columns: tuple[str, ...]
+    where: str
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Branches to read, each once."""
+        bound = [*self.constituents.values(), *self.jet.values()]
+        return tuple(dict.fromkeys(one.branch for one in bound))
+
+
+def locate(card: DataCard, names: Iterable[str], owner: Literal["constituents", "jet"], field: str) -> Bound | None:
+    """The branch of a field in a file with these ``names``, or None."""
+    column = card.column(owner, field)
+    present = set(names)
+    for branch in column.branches if column else ():
+        if branch in present and column is not None:
+            sign = 1 if column.sign == "jet_eta" else column.sign
+            return Bound(branch, sign * card.factor(field, column), column.sign == "jet_eta")
+    return None
+
+
+def bind(
+    card: DataCard, source: Source, address: str, *, fields: Sequence[str], jet_columns: Sequence[str] = ()
+) -> Binding:
+    """Match what is wanted with what the file has.
+
+    Raises:
+        CardError: the card does not know a wanted field.
+        DataError: branches are missing; the nearest names are offered.
+    """
+    where = f"{address}, tree {source.tree_name}" if source.tree_name else address
+    constituents: dict[str, Bound] = {}
+    missing: list[str] = []
+
+    def want(field: str) -> None:
+        column = card.column("constituents", field)
+        if column is None:
+            raise CardError(f"constituents.{field} is needed and missing", where=f"card {card.name}")
+        bound = locate(card, source.names, "constituents", field)
+        if bound is None:
+            missing.append(" or ".join(column.branches))
+        else:
+            constituents[field] = bound
+
+    for field in _momentum(card, source):
+        want(field)
+    for field in fields:
+        bound = locate(card, source.names, "constituents", field)
+        if bound is not None:
+            constituents[field] = bound
+        elif field not in ("deta", "dphi"):
+            want(field)
+    derived = not {"deta", "dphi"}.intersection(fields) <= constituents.keys()
+    axis = derived or any(bound.by_jet_eta for bound in constituents.values())
+    jet: dict[str, Bound] = {}
+    for field in dict.fromkeys(("pt", "energy", *(("eta", "phi") if axis else ()), *jet_columns)):
+        bound = locate(card, source.names, "jet", field)
+        if bound is not None:
+            jet[field] = bound
+        elif field not in SUMMED:
+            column = card.column("jet", field)
+            if column is None:
+                known = nearest(field, {*card.jet, *SUMMED})
+                raise CardError(f"no jet column {field!r}", where=f"card {card.name}", do=known)
+            missing.append(" or ".join(column.branches))
+    if missing:
+        raise _missing(missing, source, where)
+    return Binding(constituents, jet, tuple(fields), tuple(jet_columns), where)
+
+
+def _momentum(card: DataCard, source: Source) -> tuple[str, ...]:
+    """The fields that give the momentum in this file: Cartesian where all four are there."""
+    third = next((f for f in ("energy", "mass") if locate(card, source.names, "constituents", f)), None)
+    polar = (*POLAR, third or ("energy" if card.constituents.energy else "mass"))
+    for choice in (CARTESIAN, polar):
+        if all(locate(card, source.names, "constituents", field) for field in choice):
+            return choice
+    return CARTESIAN if all(card.column("constituents", field) for field in CARTESIAN) else polar
+
+
+def bind_labels(card: DataCard, source: Source, address: str, classes: Sequence[str]) -> dict[str, str]:
+    """Branch of each class (one-hot), or the one branch under the empty name, for those ``classes`` of the card.
+
+    One-hot branches of other classes are read too where they are there, to notice jets that have two.
+
+    Raises:
+        DataError: the card has no labels, or a branch is missing.
+    """
+    where = f"{address}, tree {source.tree_name}" if source.tree_name else address
+    if card.labels is None:
+        raise DataError(f"card {card.name} has no labels", where=address, do="give files as CLASS:GLOB")
+    present = set(source.names)
+    if isinstance(card.labels, OneHotLabels):
+        branches = {name: branch for name, branch in card.labels.classes.items() if branch in present}
+        asked = [name for name in classes if name in card.labels.classes]
+        missing = [card.labels.classes[name] for name in asked if name not in branches]
+    else:
+        found = [branch for branch in card.labels.branches if branch in present]
+        branches = {"": found[0]} if found else {}
+        missing = [] if found else [" or ".join(card.labels.branches)]
+    if missing:
+        raise _missing(missing, source, where, advice="or give the class with the file, as CLASS:GLOB")
+    return branches
+
+
+def _missing(branches: Sequence[str], source: Source, where: str, advice: str = "") -> DataError:
+    shown = ", ".join(dict.fromkeys(branches))
+    hints = [nearest(branch.split(" or ")[0], source.names) for branch in branches[:3]]
+    if any(not hint.startswith("did you mean") for hint in hints):
+        names = ", ".join(sorted(source.names)[:12]) + (" ..." if len(source.names) > 12 else "")
+        hints = [f"it has {names}" if names else "it has no branch"]
+    noun = "branch" if len(set(branches)) == 1 else "branches"
+    return DataError(f"no {noun} {shown}", where=where, do=" ".join([*dict.fromkeys(hints), advice]).strip())

@@ -1,0 +1,128 @@
+"""Tables that pandas wrote to HDF5, such as the Top Landscape set: columns NAME_0 ... NAME_199 are seen as one NAME.
+
+Needs the [hdf5] extra. The column names stand in a pickled attribute, which is never unpickled: its text is read.
+"""
+
+import pickletools
+import re
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from jettag.errors import DataError, ResourceError
+
+__all__ = ["Hdf5Source"]
+
+NUMBERED = re.compile(r"^(?P<name>.+)_(?P<index>\d+)$")
+TEXT_OPCODES = frozenset(
+    {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+)
+
+
+class Hdf5Source:
+    """One pandas table: ``tree_name``, ``names``, ``num_entries``, ``chunks``."""
+
+    note = ""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _open(path)
+        try:
+            self.tree_name, self._table = self._find(path)
+            self.num_entries = len(self._table)
+            self._places = self._columns()
+            self._groups = self._group()
+            self.names = list(self._groups)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _find(self, path: Path) -> tuple[str, Any]:
+        tables: list[str] = []
+        self._file.visititems(lambda name, item: tables.append(name) if _is_table(item) else None)
+        if len(tables) != 1:
+            found = f"{len(tables)} pandas tables ({', '.join(tables)})" if tables else "no pandas table"
+            raise DataError(f"expected one pandas table, found {found}", where=path, do="write it with format='table'")
+        return tables[0], self._file[tables[0]]
+
+    def _columns(self) -> dict[str, tuple[str, int | None]]:
+        """Column to (field of the record, place in it); a block of equal types is one field."""
+        places: dict[str, tuple[str, int | None]] = {}
+        for field in self._table.dtype.names:
+            shape = self._table.dtype[field].shape
+            if not shape:
+                places[field] = (field, None)
+                continue
+            names = _pickled_text(self._table.attrs.get(f"{field}_kind", b""))
+            if len(names) != shape[0]:
+                raise DataError(f"{field} has {shape[0]} columns but {len(names)} names", where=self._file.filename)
+            places.update({name: (field, place) for place, name in enumerate(names)})
+        return places
+
+    def _group(self) -> dict[str, list[str]]:
+        """Name seen from outside to the columns behind it, numbered ones in the order of their numbers."""
+        numbered: dict[str, dict[int, str]] = {}
+        groups: dict[str, list[str]] = {}
+        for column in self._places:
+            if match := NUMBERED.match(column):
+                numbered.setdefault(match["name"], {})[int(match["index"])] = column
+            else:
+                groups[column] = [column]
+        for name, columns in numbered.items():
+            if sorted(columns) == list(range(len(columns))):
+                groups[name] = [columns[index] for index in range(len(columns))]
+        return groups
+
+    def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
+        """Columns of at most ``entries`` rows at a time, up to row ``stop``; grouped ones as (n, width), padded."""
+        for begin in range(0, stop, entries):
+            rows = self._table[begin : min(begin + entries, stop)]
+            result = {}
+            for name in names:
+                columns = self._groups[name]
+                field, _ = self._places[columns[0]]
+                places = [self._places[column][1] for column in columns]
+                if len(columns) == 1:
+                    values = rows[field] if places[0] is None else rows[field][:, places[0]]
+                elif all(self._places[column][0] == field for column in columns):
+                    values = rows[field][:, places]
+                else:
+                    values = np.stack([_pick(rows, *self._places[column]) for column in columns], axis=1)
+                result[name] = ak.Array(np.ascontiguousarray(values))
+            yield result
+
+    def __enter__(self) -> "Hdf5Source":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._file.close()
+
+
+def _pick(rows: Any, field: str, place: int | None) -> Any:
+    return rows[field] if place is None else rows[field][:, place]
+
+
+def _open(path: Path) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise ResourceError("HDF5 needs h5py", do='pip install "jettag[hdf5]"') from None
+    if find_spec("hdf5plugin"):
+        # Importing it registers the blosc filter that pandas compresses with.
+        import_module("hdf5plugin")
+    return h5py.File(path, "r")
+
+
+def _is_table(item: Any) -> bool:
+    return getattr(item, "dtype", None) is not None and item.dtype.names is not None and "index" in item.dtype.names
+
+
+def _pickled_text(pickled: Any) -> list[str]:
+    """The texts in a pickled list, read from its opcodes: nothing is executed, unlike with pickle.loads."""
+    raw = pickled if isinstance(pickled, bytes) else bytes(getattr(pickled, "tobytes", lambda: b"")())
+    return [str(argument) for opcode, argument, _ in pickletools.genops(raw) if opcode.name in TEXT_OPCODES]

@@ -1,0 +1,220 @@
+"""From files to jets: a `JetTable` for training and evaluation, or awkward records for a notebook.
+
+Memory is the result, an eighth of it while it grows, and one chunk of a file.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+import vector
+
+from jettag.data.binding import Binding, bind, locate
+from jettag.data.card import Constituents, DataCard, load_card
+from jettag.data.columns import make_piece
+from jettag.data.features import feature_set
+from jettag.data.inputs import InputFile, expand_inputs
+from jettag.data.jets import JetTable
+from jettag.data.labels import OTHER, FileLabels, class_names, file_labels
+from jettag.data.quotas import Quota, share
+from jettag.data.source import Source, open_source, reading
+from jettag.data.table import TableBuilder
+from jettag.errors import DataError
+
+__all__ = ["InputFile", "expand_inputs", "read_events", "read_table"]
+
+CHUNK = 10_000  # jets at a time: 2 MB a jagged branch
+MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")  # fields that a vector record has by itself
+UNLABELLED = 0  # label of every jet while none is asked for
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file with what to read from it."""
+
+    file: InputFile
+    entries: int
+    binding: Binding
+    labels: FileLabels | None
+
+
+def read_table(
+    inputs: Sequence[InputFile],
+    card: DataCard,
+    *,
+    features: str,
+    labels: bool,
+    classes: Sequence[str] | None = None,
+    max_constituents: int = 128,
+    max_jets: int | None = None,
+    jet_columns: Sequence[str] = (),
+    on_progress: Callable[[int], None] | None = None,
+) -> JetTable:
+    """Jets of all files in one table.
+
+    Only branches that the features, labels and jet columns need are read; every file is checked for them before the
+    first jet is. Constituents are sorted by descending pT and cut to ``max_constituents``; jets without any are left
+    out. Momenta are in GeV, lengths in mm, angles in rad.
+
+    Args:
+        inputs: from `expand_inputs`.
+        card: from `load_card`.
+        features: name of a set in `FEATURE_SETS`.
+        labels: False leaves label branches alone, and the table has none.
+        classes: keep these only; ``label`` indexes into them. Default: the card's, or the files'.
+        max_constituents: constituents kept in a jet.
+        max_jets: at most so many, as equally as possible from each class (where labels are asked for or files carry a
+            class) and within a class from each file; from each file the first ones.
+        jet_columns: names under ``jet`` on the card; pt, eta, phi, energy, mass, nparticles are summed where absent.
+        on_progress: called with the number of jets read so far.
+
+    Raises:
+        DataError: a file is missing, damaged, lacks a branch or holds what cannot be right, or no jet is left.
+        CardError: the card has no column for what is wanted.
+        RecipeError: no feature set of that name.
+        ResourceError: the package for a kind of file is not installed.
+    """
+    wanted = feature_set(features)
+    names = class_names(card, inputs, classes) if labels else ()
+    jobs, notes = _prepare(inputs, card, wanted.fields, tuple(jet_columns), names if labels else None)
+    quotas = _quotas(jobs, card, max_jets)
+    builder = TableBuilder(wanted, labelled=labels)
+    builder.count(notes)
+    done = 0
+    for job, quota in zip(jobs, quotas, strict=True):
+        branches = (*job.binding.branches, *(job.labels.branches if job.labels else ()))
+        for entries, chunk in _chunks(job, card, tuple(dict.fromkeys(branches)), quota):
+            label = job.labels(chunk, entries) if job.labels else np.full(len(entries), UNLABELLED)
+            if others := int(np.count_nonzero(label == OTHER)):
+                builder.count({"other_classes": others})
+            taken = quota.take(label) if quota else label != OTHER
+            if taken.any():
+                if not taken.all():
+                    chunk = {branch: column[taken] for branch, column in chunk.items()}
+                piece = make_piece(chunk, job.binding, entries[taken], max_constituents)
+                builder.add(piece, label[taken][piece.kept] if labels else None)
+            done += len(entries)
+            if on_progress:
+                on_progress(done)
+    return builder.finish(names, read=done, jet_columns=jet_columns, where=_where(inputs))
+
+
+def _where(inputs: Sequence[InputFile]) -> str:
+    more = f" and {len(inputs) - 1} more files" if len(inputs) > 1 else ""
+    return f"{inputs[0].address}{more}"
+
+
+def _prepare(
+    inputs: Sequence[InputFile],
+    card: DataCard,
+    fields: tuple[str, ...],
+    jet_columns: tuple[str, ...],
+    names: tuple[str, ...] | None,
+) -> tuple[list[_Job], dict[str, int]]:
+    """Open every file once, so that the hundredth without a branch is found before the first is read."""
+    if not inputs:
+        raise DataError("no input files given", do="give paths, globs or CLASS:GLOB")
+    jobs = []
+    notes = {"repeated_files": sum(file.repeats for file in inputs), "files_with_another_tree": 0, "empty_files": 0}
+    for file in inputs:
+        with open_source(file, card.tree) as source:
+            binding = bind(card, source, file.address, fields=fields, jet_columns=jet_columns)
+            labels = None if names is None else file_labels(card, source, file, names)
+            notes["files_with_another_tree"] += bool(source.note)
+            notes["empty_files"] += not source.num_entries
+            jobs.append(_Job(file, source.num_entries, binding, labels))
+    return jobs, {name: count for name, count in notes.items() if count}
+
+
+def _quotas(jobs: Sequence[_Job], card: DataCard, max_jets: int | None) -> list[Quota | None]:
+    """How many jets of each class to take from each file; None takes all."""
+    if max_jets is None:
+        return [None] * len(jobs)
+    available: list[dict[Hashable, int]] = []
+    for job in jobs:
+        if job.labels is None:
+            # Without labels the files' own classes, where they have any, are what is balanced.
+            available.append({job.file.class_name: job.entries})
+            continue
+        found: Counter[Hashable] = Counter()
+        if job.labels.branches:
+            for entries, chunk in _chunks(job, card, job.labels.branches):
+                found.update(job.labels(chunk, entries).tolist())
+        elif job.entries:
+            found[int(job.labels({}, np.zeros(1, dtype=np.int64))[0])] = job.entries
+        found.pop(OTHER, None)
+        available.append(dict(found))
+    shares = share(max_jets, available)
+    if jobs[0].labels is None:
+        return [Quota({UNLABELLED: sum(part.values())}) for part in shares]
+    return [Quota({int(str(group)): count for group, count in part.items()}) for part in shares]
+
+
+def _chunks(
+    job: _Job, card: DataCard, branches: Sequence[str], quota: Quota | None = None
+) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, ak.Array]]]:
+    """(entry numbers, columns) of a file, until the quota is filled."""
+    if not job.entries or (quota is not None and quota.full):
+        return
+    with open_source(job.file, card.tree) as source:
+        begin = 0
+        for chunk in _guarded(source, branches, job.binding.where):
+            stop = begin + len(chunk[branches[0]])
+            yield np.arange(begin, stop), chunk
+            begin = stop
+            if quota is not None and quota.full:
+                return
+
+
+def _guarded(source: Source, branches: Sequence[str], where: str) -> Iterator[dict[str, ak.Array]]:
+    with reading(where):
+        yield from source.chunks(branches, CHUNK, source.num_entries)
+
+
+def read_events(path: str | Path, card: DataCard | str, *, max_jets: int | None = None) -> ak.Array:
+    """Everything that a card knows and a file has, as awkward records for a notebook.
+
+    Args:
+        path: one file.
+        card: a card, or the name or path of one.
+        max_jets: the first so many.
+
+    Returns:
+        Records with the card's jet fields and ``constituents``, `vector` Momentum4D records with the card's
+        constituent fields, in GeV, mm, rad, in the file's order: ``jets.constituents.pt`` works.
+
+    Raises:
+        DataError: the file is damaged, lacks the momentum, or holds what cannot be right.
+
+    Example:
+        >>> jets = read_events("jets.root", "generated")  # doctest: +SKIP
+        >>> jets.constituents[jets.constituents.pt > 1].d0  # doctest: +SKIP
+    """
+    vector.register_awkward()
+    card = card if isinstance(card, DataCard) else load_card(card)
+    file = expand_inputs([path])[0]
+    with open_source(file, card.tree) as source:
+        fields = [f for f in Constituents.model_fields if locate(card, source.names, "constituents", f)]
+        extra = tuple(field for field in fields if field not in MOMENTUM)
+        columns = tuple(field for field in card.jet if locate(card, source.names, "jet", field))
+        binding = bind(card, source, file.address, fields=extra, jet_columns=columns)
+        stop = source.num_entries if max_jets is None else min(max_jets, source.num_entries)
+        pieces: list[ak.Array] = []
+        with reading(binding.where):
+            for chunk in source.chunks(binding.branches, CHUNK, stop):
+                pieces.append(_records(chunk, binding, extra, sum(len(piece) for piece in pieces)))
+    if not pieces:
+        raise DataError("no jet", where=binding.where)
+    return ak.concatenate(pieces)
+
+
+def _records(chunk: dict[str, ak.Array], binding: Binding, extra: Sequence[str], begin: int) -> ak.Array:
+    length = len(next(iter(chunk.values())))
+    piece = make_piece(chunk, binding, np.arange(begin, begin + length), None, arrange=False)
+    names = ("px", "py", "pz", "energy", *extra)
+    parts = {name: ak.unflatten(piece.columns[name], piece.counts) for name in names}
+    return ak.zip({**piece.jet, "constituents": ak.zip(parts, with_name="Momentum4D")}, depth_limit=1)

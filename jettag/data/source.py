@@ -1,0 +1,117 @@
+"""Any input file as a source of columns; whatever a reader raises on a damaged one becomes one DataError."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol
+
+import awkward as ak
+
+from jettag.data.hdf5 import Hdf5Source
+from jettag.data.inputs import InputFile
+from jettag.data.parquet import ParquetSource
+from jettag.data.root import RootSource
+from jettag.errors import DataError, JettagError, ResourceError
+
+__all__ = ["Source", "open_source", "reading"]
+
+SIGNATURES = {b"root": "ROOT", b"PAR1": "Parquet", b"\x89HDF": "HDF5"}
+SUFFIXES = {".root": "ROOT", ".parquet": "Parquet", ".h5": "HDF5", ".hdf5": "HDF5"}
+LARGEST_SHORT_FILE = 1_000_000  # fVersion from which a ROOT file counts its bytes in 64 bits (TFile::WriteHeader)
+
+
+class Source(Protocol):
+    """Columns of one file."""
+
+    tree_name: str
+    names: list[str]
+    num_entries: int
+    note: str
+
+    def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
+        """Columns of at most ``entries`` entries at a time, up to entry ``stop``."""
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Close the file."""
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn whatever a reader raises into one DataError that names the place.
+
+    uproot, pyarrow and h5py answer damage with OSError, ValueError, IndexError, KeyError, zlib.error, AssertionError,
+    MemoryError (a length field that became huge) and their own kinds.
+    """
+    try:
+        yield
+    except JettagError:
+        raise
+    except PermissionError:
+        raise DataError("not allowed to read", where=where, do="change its permissions") from None
+    except ModuleNotFoundError as problem:
+        do = f"pip install {problem.name}"
+        raise ResourceError(f"reading needs the package {problem.name}", where=where, do=do) from problem
+    except Exception as problem:
+        lines = str(problem).strip().splitlines()
+        said = f"{type(problem).__name__}: {lines[0][:100]}" if lines else type(problem).__name__
+        do = "the file is damaged: copy, download or generate it again"
+        raise DataError(f"cannot be read ({said})", where=where, do=do) from problem
+
+
+@contextmanager
+def open_source(file: InputFile, tree_name: str | None) -> Iterator[Source]:
+    """The columns of a file, whose kind its first bytes tell.
+
+    Raises:
+        DataError: empty, truncated, of another kind than its name says, no tree or several, damaged.
+        ResourceError: the package for this kind is not installed.
+    """
+    kind = "ROOT" if file.url else _kind(file)
+    with reading(file.address):
+        source: Source
+        if kind == "Parquet":
+            source = ParquetSource(file.path)
+        elif kind == "HDF5":
+            source = Hdf5Source(file.path)
+        else:
+            source = RootSource(file.address, tree_name)
+    try:
+        yield source
+    finally:
+        source.__exit__(None, None, None)
+
+
+def _kind(file: InputFile) -> str:
+    """ROOT, Parquet or HDF5, after the checks that need no library."""
+    with reading(file.address), file.path.open("rb") as stream:
+        head = stream.read(64)
+        size = file.path.stat().st_size
+        stream.seek(-min(size, 4), 2)
+        tail = stream.read(4)
+    if not size:
+        raise DataError("an empty file (0 bytes)", where=file.address, do="copy, download or generate it again")
+    if size < 4:
+        raise DataError(f"truncated ({size} bytes)", where=file.address, do="copy, download or generate it again")
+    kind = SIGNATURES.get(head[:4])
+    expected = SUFFIXES.get(file.path.suffix.lower())
+    if kind is None or (expected is not None and kind != expected):
+        start = head[:16].decode("ascii", "replace").replace("\ufffd", "?").strip()
+        found = f"is a {kind} file" if kind else f"starts with {start!r}"
+        do = "rename it" if kind else "download it again: web servers send pages where they have no file"
+        raise DataError(f"not a {expected or 'ROOT, Parquet or HDF5'} file, it {found}", where=file.address, do=do)
+    expected_size = _root_size(head) if kind == "ROOT" else None
+    if (expected_size is not None and size < expected_size) or (kind == "Parquet" and tail != b"PAR1"):
+        of = f"{size} of {expected_size} bytes" if expected_size else f"{size} bytes without an end"
+        raise DataError(f"truncated ({of})", where=file.address, do="copy, download or generate it again")
+    return kind
+
+
+def _root_size(head: bytes) -> int:
+    """The size that a ROOT file had when it was closed, fEND in its header."""
+    if len(head) < 20:
+        return 20
+    version = struct.unpack(">i", head[4:8])[0]
+    if version < LARGEST_SHORT_FILE:
+        return int(struct.unpack(">i", head[12:16])[0])
+    return int(struct.unpack(">q", head[12:20])[0])

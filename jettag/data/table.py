@@ -1,0 +1,93 @@
+"""A `JetTable` that grows file by file without ever being copied whole."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jettag.data.columns import Piece
+from jettag.data.features import FeatureSet
+from jettag.data.jets import JetTable
+from jettag.errors import DataError
+
+__all__ = ["TableBuilder"]
+
+
+class _Growing:
+    """Rows appended in place; the memory beyond them is at most an eighth."""
+
+    def __init__(self, width: int | None, dtype: Any) -> None:
+        self._data: npt.NDArray[Any] = np.empty((0,) if width is None else (0, width), dtype=dtype)
+        self._size = 0
+
+    def add(self, rows: npt.NDArray[Any]) -> None:
+        needed = self._size + len(rows)
+        if needed > len(self._data):
+            # realloc moves no bytes for large blocks; nobody else holds a view of them.
+            self._data.resize((needed + needed // 8, *self._data.shape[1:]), refcheck=False)
+        self._data[self._size : needed] = rows
+        self._size = needed
+
+    def finish(self) -> npt.NDArray[Any]:
+        self._data.resize((self._size, *self._data.shape[1:]), refcheck=False)
+        return self._data
+
+
+class TableBuilder:
+    """Collects pieces and counts of what was left out.
+
+    Args:
+        features: the set to compute.
+        labelled: whether pieces come with labels.
+    """
+
+    def __init__(self, features: FeatureSet, *, labelled: bool) -> None:
+        self._set = features
+        self._features = _Growing(len(features.names), np.float32)
+        self._p4 = _Growing(4, np.float32)
+        self._counts = _Growing(None, np.int64)
+        self._label = _Growing(None, np.int64) if labelled else None
+        self._jet: dict[str, list[npt.NDArray[Any]]] = {}
+        self._notes: dict[str, int] = {}
+
+    def count(self, notes: Mapping[str, int]) -> None:
+        """Add to the counts worth telling."""
+        for name, number in notes.items():
+            self._notes[name] = self._notes.get(name, 0) + number
+
+    def add(self, piece: Piece, label: npt.NDArray[np.int64] | None) -> None:
+        """The jets of one chunk."""
+        columns = piece.columns
+        self.count(piece.notes)
+        self._features.add(self._set(columns))
+        momentum = np.empty((len(columns["pt"]), 4), dtype=np.float32)
+        for place, name in enumerate(("px", "py", "pz", "energy")):
+            momentum[:, place] = columns[name]
+        self._p4.add(momentum)
+        self._counts.add(piece.counts)
+        if self._label is not None and label is not None:
+            self._label.add(label)
+        for name, values in piece.jet.items():
+            self._jet.setdefault(name, []).append(values)
+
+    def finish(self, class_names: Sequence[str], *, read: int, jet_columns: Sequence[str], where: str) -> JetTable:
+        """The table.
+
+        Raises:
+            DataError: no jet is left; the cut flow is in the message.
+        """
+        counts = self._counts.finish()
+        if not len(counts):
+            flow = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in self._notes.items())
+            raise DataError(f"no jet left of {read} read" + (f" ({flow})" if flow else ""), where=where)
+        return JetTable(
+            features=self._features.finish(),
+            p4=self._p4.finish(),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            feature_names=self._set.names,
+            label=None if self._label is None else self._label.finish(),
+            class_names=tuple(class_names),
+            jet={name: np.concatenate(self._jet[name]) for name in jet_columns},
+            notes=self._notes,
+        )
