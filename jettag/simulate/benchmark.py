@@ -1,0 +1,99 @@
+"""How fast the generator is, beside bare Pythia making the very same events."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jettag.data.root import write_tree
+from jettag.simulate.chunk import EVENTS, Maker
+from jettag.simulate.generator import TREE
+from jettag.simulate.settings import GenerateSettings
+from jettag.simulate.workers import Workers
+
+__all__ = ["Rates", "measure"]
+
+ROUND = 3  # chunks a round: long enough to time, short enough that all three sides see the same machine
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Events per second of each side, all on the same seeds and hence the same events.
+
+    Args:
+        bare: `pythia.next()` in a loop.
+        one, two: `jettag generate` with one and two workers, files included.
+        events: of each side; two workers make twice as many.
+        start_one, start_two: seconds before the first event (imports, worker processes, Pythia's initialisation).
+    """
+
+    bare: float
+    one: float
+    two: float
+    events: int
+    start_one: float
+    start_two: float
+
+    @property
+    def ratio(self) -> float:
+        """One worker against bare Pythia."""
+        return self.one / self.bare
+
+    @property
+    def ratio_two(self) -> float:
+        """Two workers against one."""
+        return self.two / self.one
+
+
+def measure(process: str, events: int, on_progress: Callable[[int], None] | None = None) -> Rates:
+    """Time the three sides in turn, round by round, so that what else the machine does falls on all of them.
+
+    Args:
+        process: name.
+        events: at least this many on each side.
+        on_progress: told the events made so far, all sides together.
+
+    Raises:
+        ResourceError: Pythia or FastJet is absent.
+    """
+    settings = GenerateSettings((process,), jets=1)
+    rounds = max(1, -(-events // (ROUND * EVENTS)))
+    spent = {"bare": 0.0, "one": 0.0, "two": 0.0}
+    made = 0
+    with tempfile.TemporaryDirectory() as folder, Workers(1) as here, Workers(2) as there:
+        path = Path(folder) / "jets.root"
+        started = []
+        for pool in (here, there):
+            begin = time.perf_counter()
+            pool.warm_up()
+            for _ in pool.several(process, settings, range(4 * pool.count)):
+                pass
+            started.append(time.perf_counter() - begin)
+        maker = Maker(process, settings)
+        begin = time.perf_counter()
+        maker.bare(0)
+        chunk_time = time.perf_counter() - begin
+        for number in range(rounds):
+            indices = range(number * ROUND, (number + 1) * ROUND)
+            begin = time.perf_counter()
+            for index in indices:
+                maker.bare(index)
+            spent["bare"] += time.perf_counter() - begin
+            for side, pool, count in (("one", here, 1), ("two", there, 2)):
+                begin = time.perf_counter()
+                share = range(indices.start * count, indices.stop * count)
+                write_tree(path, TREE, (chunk.columns for chunk in pool.several(process, settings, share)), metadata={})
+                spent[side] += time.perf_counter() - begin
+            made += 4 * ROUND * EVENTS
+            if on_progress is not None:
+                on_progress(made)
+    total = rounds * ROUND * EVENTS
+    return Rates(
+        bare=total / spent["bare"],
+        one=total / spent["one"],
+        two=2 * total / spent["two"],
+        events=total,
+        start_one=max(0.0, started[0] - 4 * chunk_time),
+        start_two=max(0.0, started[1] - 4 * chunk_time),
+    )

@@ -1,0 +1,72 @@
+"""Pile-up overlay: inelastic collisions from a library of Pythia events, at their own place along the beam."""
+
+from typing import Any
+
+import numpy as np
+
+from jettag.simulate.events import Floats, Particles, make_pythia, next_events, visible
+
+__all__ = ["PileUp", "overlay"]
+
+LIBRARY = 2000  # events, made once a worker from the run's seed; each use gets its own azimuth, side and place
+Z_SPREAD = 53.0  # of the collisions along the beam [mm], Delphes' pile-up cards
+MAX_ETA = 5.0
+
+
+class PileUp:
+    """A library of minimum-bias events that depends on the seed alone."""
+
+    def __init__(self, seed: int) -> None:
+        pythia = make_pythia(("SoftQCD:inelastic = on",), "pile-up")
+        self.particles = visible(next_events(pythia, LIBRARY, seed))
+        eta = np.abs(np.arcsinh(self.particles.p4[:, 2] / np.maximum(np.hypot(*self.particles.p4[:, :2].T), 1e-9)))
+        rows = np.flatnonzero(eta < MAX_ETA)
+        self.rows = rows
+        self.begin = np.searchsorted(self.particles.event[rows], np.arange(LIBRARY + 1))
+
+
+def overlay(hard: Particles, events: int, mean: float, library: PileUp, rng: np.random.Generator) -> Particles:
+    """Add Poisson(mean) collisions to each event; the hard scatter stays at the origin.
+
+    Args:
+        hard: the particles of the hard scatter, E events.
+        events: E.
+        mean: collisions an event.
+        library: where they come from.
+        rng: the only source of randomness.
+    """
+    collisions = rng.poisson(mean, events)
+    total = int(collisions.sum())
+    chosen = rng.integers(0, LIBRARY, total)
+    angle = rng.uniform(-np.pi, np.pi, total)
+    side = rng.choice((-1.0, 1.0), total)
+    z = rng.normal(0.0, Z_SPREAD, total)
+    size = library.begin[chosen + 1] - library.begin[chosen]
+    source = np.repeat(np.arange(total), size)
+    within = np.arange(len(source)) - np.repeat(np.cumsum(size) - size, size)
+    rows = library.rows[np.repeat(library.begin[chosen], size) + within]
+
+    taken = library.particles
+    cosine, sine = np.cos(angle)[source], np.sin(angle)[source]
+
+    def turned(vector: Floats) -> Floats:
+        x, y = vector[rows, 0], vector[rows, 1]
+        return np.stack([cosine * x - sine * y, sine * x + cosine * y, side[source] * vector[rows, 2]], axis=1)
+
+    vertex = turned(taken.vertex)
+    vertex[:, 2] += z[source]
+    event = np.repeat(np.arange(events), collisions)[source]
+    extra = {
+        "event": event,
+        "row": np.full(len(rows), -1),
+        "pdg": taken.pdg[rows],
+        "charge": taken.charge[rows],
+        "p4": np.concatenate([turned(taken.p4), taken.p4[rows, 3:]], axis=1),
+        "mass": taken.mass[rows],
+        "vertex": vertex,
+        "pile_up_z": z[source],
+    }
+    both = {name: np.concatenate([getattr(hard, name), value]) for name, value in extra.items()}
+    order = np.argsort(both["event"], kind="stable")
+    columns: dict[str, Any] = {name: value[order] for name, value in both.items()}
+    return Particles(**columns)

@@ -1,0 +1,52 @@
+"""Soft-drop mass and N-subjettiness of jets, through the FastJet contrib code in the wheel."""
+
+import awkward as ak
+import numpy as np
+
+from jettag.simulate.clustering import import_fastjet, momenta
+from jettag.simulate.events import Floats, Ints
+
+__all__ = ["n_subjettiness", "soft_drop_mass"]
+
+Z_CUT = 0.1  # as JetClass: beta 0, zcut 0.1
+MAX_TAU = 4
+
+
+def soft_drop_mass(p4: Floats, offsets: Ints, *, radius: float, beta: float = 0.0, z_cut: float = Z_CUT) -> Floats:
+    """Mass after soft drop (arXiv:1402.2657): declustered with C/A until min(pT1, pT2) > z_cut (dR/R)^beta (pT1 + pT2).
+
+    Args:
+        p4: (K, 4) constituents [GeV], jet by jet; offsets: (J + 1,).
+        radius: R of the jets.
+
+    Returns:
+        (J,) [GeV]; zero where one constituent is left.
+    """
+    if len(offsets) < 2:
+        return np.zeros(0)
+    fastjet = import_fastjet()
+    # Radius 10: every constituent ends in one jet, whatever its distance.
+    sequence = fastjet.ClusterSequence(momenta(p4, offsets), fastjet.JetDefinition(fastjet.cambridge_algorithm, 10.0))
+    groomed = sequence.exclusive_jets_softdrop_grooming(njets=1, beta=beta, symmetry_cut=z_cut, R0=radius)
+    mass: Floats = np.maximum(ak.to_numpy(ak.flatten(groomed.msoftdrop, axis=None)), 0.0)
+    return mass
+
+
+def n_subjettiness(p4: Floats, offsets: Ints, *, radius: float) -> Floats:
+    """tau1 to tau4 (arXiv:1011.2268): sum pT min(dR to N axes) / sum pT R, beta 1, one-pass exclusive-kT axes, as JetClass.
+
+    Args:
+        p4: (K, 4) constituents [GeV], jet by jet; offsets: (J + 1,).
+        radius: R of the jets, the normalisation.
+
+    Returns:
+        (J, 4); zero where a jet has no more constituents than axes.
+    """
+    if len(offsets) < 2:
+        return np.zeros((0, MAX_TAU))
+    fastjet = import_fastjet()
+    sequence = fastjet.ClusterSequence(momenta(p4, offsets), fastjet.JetDefinition(fastjet.cambridge_algorithm, 10.0))
+    taus = sequence.njettiness("NormalizedMeasure", "OnePass_KT_Axes", njets=[1, 2, 3, 4], beta=1.0, R0=radius)
+    values = np.asarray(ak.to_numpy(ak.flatten(taus, axis=None)), dtype=np.float64).reshape(-1, MAX_TAU)
+    too_few = np.diff(offsets)[:, None] <= np.arange(1, MAX_TAU + 1)[None]
+    return np.where(too_few, 0.0, values)
