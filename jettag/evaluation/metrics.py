@@ -122,7 +122,7 @@ def binary_accuracy(signal_scores: npt.ArrayLike, background_scores: npt.ArrayLi
     """
     signal, background = _finite(signal_scores, "signal"), _finite(background_scores, "background")
     right = np.count_nonzero(signal >= threshold) + np.count_nonzero(background < threshold)
-    return right / (len(signal) + len(background))
+    return float(right / (len(signal) + len(background)))
 
 
 def accuracy(probabilities: npt.ArrayLike, label: npt.ArrayLike) -> float:
@@ -151,7 +151,7 @@ def working_point(signal_scores: npt.ArrayLike, signal_efficiency: float) -> Wor
     """
     signal = _finite(signal_scores, "signal")
     threshold = float(np.quantile(signal, 1 - _efficiency(signal_efficiency), method="lower"))
-    return WorkingPoint(threshold, float(signal_efficiency), np.count_nonzero(signal >= threshold) / len(signal))
+    return WorkingPoint(threshold, float(signal_efficiency), float(np.mean(signal >= threshold)))
 
 
 def background_rejection(

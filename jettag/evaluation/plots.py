@@ -24,7 +24,7 @@ __all__ = ["draw_roc", "draw_scores", "render", "save"]
 
 POINTS = 300
 BINS = 50
-MOST_PANELS = 24
+MOST_PANELS = 36
 MOST_BANDS = 6  # more bands than this hide each other
 BESIDE = 4  # from more runs than this on the legend stands beside the panels
 # Ten colours that colour-blind readers can tell apart: M. Petroff, arXiv:2107.02270.
@@ -110,7 +110,8 @@ def draw_scores(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
     """
     wanted = [(scores, pair) for pair in pairs for scores in runs if _knows(scores, pair)]
     with _style():
-        shown, columns, lines = _grid(len(wanted))
+        # With several pairs a line of panels is one pair, where the page is wide enough.
+        shown, columns, lines = _grid(len(wanted), len(runs) if len(pairs) > 1 and 1 < len(runs) <= 4 else None)
         size = (6.6, 5.0) if shown == 1 else (4.4, 3.8)
         figure = Figure(figsize=(size[0] * columns, size[1] * lines), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False, sharey="all")
@@ -132,6 +133,7 @@ def draw_scores(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
             place.legend(loc="upper right", frameon=False)
             _label(place, _shorten(scores.run, 30), small=shown > 1)
         low, high = axes[0, 0].get_ylim()
+        low /= 2  # a bin with one jet stands clear of the axis
         axes[0, 0].set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
         for place in axes[:, 0]:
             place.set_ylabel("Normalised density")
@@ -163,10 +165,10 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _grid(panels: int) -> tuple[int, int, int]:
-    """Panels shown, columns, lines."""
+def _grid(panels: int, wanted: int | None = None) -> tuple[int, int, int]:
+    """Panels shown, columns (as many as wanted), lines."""
     shown = min(panels, MOST_PANELS)
-    columns = min(shown, 3 if shown <= 9 else 4)
+    columns = wanted or min(shown, 3 if shown <= 9 else 4)
     return shown, columns, math.ceil(shown / columns)
 
 

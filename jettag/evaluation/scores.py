@@ -145,7 +145,10 @@ def choose_pairs(
             known = ", ".join(names)
             raise UsageError(f"run {scores.run} has no class QCD", do=f"name one: --background CLASS, of {known}")
         sets = [tuple(left)]
-    sets = list({frozenset(members): members for members in sets}.values())
+    distinct: dict[frozenset[str], tuple[str, ...]] = {}
+    for members in sets:
+        distinct.setdefault(frozenset(members), members)
+    sets = list(distinct.values())
     used = {name for members in sets for name in members}
     if signal:
         for name in signal:
