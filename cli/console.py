@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from jettag.errors import JettagError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["JsonOption", "boundary", "emit_json", "err", "out", "progress", "say"]
+from jettag.errors import JettagError
+
+__all__ = ["JsonOption", "boundary", "emit_json", "err", "error_line", "out", "progress", "say"]
 
 out = Console()
 err = Console(stderr=True)
@@ -36,33 +37,33 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except JettagError as error:
-            _line(f"error: {error}")
+            error_line(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _line("error: interrupted; run the command again, with --resume where it has one")
+            error_line("error: interrupted; run the command again, with --resume where it has one")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The reader of our output left (`| head`): that is no error, and Python must not flush into it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except MemoryError:
-            _line("error: out of memory; use fewer jets or a smaller batch")
+            error_line("error: out of memory; use fewer jets or a smaller batch")
             raise typer.Exit(7) from None
         except OSError as error:
             place = f" in {error.filename}" if error.filename else ""
-            _line(f"error: {error.strerror or error}{place}; check the disk and its permissions")
+            error_line(f"error: {error.strerror or error}{place}; check the disk and its permissions")
             raise typer.Exit(7) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: a defect, reported as such
             path = _keep_traceback(kwargs)
-            _line(f"error: defect in jettag ({type(error).__name__}: {error}) in {path}; please report that file")
+            error_line(f"error: defect in jettag ({type(error).__name__}: {error}) in {path}; please report that file")
             raise typer.Exit(1) from None
 
     return run
 
 
-def _line(text: str) -> None:
+def error_line(text: str) -> None:
     """One unwrapped, unstyled line on stderr."""
     sys.stderr.write(" ".join(text.split()) + "\n")
     sys.stderr.flush()
@@ -91,12 +92,12 @@ def say(text: str) -> None:
     if err.is_terminal:
         err.print(text, highlight=False)
     else:
-        _line(text)
+        error_line(text)
 
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "jets") -> Iterator[Callable[..., None]]:
-    """Yield ``update(done, note="")``: a bar with rate and time left on a terminal, a plain line now and then otherwise."""
+    """Yield ``update(done, note="")``: a bar with rate and time left on a terminal, else plain lines."""
     if err.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -129,6 +130,6 @@ def progress(what: str, total: int | None, unit: str = "jets") -> Iterator[Calla
         rate = done / max(now - begin, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
         of = f"/{total}" if total else ""
-        _line(f"{what}: {done}{of} {unit}, {rate:.0f} {unit}/s{left}{', ' + note if note else ''}")
+        error_line(f"{what}: {done}{of} {unit}, {rate:.0f} {unit}/s{left}{', ' + note if note else ''}")
 
     yield line

@@ -68,7 +68,7 @@ def read_yaml(path: Path, *, error: type[RecipeError] = RecipeError) -> dict[str
     except (OSError, UnicodeDecodeError) as problem:
         raise error(f"cannot be read: {problem}", where=path) from None
     try:
-        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - derived from SafeLoader
+        content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -95,7 +95,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
                 raise UsageError(f"--set {override}: {key} holds a value, not a section")
             place = place.setdefault(key, {})
         try:
-            place[keys[-1]] = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - derived from SafeLoader
+            place[keys[-1]] = yaml.load(text, Loader=_StrictLoader)
         except yaml.YAMLError:
             raise UsageError(f"--set {override}: the value is not valid YAML") from None
     return result

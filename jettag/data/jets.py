@@ -38,8 +38,10 @@ class Jets:
 
     def to(self, device: torch.device | str) -> "Jets":
         """The same batch on a device; the copy does not wait."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Jets(**{k: v if v is None else v.to(device, non_blocking=True) for k, v in moved.items()})
+        present: dict[str, Tensor] = {
+            f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None
+        }
+        return Jets(**{name: value.to(device, non_blocking=True) for name, value in present.items()})
 
     def keep(self, kept: Tensor) -> "Jets":
         """Only the constituents where ``kept`` (B, N) is True, moved to the front, in the same order.
@@ -69,8 +71,9 @@ class JetTable:
         feature_names: F names in column order.
         label: (J,) int64 index into ``class_names``, or None where labels were not asked for.
         class_names: names of the classes; empty without labels.
-        jet: jet-level columns (J,) that were asked for, in GeV, mm, rad.
+        jet: jet-level columns (J,) that were asked for, in GeV, mm, rad; ``entry`` is the jet's row in its file.
         notes: counts worth telling the user, such as jets left out.
+        num_entries: entries of the files read, kept or not.
     """
 
     features: npt.NDArray[np.float32]
@@ -81,6 +84,7 @@ class JetTable:
     class_names: tuple[str, ...] = ()
     jet: Mapping[str, npt.NDArray] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    num_entries: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -140,4 +144,5 @@ def concatenate(tables: Sequence[JetTable]) -> JetTable:
         label=None if first.label is None else np.concatenate([t.label for t in tables if t.label is not None]),
         jet={name: np.concatenate([table.jet[name] for table in tables]) for name in first.jet},
         notes=notes,
+        num_entries=sum(table.num_entries for table in tables),
     )

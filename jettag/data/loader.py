@@ -46,6 +46,11 @@ class Loader:
         return self._epoch
 
     @property
+    def batch_size(self) -> int:
+        """Jets in a batch."""
+        return self._batch_size
+
+    @property
     def batches_per_epoch(self) -> int:
         """Batches in one epoch."""
         return len(self._batches)

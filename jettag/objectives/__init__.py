@@ -1,1 +1,8 @@
-"""objectives."""
+"""What a backbone is trained for. Every objective maps a batch to ``{"loss": ..., parts}`` and owns its backbone."""
+
+from jettag.objectives.classification import Classification
+from jettag.objectives.masked import MaskedModelling
+
+__all__ = ["OBJECTIVES", "Classification", "MaskedModelling"]
+
+OBJECTIVES = {"masked": MaskedModelling, "classification": Classification}

@@ -1,0 +1,67 @@
+"""How every command reads its line: options that take several values, and usage errors in one line."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .console import error_line
+
+__all__ = ["Group", "SeveralValues"]
+
+
+class SeveralValues(TyperCommand):
+    """A command whose repeatable options take ``--data a.root b.root`` as well as ``--data a.root --data b.root``.
+
+    A shell expands ``--data jets/*.root`` to the first form. Values end at the next option.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option's name before each further value, then parse as usual."""
+        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spelled: list[str] = []
+        current = ""
+        needs_name = False
+        for position, word in enumerate(args):
+            if word == "--":
+                spelled += args[position:]
+                break
+            if word.startswith("-") and len(word) > 1:
+                name = word.partition("=")[0]
+                current = name if name in repeatable else ""
+                needs_name = "=" in word
+            elif current:
+                if needs_name:
+                    spelled.append(current)
+                needs_name = True
+            spelled.append(word)
+        return super().parse_args(ctx, spelled)
+
+
+class Group(TyperGroup):
+    """The command group: usage errors are one line on stderr with exit code 2, like every other error."""
+
+    def main(self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and leave with the exit code."""
+        try:
+            result = super().main(args=args, standalone_mode=False, **extra)
+        except typer.Abort:
+            error_line("error: interrupted")
+            result = 130
+        except Exception as error:
+            # Typer keeps its usage errors in a private module; they are known by what they carry.
+            if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+                raise
+            context = getattr(error, "ctx", None)
+            if type(error).__name__ == "NoArgsIsHelpError":
+                sys.stdout.write(error.format_message() + "\n")
+            else:
+                command = context.command_path if context is not None else "jettag"
+                message = error.format_message().rstrip(".")
+                error_line(f"error: {message} in `{command}`; see `{command} --help`")
+            result = error.exit_code
+        if standalone_mode:
+            sys.exit(result if isinstance(result, int) else 0)
+        return result

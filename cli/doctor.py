@@ -1,0 +1,72 @@
+"""jettag doctor: can this machine do it?"""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from rich.table import Table
+
+from jettag import __version__
+from jettag.errors import ResourceError
+
+from .console import JsonOption, boundary, emit_json, out
+
+__all__ = ["doctor"]
+
+CORE = ("torch", "awkward", "uproot", "vector", "timm", "pythia8mc", "fastjet", "numpy", "scikit-learn", "matplotlib")
+EXTRAS = {"pyarrow": "parquet", "h5py": "hdf5"}
+LEAST_DISK = 1e9  # bytes; a quickstart leaves about 50 MB
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@boundary
+def doctor(as_json: JsonOption = False) -> None:
+    """Check packages, devices, memory and disk; exit 7 if something needed is missing.
+
+    Example: jettag doctor
+    """
+    import torch
+
+    packages = {name: _version(name) for name in (*CORE, *EXTRAS)}
+    missing = [name for name in CORE if packages[name] is None]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    disk = shutil.disk_usage(Path.cwd()).free
+    devices = [f"cpu ({os.cpu_count()} cores, torch uses {torch.get_num_threads()})"]
+    devices += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    if as_json:
+        emit_json(
+            {
+                "schema": 1,
+                "jettag": __version__,
+                "python": platform.python_version(),
+                "packages": packages,
+                "devices": devices,
+                "memory_bytes": memory,
+                "disk_free_bytes": disk,
+                "missing": missing,
+            }
+        )
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_row("jettag", __version__)
+        table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
+        for name, version in packages.items():
+            hint = f"not installed (optional: pip install 'jettag[{EXTRAS[name]}]')" if name in EXTRAS else "MISSING"
+            table.add_row(name, version or hint)
+        table.add_row("devices", ", ".join(devices))
+        table.add_row("memory", f"{memory / 1e9:.1f} GB")
+        table.add_row("disk free here", f"{disk / 1e9:.1f} GB")
+        out.print(table)
+    if missing:
+        raise ResourceError(f"missing packages: {', '.join(missing)}", do="pip install jettag")
+    if disk < LEAST_DISK:
+        raise ResourceError(f"{disk / 1e9:.1f} GB of disk free", where=Path.cwd(), do="free at least 1 GB")

@@ -1,0 +1,60 @@
+"""jettag eval: the rejection table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import JsonOption, boundary, emit_json, out, progress, say
+from .options import Card, Data, Device
+
+__all__ = ["evaluate"]
+
+
+@boundary
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, side by side.")],
+    data: Data,
+    card: Card = None,
+    signal: Annotated[
+        list[str] | None, typer.Option("--signal", help="Class; default: all but the background.")
+    ] = None,
+    background: Annotated[list[str] | None, typer.Option("--background", help="Class, or A+B; default QCD.")] = None,
+    efficiency: Annotated[list[float] | None, typer.Option("--efficiency", help="Default 0.3 and 0.5.")] = None,
+    max_jets: Annotated[int | None, typer.Option("--max-jets", min=1, help="Read at most this many.")] = None,
+    target: Annotated[Path | None, typer.Option("--out", help="Folder for plots and tables.")] = None,
+    device: Device = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Print background rejections with their intervals, one row for each run.
+
+    Example: jettag eval runs/top runs/scratch --data 'test/*.root' --out report
+    """
+    from jettag import run
+    from jettag.evaluation import report
+    from jettag.evaluation.rows import EFFICIENCIES, remarks, to_json
+
+    from .tables import print_published, print_rows
+
+    with progress("eval", None) as update:
+        judgement = run.evaluate(
+            runs,
+            data,
+            card=card,
+            signal=signal,
+            background=background,
+            efficiencies=efficiency or EFFICIENCIES,
+            max_jets=max_jets,
+            device=run.choose_device(device),
+            on_progress=update,
+        )
+    for note in judgement.notes:
+        say(f"eval: {note}")
+    if as_json:
+        emit_json(to_json(judgement.rows))
+    else:
+        print_rows(out, judgement.rows, notes=remarks(judgement.scores, judgement.rows))
+        print_published(out)
+    if target is not None:
+        report.write(target, judgement.rows, judgement.scores)
+        say(f"eval: plots and tables in {target}")

@@ -1,0 +1,67 @@
+"""jettag finetune: train a tagger, from a pre-trained backbone or from scratch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import JsonOption, boundary, emit_json, say
+from .options import (
+    Card,
+    Data,
+    Device,
+    MaxSteps,
+    MaxTime,
+    Overrides,
+    Resume,
+    Val,
+    absent_folder,
+    seconds,
+    training_report,
+)
+
+__all__ = ["finetune"]
+
+
+@boundary
+def finetune(
+    data: Data,
+    task: Annotated[str, typer.Option("--task", help="top, or a fine-tuning recipe by name or path.")] = "top",
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
+    pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="full (default) or head: frozen backbone.")] = None,
+    val: Val = None,
+    card: Card = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/TASK.")] = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    device: Device = "auto",
+    max_time: MaxTime = None,
+    max_steps: MaxSteps = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a tagger from a backbone; without --from, train it from scratch.
+
+    Example: jettag finetune --task top --from runs/pretrain --data 'train/*.root' --val 'val/*.root' --out runs/top
+    """
+    from jettag import run
+    from jettag.config.recipe import FinetuneRecipe
+
+    changes = [*(overrides or []), *([f"mode={mode}"] if mode else [])]
+    resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card)
+    folder = absent_folder(out, Path(task).stem)
+    with training_report("finetune" if pretrained else "from scratch") as told:
+        facts = run.finetune(
+            resolved,
+            run.Sources(train=data, val=val or [], card=card),
+            folder,
+            pretrained=pretrained,
+            device=device,
+            resume=resume,
+            max_seconds=seconds(max_time),
+            max_steps=max_steps,
+            told=told,
+        )
+    if as_json:
+        emit_json({"schema": 1, "run": str(folder), **facts})
+    say(f"tagger in {folder}; next: jettag eval {folder} --data FILES")

@@ -1,0 +1,77 @@
+"""Options that several commands share, and the reports of a training."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jettag.errors import UsageError
+
+from .console import progress, say
+
+if TYPE_CHECKING:
+    from jettag.run import Told
+
+__all__ = ["Card", "Data", "Device", "MaxSteps", "MaxTime", "Overrides", "Resume", "Val", "seconds", "training_report"]
+
+Data = Annotated[list[str], typer.Option("--data", help="Files or globs; CLASS:GLOB where the class is the file's.")]
+Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for the validation loss.")]
+Card = Annotated[str | None, typer.Option("--card", help="Data card: a name from `jettag ls cards`, or a path.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint, if it has one.")]
+MaxTime = Annotated[str | None, typer.Option("--max-time", help="End the training in time, e.g. 15m, 2h, 90s.")]
+MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="End the training after this many steps.")]
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str | None) -> float:
+    """Seconds of a duration such as ``90s``, ``15m``, ``1h30m``; infinity for None.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    if text is None:
+        return float("inf")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UsageError(f"--max-time {text!r} is no duration", do="write it as 90s, 15m or 1h30m")
+    total = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if total <= 0:
+        raise UsageError(f"--max-time {text!r} leaves no time")
+    return total
+
+
+@contextmanager
+def training_report(what: str) -> Iterator["Told"]:
+    """Show notes as lines and the log as a progress bar in per cent of the run."""
+    from jettag.run import Told
+
+    with progress(what, 100, unit="%") as update:
+        latest: dict[str, Any] = {}
+
+        def log(record: dict[str, Any]) -> None:
+            latest.update(record)
+            shown = {"loss": "loss", "val_loss": "val loss", "accuracy": "accuracy", "val_accuracy": "val accuracy"}
+            parts = [f"{label} {latest[key]:.4g}" for key, label in shown.items() if key in latest]
+            if latest.get("jets") and latest["seconds"]:
+                parts.append(f"{latest['jets'] / latest['seconds']:.0f} jets/s")
+            update(int(100 * record["progress"]), note=f"step {record['step']}, {', '.join(parts)}")
+
+        yield Told(log=log, note=lambda text: say(f"{what}: {text}"))
+
+
+def absent_folder(path: Path | None, default: str) -> Path:
+    """``path``, or the first of ``runs/default``, ``runs/default-2``, ... that does not exist."""
+    if path is not None:
+        return path
+    candidate = Path("runs") / default
+    number = 2
+    while candidate.exists():
+        candidate = Path("runs") / f"{default}-{number}"
+        number += 1
+    return candidate

@@ -1,0 +1,52 @@
+"""jettag predict and jettag embed: what a network says of every jet, as a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import JsonOption, boundary, emit_json, progress, say
+from .options import Card, Data, Device
+
+__all__ = ["embed", "predict"]
+
+Run = Annotated[Path, typer.Argument(help="Run directory or checkpoint.")]
+Target = Annotated[Path, typer.Option("--out", help="File to write: .root, .parquet or .h5.")]
+
+
+@boundary
+def predict(
+    run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
+) -> None:
+    """Write class probabilities, one row a jet in the order of the files.
+
+    Example: jettag predict runs/top --data 'test/*.root' --out scores.root
+    """
+    from jettag import run as library
+    from jettag.data.write import write_columns
+
+    with progress("predict", None) as update:
+        chunks, facts = library.predict(run, data, card=card, device=library.choose_device(device), on_progress=update)
+    jets = write_columns(target, chunks, facts)
+    if as_json:
+        emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})
+    say(f"predict: {jets} jets in {target}")
+
+
+@boundary
+def embed(
+    run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
+) -> None:
+    """Write jet embeddings, one row a jet in the order of the files.
+
+    Example: jettag embed runs/pretrain --data 'jets/*.root' --out embeddings.parquet
+    """
+    from jettag import run as library
+    from jettag.data.write import write_columns
+
+    with progress("embed", None) as update:
+        chunks, facts = library.embed(run, data, card=card, device=library.choose_device(device), on_progress=update)
+    jets = write_columns(target, chunks, facts)
+    if as_json:
+        emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})
+    say(f"embed: {jets} jets in {target}")

@@ -1,0 +1,62 @@
+"""jettag pretrain: learn a backbone from unlabelled jets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import JsonOption, boundary, emit_json, say
+from .options import (
+    Card,
+    Data,
+    Device,
+    MaxSteps,
+    MaxTime,
+    Overrides,
+    Resume,
+    Val,
+    absent_folder,
+    seconds,
+    training_report,
+)
+
+__all__ = ["pretrain"]
+
+
+@boundary
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A name from `jettag ls recipes`, or a path.")],
+    data: Data,
+    val: Val = None,
+    card: Card = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/RECIPE.")] = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    device: Device = "auto",
+    max_time: MaxTime = None,
+    max_steps: MaxSteps = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pre-train a backbone on unlabelled jets.
+
+    Example: jettag pretrain mpm --data 'jets/*.root' --out runs/pretrain --max-time 15m
+    """
+    from jettag import run
+    from jettag.config.recipe import PretrainRecipe
+
+    resolved = run.load_recipe(recipe, PretrainRecipe, overrides or [], card=card)
+    folder = absent_folder(out, Path(recipe).stem)
+    with training_report("pretrain") as told:
+        facts = run.pretrain(
+            resolved,
+            run.Sources(train=data, val=val or [], card=card),
+            folder,
+            device=device,
+            resume=resume,
+            max_seconds=seconds(max_time),
+            max_steps=max_steps,
+            told=told,
+        )
+    if as_json:
+        emit_json({"schema": 1, "run": str(folder), **facts})
+    say(f"backbone in {folder}; next: jettag finetune --task top --from {folder} --card CARD --data FILES --out RUN")

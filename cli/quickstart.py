@@ -1,0 +1,54 @@
+"""jettag quickstart: from nothing to a rejection table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import JsonOption, boundary, emit_json, err, progress, say
+from .console import out as stdout
+from .options import Device, training_report
+
+__all__ = ["quickstart"]
+
+
+@boundary
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", help="Folder for jets and runs.")] = Path("quickstart"),
+    jets: Annotated[
+        int | None, typer.Option("--jets", min=100, help="Of each process; default fits the budget.")
+    ] = None,
+    budget: Annotated[float, typer.Option("--budget", min=0.5, help="Minutes in all.")] = 8.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=1_000_000)] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Simulating processes; default all cores.")
+    ] = None,
+    device: Device = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate jets, pre-train, fine-tune a top tagger, train one from scratch, and compare them.
+
+    Example: jettag quickstart --out quickstart --budget 8
+    """
+    from jettag.evaluation.rows import remarks, to_json
+    from jettag.quickstart import make_plan
+    from jettag.quickstart import quickstart as start
+    from jettag.run import Told
+
+    from .tables import print_rows
+
+    plan = make_plan(
+        out, jets=jets, seconds=60 * budget, seed=seed, workers=workers, told=Told(note=lambda text: say(text))
+    )
+    judgement = start(out, plan, report=progress, training_report=training_report, device=device)
+    console = err if as_json else stdout
+    print_rows(console, judgement.rows, notes=remarks(judgement.scores, judgement.rows))
+    say(
+        "\nNext, with these jets or your own ROOT files:\n"
+        f"  jettag eval {out}/runs/finetuned {out}/runs/scratch --data '{out}/data/test/*.root' --out report\n"
+        f"  jettag finetune --task top --from {out}/runs/pretrain --data FILES --out runs/top\n"
+        "  jettag generate QCD,Hbb,Tbqq --jets 20000 --out jets\n"
+        "  jettag ls"
+    )
+    if as_json:
+        emit_json(to_json(judgement.rows))

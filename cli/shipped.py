@@ -1,0 +1,164 @@
+"""jettag ls, cat, cp, validate: what there is, and how to make it one's own."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from jettag.config import dump_yaml, find, list_shipped, read_text, read_yaml
+from jettag.errors import UsageError
+
+from .console import JsonOption, boundary, emit_json, out, say
+from .options import Overrides
+
+__all__ = ["cat", "cp", "ls", "validate"]
+
+Name = Annotated[str, typer.Argument(help="A recipe or card, by name or path.")]
+NUM_FEATURES = 17  # of jetclass_full, for the parameter counts shown
+
+
+def _recipes() -> list[dict[str, str]]:
+    found = list_shipped("recipes")
+    rows = [(name, read_yaml(path)) for name, path in found.items()]
+    return [{"name": n, "command": str(c.get("command", "")), "description": c.get("description", "")} for n, c in rows]
+
+
+def _cards() -> list[dict[str, str]]:
+    from jettag.data.card import load_card
+
+    return [{"name": name, "description": load_card(name).description} for name in list_shipped("data_cards")]
+
+
+def _models() -> list[dict[str, str]]:
+    from jettag.models import BACKBONES, SIZES, build_backbone
+
+    rows = []
+    for name in BACKBONES:
+        for size in SIZES:
+            count = sum(p.numel() for p in build_backbone(name, size, NUM_FEATURES).parameters())
+            rows.append({"name": name, "size": size, "parameters": f"{count:,}"})
+    return rows
+
+
+def _runs() -> list[dict[str, str]]:
+    rows = []
+    for path in sorted(Path.cwd().glob("**/run.json")):
+        if (path.parent / "recipe.yaml").is_file():
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            rows.append(
+                {
+                    "run": str(path.parent.relative_to(Path.cwd())),
+                    "task": str(facts.get("mode") or facts.get("task")),
+                    "jets": str(facts.get("n_train", "")),
+                    "finished": "yes" if facts.get("finished") else "no",
+                    "started": str(facts.get("started", "")),
+                }
+            )
+    return rows
+
+
+LISTS = {"recipes": _recipes, "cards": _cards, "models": _models, "runs": _runs}
+
+
+@boundary
+def ls(
+    what: Annotated[Literal["recipes", "cards", "models", "runs"] | None, typer.Argument()] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List recipes, cards, models, and the runs below this folder.
+
+    Example: jettag ls recipes
+    """
+    lists = {name: LISTS[name]() for name in ([what] if what else list(LISTS))}
+    if as_json:
+        emit_json({"schema": 1, **lists})
+        return
+    for name, rows in lists.items():
+        if not rows:
+            say(f"{name}: none here")
+            continue
+        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+        for key in rows[0]:
+            table.add_column(key, overflow="fold")
+        for row in rows:
+            table.add_row(*row.values())
+        out.print(table)
+
+
+@boundary
+def cat(
+    name: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With every default written out.")] = False,
+    overrides: Overrides = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a recipe or card.
+
+    Example: jettag cat mpm --resolved
+    """
+    from jettag.data.card import load_card
+    from jettag.run import load_any_recipe
+
+    path, text = read_text(name)
+    is_recipe = "command" in read_yaml(path)
+    if resolved or overrides:
+        if not is_recipe and overrides:
+            raise UsageError("--set changes recipes, and this is a card", where=path)
+        text = dump_yaml(load_any_recipe(str(path), overrides or []) if is_recipe else load_card(path))
+    if as_json:
+        emit_json({"schema": 1, "path": str(path), "text": text})
+    else:
+        out.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+
+
+@boundary
+def cp(
+    name: Name,
+    target: Annotated[Path | None, typer.Argument(help="File or folder; default is here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a recipe or card, to edit it.
+
+    Example: jettag cp mpm my_mpm.yaml
+    """
+    path, text = read_text(name)
+    place = target or Path()
+    place = place / path.name if place.is_dir() else place
+    if place.suffix not in (".yaml", ".yml"):
+        place = place.with_name(place.name + ".yaml")
+    if place.exists() and not force:
+        raise UsageError("the file exists", where=place, do="choose another name, or add --force")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text, encoding="utf-8")
+    if as_json:
+        emit_json({"schema": 1, "path": str(place)})
+    say(f"{place}")
+
+
+@boundary
+def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = False) -> None:
+    """Check a recipe: every mistake at once, and the model it makes.
+
+    Example: jettag validate mpm --set training.learning_rate=3e-4
+    """
+    from jettag.data.card import load_card
+    from jettag.models import build_backbone
+    from jettag.run import load_any_recipe
+
+    resolved = load_any_recipe(recipe, overrides or [])
+    load_card(resolved.data.card)
+    size = resolved.backbone.size
+    sizes = ["tiny", "base"] if size == "auto" else [size]
+    counts = {
+        s: sum(
+            p.numel()
+            for p in build_backbone(resolved.backbone.name, s, NUM_FEATURES, **resolved.backbone.settings).parameters()
+        )
+        for s in sizes
+    }
+    if as_json:
+        emit_json({"schema": 1, "recipe": str(find("recipes", recipe)), "valid": True, "parameters": counts})
+    say(f"{recipe} is valid: " + ", ".join(f"{s} backbone of {count:,} parameters" for s, count in counts.items()))

@@ -1,0 +1,142 @@
+"""What a run can be told: the schema of every recipe.
+
+Learning rates, fractions and sizes carry their range here, so that a wrong recipe is refused before a file is read.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from jettag.config.loading import Section
+
+__all__ = [
+    "BackboneRecipe",
+    "ClassificationRecipe",
+    "DataRecipe",
+    "FinetuneRecipe",
+    "KmeansTarget",
+    "MaskedRecipe",
+    "PretrainRecipe",
+    "Recipe",
+    "TrainingRecipe",
+]
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataRecipe(Section):
+    """Which jets, and how they become tensors."""
+
+    card: str = "jetclass"
+    features: str = "jetclass_full"
+    max_constituents: int = Field(128, ge=1, le=5000)
+    max_jets: int | None = Field(None, ge=1)
+    batch_size: int = Field(256, ge=1)
+    val_fraction: Fraction = 0.1  # held out of --data where no --val is given
+
+
+class BackboneRecipe(Section):
+    """The network that turns a jet into embeddings. ``settings`` overrides single numbers of the size."""
+
+    name: Literal["particle_transformer"] = "particle_transformer"
+    size: Literal["auto", "tiny", "small", "base"] = "auto"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class KmeansTarget(Section):
+    """Each hidden constituent's token: the nearest of ``codes`` k-means centres in standardised feature space."""
+
+    name: Literal["kmeans"] = "kmeans"
+    codes: int = Field(512, ge=2, le=65536)
+    fit_constituents: int = Field(200_000, ge=100)  # sample on which the centres are fitted
+
+
+class DecoderRecipe(Section):
+    """The light network that fills the hidden slots."""
+
+    dim: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+
+
+class MaskedRecipe(Section):
+    """Masked particle modelling (arXiv:2401.13537, arXiv:2409.12589)."""
+
+    name: Literal["masked"] = "masked"
+    mask_fraction: Fraction = 0.3
+    target: KmeansTarget = KmeansTarget()
+    decoder: DecoderRecipe = DecoderRecipe()
+
+
+class ClassificationRecipe(Section):
+    """Cross entropy over jet classes."""
+
+    name: Literal["classification"] = "classification"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    balance_classes: bool = True  # weigh classes so that each counts the same
+
+
+class TrainingRecipe(Section):
+    """How the loop runs. Steps are optimizer updates; the run ends at the first limit that is reached."""
+
+    optimizer: str = "adamw"  # any name `timm.optim` knows
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    head_rate_multiplier: float = Field(1.0, gt=0)  # learning rate of everything outside the backbone, relative
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "flat_decay", "constant"] = "cosine"
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    final_rate_fraction: float = Field(0.01, ge=0, le=1)
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    clip_gradient_norm: float = Field(1.0, gt=0)
+    ema_decay: float | None = Field(0.999, gt=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
+    log_every: int = Field(50, ge=1)
+    val_every: int = Field(500, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        from timm.optim import list_optimizers
+
+        if name not in list_optimizers():
+            from jettag.errors import nearest
+
+            msg = f"no optimizer of timm; {nearest(name, list_optimizers())}"
+            raise ValueError(msg)
+        return name
+
+
+class Recipe(Section):
+    """What every run shares."""
+
+    description: str = ""
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataRecipe = DataRecipe()
+    backbone: BackboneRecipe = BackboneRecipe()
+    training: TrainingRecipe = TrainingRecipe(epochs=10)
+
+
+class PretrainRecipe(Recipe):
+    """`jettag pretrain`: labels are never read."""
+
+    command: Literal["pretrain"] = "pretrain"
+    objective: MaskedRecipe = MaskedRecipe()
+
+
+class FinetuneRecipe(Recipe):
+    """`jettag finetune`: a head on a backbone, pre-trained or new."""
+
+    command: Literal["finetune"] = "finetune"
+    mode: Literal["full", "head"] = "full"
+    classes: list[str] = Field(min_length=2)
+    objective: ClassificationRecipe = ClassificationRecipe()
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            msg = "a class stands twice"
+            raise ValueError(msg)
+        return names

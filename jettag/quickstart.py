@@ -1,0 +1,155 @@
+"""From nothing to a rejection table: simulate, pre-train, fine-tune, train from scratch, judge."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
+from jettag.errors import UsageError
+from jettag.inference import Judgement, evaluate
+from jettag.run import Sources, Told, choose_device, finetune, load_recipe, pretrain
+from jettag.simulate import GenerateSettings, generate
+from jettag.training.checkpoint import write_atomically
+
+__all__ = ["Plan", "make_plan", "quickstart"]
+
+PROCESSES = ("QCD", "Tbqq")
+TEST_FRACTION = 0.3  # of the simulated jets; judging needs background, and each jet of it costs the same
+MOST_JETS = 12_000  # of each process: more does not help networks that train for minutes
+FEWEST_JETS = 500
+# Shares of the budget. What is left over is start-up, reading and judging.
+SIMULATING = 0.34
+PRETRAINING = 0.24
+TRAINING = 0.13  # each, fine-tuned and from scratch
+
+Report = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a quickstart will do; kept in ``plan.json``, so that an interrupted one goes on with the same."""
+
+    jets: int  # of each process
+    seconds: float  # in all
+    seed: int
+    workers: int
+
+    @property
+    def test_jets(self) -> int:
+        """Jets of each process that only judge."""
+        return max(int(self.jets * TEST_FRACTION), 1)
+
+
+def make_plan(out: Path, *, jets: int | None, seconds: float, seed: int, workers: int | None, told: Told) -> Plan:
+    """The plan in ``out``, or a new one: as many jets as this machine simulates in its share of the budget.
+
+    Raises:
+        UsageError: ``out`` holds a quickstart with another number of jets or seed.
+    """
+    path = out / "plan.json"
+    if path.is_file():
+        plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+        if (jets is not None and jets != plan.jets) or seed != plan.seed:
+            raise UsageError(
+                f"the folder holds a quickstart of {plan.jets} jets with seed {plan.seed}",
+                where=out,
+                do="choose another --out, or leave --jets and --seed as they were",
+            )
+        told.note(f"going on with the quickstart in {out}")
+        return plan
+    workers = workers or min(os.cpu_count() or 1, 8)
+    if jets is None:
+        rate = _simulation_rate(workers)
+        jets = int(rate * seconds * SIMULATING / len(PROCESSES))
+        jets = max(min(jets // 100 * 100, MOST_JETS), FEWEST_JETS)
+        told.note(f"this machine simulates about {rate:.0f} jets/s: {jets} jets of each process")
+    plan = Plan(jets=jets, seconds=seconds, seed=seed, workers=workers)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(plan.__dict__) + "\n")
+    return plan
+
+
+def _simulation_rate(workers: int) -> float:
+    """Jets per second of this machine, start-up left out: the longer of two short runs minus the shorter."""
+    times = []
+    sizes = (50, 350)
+    with TemporaryDirectory() as folder:
+        for size in sizes:
+            begin = time.monotonic()
+            for process in PROCESSES:
+                settings = GenerateSettings(processes=(process,), jets=size, seed=1)
+                generate(settings, Path(folder) / f"{process}_{size}", workers=1, on_progress=None)
+            times.append(time.monotonic() - begin)
+    per_core = len(PROCESSES) * (sizes[1] - sizes[0]) / max(times[1] - times[0], 1e-3)
+    return per_core * workers
+
+
+def quickstart(
+    out: Path,
+    plan: Plan,
+    *,
+    report: Report,
+    training_report: Callable[[str], AbstractContextManager[Told]],
+    device: str = "auto",
+) -> Judgement:
+    """Run the plan; leaves ``data``, ``runs/{pretrain,finetuned,scratch}`` and nothing else but the plan.
+
+    What an earlier, interrupted call finished is not done again.
+
+    Args:
+        out: where everything goes.
+        plan: what `make_plan` said.
+        report: opens a progress bar: name and total -> function of the number done.
+        training_report: opens the reports of a training.
+        device: of the trainings.
+    """
+    train = [str(path) for path in _simulate(out / "data" / "train", plan, plan.jets - plan.test_jets, 0, report)]
+    test = [str(path) for path in _simulate(out / "data" / "test", plan, plan.test_jets, 1, report)]
+    runs = out / "runs"
+    seed = [f"seed={plan.seed}"]
+    with training_report("pretrain") as told:
+        pretrain(
+            load_recipe("mpm", PretrainRecipe, [*seed, *OVERRIDES], card="generated"),
+            Sources(train=train, card="generated"),
+            runs / "pretrain",
+            device=device,
+            resume=True,
+            max_seconds=plan.seconds * PRETRAINING,
+            told=told,
+        )
+    for name, start in (("finetuned", runs / "pretrain"), ("scratch", None)):
+        with training_report(name) as told:
+            finetune(
+                load_recipe("top", FinetuneRecipe, [*seed, *OVERRIDES], card="generated"),
+                Sources(train=train, card="generated"),
+                runs / name,
+                pretrained=start,
+                device=device,
+                resume=True,
+                max_seconds=plan.seconds * TRAINING,
+                told=told,
+            )
+    with report("eval", 4 * plan.test_jets) as update:
+        return evaluate([runs / "finetuned", runs / "scratch"], test, device=choose_device(device), on_progress=update)
+
+
+OVERRIDES: list[str] = []
+
+
+def _simulate(folder: Path, plan: Plan, jets: int, seed_offset: int, report: Report) -> Iterator[Path]:
+    """Simulate what is not there yet; a file that is there is whole."""
+    settings: dict[str, Any] = {"jets": jets, "seed": 2 * plan.seed + 1000 + seed_offset}
+    for process in PROCESSES:
+        path = folder / f"{process}.root"
+        if not path.is_file():
+            with report(f"simulate {folder.name} {process}", jets) as update:
+                generate(
+                    GenerateSettings(processes=(process,), **settings), folder, workers=plan.workers, on_progress=update
+                )
+        yield path

@@ -1,0 +1,399 @@
+"""What the command line, a notebook and a test call: recipe -> jets, model, objective -> loop -> run directory."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from jettag.config import apply_overrides, dump_yaml, find, read_yaml, validate
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe
+from jettag.data.card import DataCard, load_card
+from jettag.data.features import FEATURE_SETS
+from jettag.data.jets import JetTable
+from jettag.data.loader import Loader
+from jettag.data.read import InputFile, expand_inputs, read_table
+from jettag.data.splits import hold_out
+from jettag.errors import DataError, RecipeError, ResourceError, nearest
+from jettag.inference import embed, evaluate, predict
+from jettag.models import build_backbone
+from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives import Classification, MaskedModelling
+from jettag.training import Limits, Trainer, load_backbone, load_checkpoint, train
+from jettag.training.checkpoint import resolve_checkpoint, write_atomically
+from jettag.training.run_directory import (
+    describe_inputs,
+    occupy,
+    open_run,
+    read_run,
+    update_run,
+    write_model_card,
+)
+
+__all__ = [
+    "Sources",
+    "Told",
+    "choose_device",
+    "embed",
+    "evaluate",
+    "finetune",
+    "load_any_recipe",
+    "load_recipe",
+    "predict",
+    "pretrain",
+]
+
+Log = Callable[[dict[str, Any]], None]
+
+
+def _silent(_: object) -> None:
+    """Take a record and say nothing."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the jets come from: files or globs, ``CLASS:GLOB`` where the class is the file's."""
+
+    train: Sequence[str]
+    val: Sequence[str] = ()
+    card: str | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a long run reports to: records of the log, and notes for the person."""
+
+    log: Log = _silent
+    note: Callable[[str], None] = _silent
+
+
+RecipeType = TypeVar("RecipeType", bound=Recipe)
+RECIPES: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
+
+
+def load_recipe(
+    name: str, schema: type[RecipeType], overrides: Sequence[str] = (), *, card: str | None = None
+) -> RecipeType:
+    """A recipe by name or path, with ``key.sub=value`` overrides and the card of the command line.
+
+    Raises:
+        RecipeError: no such recipe, one of another command, or mistakes in it (all at once).
+    """
+    path = find("recipes", name)
+    values = apply_overrides(read_yaml(path), [*overrides, *([f"data.card={card}"] if card else [])])
+    expected = schema.model_fields["command"].default
+    if values.get("command", expected) != expected:
+        raise RecipeError(f"a recipe of `jettag {values['command']}`", where=path, do=f"this is `jettag {expected}`")
+    return validate(schema, values, where=path)
+
+
+def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe of whichever command it names.
+
+    Raises:
+        RecipeError: as `load_recipe`, or its command is unknown.
+    """
+    path = find("recipes", name)
+    command = str(read_yaml(path).get("command"))
+    if command not in RECIPES:
+        raise RecipeError(f"command: {command!r} has no recipes", where=path, do=nearest(command, RECIPES))
+    return load_recipe(name, RECIPES[command], overrides)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ResourceError: the device asked for is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResourceError(f"device {name!r} cannot be used ({reason})", do="use --device auto or cpu") from None
+    return device
+
+
+def _read(
+    recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], *, classes: Sequence[str] | None, told: Told
+) -> JetTable:
+    table = read_table(
+        inputs,
+        card,
+        features=recipe.data.features,
+        labels=classes is not None,
+        classes=classes,
+        max_constituents=recipe.data.max_constituents,
+        max_jets=recipe.data.max_jets,
+    )
+    for what, count in table.notes.items():
+        if count:
+            told.note(f"{count} {what.replace('_', ' ')}")
+    return table
+
+
+def _tables(
+    recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told
+) -> tuple[JetTable, JetTable, DataCard, list[InputFile]]:
+    """Training and validation jets, the card, and the files they came from."""
+    if recipe.data.features not in FEATURE_SETS:
+        raise RecipeError(
+            f"data.features: no feature set {recipe.data.features!r}", do=nearest(recipe.data.features, FEATURE_SETS)
+        )
+    card = load_card(sources.card or recipe.data.card)
+    train_inputs = expand_inputs(sources.train)
+    val_inputs = expand_inputs(sources.val) if sources.val else []
+    table = _read(recipe, card, train_inputs, classes=classes, told=told)
+    if val_inputs:
+        shared = {item.path.resolve() for item in train_inputs} & {item.path.resolve() for item in val_inputs}
+        if shared:
+            raise DataError("the file is in --data and in --val", where=min(shared), do="give disjoint files")
+        held_out = _read(recipe, card, val_inputs, classes=classes, told=told)
+    else:
+        table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)
+    for name, part in (("training", table), ("validation", held_out)):
+        if len(part) == 0:
+            raise DataError(f"no {name} jet left after selection", do="give more jets")
+    return table, held_out, card, [*train_inputs, *val_inputs]
+
+
+def _new_backbone(recipe: Recipe, num_features: int, device: torch.device, told: Told) -> ParticleTransformer:
+    size = recipe.backbone.size
+    if size == "auto":
+        size = "tiny" if device.type == "cpu" else "base"
+        told.note(f"backbone.size: auto takes {size} on {device.type}")
+    return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
+
+
+def _limits(recipe: Recipe, num_jets: int, max_seconds: float, max_steps: int | None) -> Limits:
+    """The nearest of the recipe's epochs, its max_steps and the command's."""
+    per_epoch = max(math.ceil(num_jets / recipe.data.batch_size), 1)
+    candidates = [recipe.training.max_steps, max_steps]
+    if recipe.training.epochs is not None:
+        candidates.append(math.ceil(recipe.training.epochs * per_epoch))
+    given = [steps for steps in candidates if steps is not None]
+    if not given and math.isinf(max_seconds):
+        raise RecipeError("the recipe never ends", do="set training.epochs or training.max_steps")
+    return Limits(min(given) if given else 2**62, max_seconds)
+
+
+def _train(
+    recipe: Recipe,
+    model: torch.nn.Module,
+    table: JetTable,
+    val_table: JetTable,
+    *,
+    out: Path,
+    device: torch.device,
+    settings: dict[str, Any],
+    resume: bool,
+    limits: Limits,
+    told: Told,
+) -> None:
+    """Build the trainer, restore it where asked, and run the loop."""
+    batch_size = min(recipe.data.batch_size, len(table))
+    loader = Loader(table, batch_size=batch_size, seed=recipe.seed)
+    trainer = Trainer(model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings)
+    if resume:
+        trainer.restore(load_checkpoint(resolve_checkpoint(out, prefer="last")))
+        told.note(f"resumed at step {trainer.step} of {limits.max_steps}")
+    try:
+        train(trainer, val_table, limits, out, seed=recipe.seed, log=told.log)
+    except torch.OutOfMemoryError:
+        raise ResourceError("out of device memory", do="halve data.batch_size with --set") from None
+    update_run(
+        out, steps=trainer.step, seconds=round(trainer.seconds, 1), best_val_loss=trainer.best_loss, finished=True
+    )
+
+
+def _begin(out: Path, recipe: Recipe, card: DataCard, **facts: Any) -> None:
+    """Write what is known before the first step."""
+    write_atomically(out / "recipe.yaml", dump_yaml(recipe))
+    write_atomically(out / "card.yaml", dump_yaml(card))
+    update_run(out, seed=recipe.seed, finished=False, **facts)
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def pretrain(
+    recipe: PretrainRecipe,
+    sources: Sources,
+    out: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    max_seconds: float = math.inf,
+    max_steps: int | None = None,
+    told: Told = Told(),
+) -> dict[str, Any]:
+    """Train a backbone on jets whose labels are never read.
+
+    Returns:
+        The facts of the run, as in ``run.json``.
+
+    Raises:
+        JettagError: see its children for what can be wrong, and with which exit code.
+    """
+    chosen = choose_device(device)
+    with occupy(out):
+        resuming = open_run(out, resume=resume)
+        table, val_table, card, inputs = _tables(recipe, sources, classes=None, told=told)
+        torch.manual_seed(recipe.seed)
+        backbone = _new_backbone(recipe, len(table.feature_names), chosen, told)
+        objective = recipe.objective
+        model = MaskedModelling(
+            backbone,
+            table.feature_names,
+            num_codes=objective.target.codes,
+            mask_fraction=objective.mask_fraction,
+            decoder_dim=objective.decoder.dim,
+            decoder_layers=objective.decoder.layers,
+            decoder_heads=objective.decoder.heads,
+            max_constituents=recipe.data.max_constituents,
+        )
+        if not resuming:
+            model.prepare(table, fit_constituents=objective.target.fit_constituents, seed=recipe.seed)
+            _begin(
+                out,
+                recipe,
+                card,
+                task="pretrain",
+                class_names=[],
+                feature_names=list(table.feature_names),
+                n_train=len(table),
+                parameters=_parameters(backbone),
+                inputs=describe_inputs([item.path for item in inputs]),
+            )
+        settings = {
+            "features": recipe.data.features,
+            "feature_names": list(table.feature_names),
+            "class_names": [],
+            "max_constituents": recipe.data.max_constituents,
+            "backbone": backbone.settings(),
+        }
+        limits = _limits(recipe, len(table), max_seconds, max_steps)
+        _train(
+            recipe,
+            model,
+            table,
+            val_table,
+            out=out,
+            device=chosen,
+            settings=settings,
+            resume=resuming,
+            limits=limits,
+            told=told,
+        )
+        write_model_card(
+            out,
+            title="A jettag backbone",
+            tags=["masked-particle-modelling", "self-supervised"],
+            summary=["Pre-trained by masked particle modelling (arXiv:2401.13537) without labels."],
+        )
+        return read_run(out)
+
+
+def finetune(
+    recipe: FinetuneRecipe,
+    sources: Sources,
+    out: Path,
+    *,
+    pretrained: Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    max_seconds: float = math.inf,
+    max_steps: int | None = None,
+    told: Told = Told(),
+) -> dict[str, Any]:
+    """Train a classifier on labelled jets, from a pre-trained backbone or from scratch.
+
+    Returns:
+        The facts of the run, as in ``run.json``.
+
+    Raises:
+        JettagError: see its children for what can be wrong, and with which exit code.
+    """
+    chosen = choose_device(device)
+    if recipe.mode == "head" and pretrained is None:
+        raise RecipeError("mode head trains on a frozen backbone", do="give one with --from, or use --mode full")
+    with occupy(out):
+        resuming = open_run(out, resume=resume)
+        table, val_table, card, inputs = _tables(recipe, sources, classes=recipe.classes, told=told)
+        counts = _class_counts(table)
+        torch.manual_seed(recipe.seed)
+        if pretrained is None:
+            backbone = _new_backbone(recipe, len(table.feature_names), chosen, told)
+        else:
+            backbone, _ = load_backbone(pretrained, table.feature_names)
+        weight = len(table) / (len(counts) * counts) if recipe.objective.balance_classes else np.ones(len(counts))
+        model = Classification(
+            backbone,
+            len(table.class_names),
+            class_weight=weight.tolist(),
+            label_smoothing=recipe.objective.label_smoothing,
+            freeze_backbone=recipe.mode == "head",
+        )
+        if not resuming:
+            _begin(
+                out,
+                recipe,
+                card,
+                task="finetune",
+                mode=recipe.mode if pretrained else "scratch",
+                pretrained=str(pretrained.resolve()) if pretrained else None,
+                class_names=list(table.class_names),
+                feature_names=list(table.feature_names),
+                n_train=len(table),
+                class_counts=dict(zip(table.class_names, counts.tolist(), strict=True)),
+                parameters=_parameters(model),
+                inputs=describe_inputs([item.path for item in inputs]),
+            )
+        settings = {
+            "features": recipe.data.features,
+            "feature_names": list(table.feature_names),
+            "class_names": list(table.class_names),
+            "max_constituents": recipe.data.max_constituents,
+            "backbone": backbone.settings(),
+        }
+        limits = _limits(recipe, len(table), max_seconds, max_steps)
+        _train(
+            recipe,
+            model,
+            table,
+            val_table,
+            out=out,
+            device=chosen,
+            settings=settings,
+            resume=resuming,
+            limits=limits,
+            told=told,
+        )
+        origin = f"fine-tuned from `{pretrained}`" if pretrained else "trained from scratch"
+        write_model_card(
+            out,
+            title=f"A jettag tagger of {', '.join(table.class_names)}",
+            tags=["classification"],
+            summary=[f"A jet classifier {origin}."],
+        )
+        return read_run(out)
+
+
+def _class_counts(table: JetTable) -> np.ndarray:
+    """(C,) jets of each class; every class must be there."""
+    if table.label is None:
+        raise DataError("the jets have no labels", do="give a card with labels, or CLASS:GLOB")
+    counts = np.bincount(table.label, minlength=len(table.class_names))
+    if (counts == 0).any():
+        absent = [name for name, count in zip(table.class_names, counts, strict=True) if count == 0]
+        raise DataError(f"no training jet of class {', '.join(absent)}", do="give files of every class in --data")
+    return counts

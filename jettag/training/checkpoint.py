@@ -1,0 +1,210 @@
+"""Checkpoints: whole or absent, checked on reading, never a pickle.
+
+A run keeps ``checkpoints/step-XXXXXXXX/{model,ema,optimizer}.safetensors`` and ``state.json``, and the small text files
+A run keeps ``checkpoints/step-XXXXXXXX/{model,ema,optimizer}.safetensors`` and ``state.json``, and the text files
+synced and renamed; ``state.json`` holds the SHA-256 of its neighbours.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from jettag.errors import CheckpointError, ResourceError
+
+__all__ = [
+    "Checkpoint",
+    "load_checkpoint",
+    "load_model_state",
+    "pack_optimizer",
+    "point_to",
+    "resolve_checkpoint",
+    "save_checkpoint",
+    "unpack_optimizer",
+    "write_atomically",
+]
+
+
+@dataclass
+class Checkpoint:
+    """Everything a run needs to go on; what is not here is rebuilt from the recipe.
+
+    Attributes:
+        step: optimizer updates done.
+        model: parameters and buffers by name.
+        ema: their moving average, or empty.
+        optimizer: tensors of the optimizer and of the random generators.
+        state: JSON-safe rest: loader position, best loss, settings, elapsed seconds.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small text file so that a reader sees the old content or the new, never half."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bool) -> Path:
+    """Write a checkpoint, point ``last`` (and ``best``) to it, and drop the older ones beyond ``keep``.
+
+    Raises:
+        ResourceError: the disk refuses; what was there before is untouched.
+    """
+    folder = run / "checkpoints"
+    name = f"step-{checkpoint.step:08d}"
+    temporary = folder / f".{name}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        sums = {}
+        for part in ("model", "ema", "optimizer"):
+            tensors: dict[str, Tensor] = getattr(checkpoint, part)
+            if tensors:
+                path = temporary / f"{part}.safetensors"
+                save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+                sums[path.name] = _sha256(path)
+                _sync(path)
+        state = {"step": checkpoint.step, "sha256": sums, **checkpoint.state}
+        write_atomically(temporary / "state.json", json.dumps(state, indent=1))
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+        temporary.replace(folder / name)
+        _sync(folder)
+        point_to(run, "last", name)
+        if is_best:
+            point_to(run, "best", name)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ResourceError(f"cannot save step {checkpoint.step} ({reason})", where=folder, do="free space") from None
+    _prune(folder, keep)
+    return folder / name
+
+
+def point_to(run: Path, pointer: str, name: str) -> None:
+    """Make ``checkpoints/last`` or ``checkpoints/best`` name a checkpoint."""
+    write_atomically(run / "checkpoints" / pointer, name + "\n")
+
+
+def _prune(folder: Path, keep: int) -> None:
+    pointed = {_pointed(folder, "last"), _pointed(folder, "best")}
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        if old.name not in pointed:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _pointed(folder: Path, pointer: str) -> str:
+    path = folder / pointer
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resolve_checkpoint(place: Path, *, prefer: str = "best") -> Path:
+    """The checkpoint folder behind a run directory or a checkpoint folder.
+
+    Args:
+        place: a run, or one of its ``checkpoints/step-XXXXXXXX``.
+        prefer: the pointer to follow in a run; the other where it is missing.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (place / "state.json").is_file():
+        return place
+    folder = place / "checkpoints"
+    for pointer in dict.fromkeys([prefer, "best", "last"]):
+        name = _pointed(folder, pointer)
+        if name and (folder / name / "state.json").is_file():
+            return folder / name
+    if not place.exists():
+        raise CheckpointError("no such run", where=place, do="see `jettag ls runs`")
+    raise CheckpointError(
+        "no checkpoint found", where=place, do="give a run directory or a step-XXXXXXXX folder of one"
+    )
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder and verify its checksums.
+
+    Raises:
+        CheckpointError: a part is missing, changed or no safetensors file.
+    """
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        sums: Mapping[str, str] = state.pop("sha256")
+        step = int(state.pop("step"))
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, expected in sums.items():
+            path = folder / name
+            if _sha256(path) != expected:
+                raise CheckpointError("SHA-256 differs from the one saved: the file is damaged", where=path)
+            parts[path.stem] = load_file(path)
+        return Checkpoint(step=step, state=state, **parts)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"unreadable ({error})", where=folder, do="use another checkpoint of the run") from None
+
+
+def load_model_state(place: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Averaged weights where the run kept them, else the plain ones; with the state and the folder they came from."""
+    folder = resolve_checkpoint(place)
+    checkpoint = load_checkpoint(folder)
+    return checkpoint.ema or checkpoint.model, checkpoint.state, folder
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Optimizer state as named tensors and a JSON-safe rest."""
+    content = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for index, entries in content["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value
+            else:
+                plain.setdefault(str(index), {})[key] = value
+    return tensors, {"plain": plain, "groups": content["param_groups"]}
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Restore what `pack_optimizer` returned."""
+    state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in rest["plain"].items()}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})

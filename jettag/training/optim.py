@@ -1,0 +1,64 @@
+"""Optimizer and learning-rate schedule, through timm where timm has it."""
+
+import math
+
+import torch
+from timm.optim import create_optimizer_v2
+from torch import nn
+
+from jettag.config.recipe import TrainingRecipe
+
+__all__ = ["build_optimizer", "rate_factor", "set_learning_rate"]
+
+
+def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over everything that is trained.
+
+    Biases, norms and the tokens that ``backbone.no_weight_decay()`` names do not decay. Groups carry ``lr_scale``:
+    1 in the backbone, ``head_rate_multiplier`` outside it.
+    """
+    backbone = getattr(model, "backbone", None)
+    undecayed = {f"backbone.{name}" for name in backbone.no_weight_decay()} if backbone is not None else set()
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decays = parameter.ndim > 1 and not name.endswith("bias") and name not in undecayed
+        groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        [
+            {
+                "params": parameters,
+                "weight_decay": recipe.weight_decay if decays else 0.0,
+                "lr_scale": 1.0 if in_backbone else recipe.head_rate_multiplier,
+            }
+            for (in_backbone, decays), parameters in groups.items()
+        ],
+        opt=recipe.optimizer,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+    )
+    return optimizer
+
+
+def rate_factor(progress: float, recipe: TrainingRecipe) -> float:
+    """Learning rate at ``progress`` (0 at the start, 1 at the end of the run) relative to the recipe's.
+
+    ``flat_decay`` is constant for 70 % of the run, then falls exponentially (Particle Transformer, arXiv:2202.03772).
+    """
+    if progress < recipe.warmup_fraction:
+        return max(progress / recipe.warmup_fraction, 1e-3)
+    final = recipe.final_rate_fraction
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "flat_decay":
+        after = (progress - 0.7) / 0.3
+        return 1.0 if after <= 0 else max(final, 1e-6) ** min(after, 1.0)
+    after = min((progress - recipe.warmup_fraction) / (1 - recipe.warmup_fraction), 1.0)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * after))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set each group's learning rate to ``rate`` times its ``lr_scale``."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]

@@ -1,0 +1,111 @@
+"""From a run on disk back to a network: strictly, and with the facts that tell what it may be fed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jettag.errors import CheckpointError
+from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives import Classification
+from jettag.training.checkpoint import load_model_state
+from jettag.training.run_directory import read_run
+
+__all__ = ["Tagger", "features_of", "load_backbone", "load_strictly", "load_tagger"]
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """A trained classifier, ready to be asked.
+
+    Attributes:
+        model: in evaluation mode.
+        features: name of the feature set it was trained on.
+        class_names: of its outputs, in their order.
+        max_constituents: it was trained with.
+        run: the run directory it came from.
+        facts: ``run.json``.
+    """
+
+    model: Classification
+    features: str
+    class_names: tuple[str, ...]
+    max_constituents: int
+    run: Path
+    facts: dict[str, Any]
+
+
+def load_backbone(place: Path, feature_names: Sequence[str]) -> tuple[ParticleTransformer, dict[str, Any]]:
+    """The backbone of a run or checkpoint, strictly, and the settings it was saved with.
+
+    Raises:
+        CheckpointError: it was trained on other features, or its tensors do not fit.
+    """
+    state, saved, folder = load_model_state(place)
+    settings = saved["settings"]
+    if list(settings["feature_names"]) != list(feature_names):
+        raise CheckpointError(
+            f"the backbone was trained on {settings['features']} ({len(settings['feature_names'])} features), "
+            f"the recipe has {len(feature_names)} features",
+            where=folder,
+            do=f"use --set data.features={settings['features']}",
+        )
+    backbone = ParticleTransformer(**settings["backbone"])
+    load_strictly(
+        backbone, {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}, folder
+    )
+    return backbone, settings
+
+
+def features_of(place: Path) -> tuple[str, tuple[str, ...], int, Path]:
+    """What a run's backbone is fed: feature set, feature names, most constituents; and the run directory."""
+    _, saved, folder = load_model_state(place)
+    settings = saved["settings"]
+    return settings["features"], tuple(settings["feature_names"]), settings["max_constituents"], folder.parent.parent
+
+
+def load_strictly(module: torch.nn.Module, state: dict[str, torch.Tensor], where: Path) -> None:
+    """Load every tensor, and no other.
+
+    Raises:
+        CheckpointError: naming the first tensors that are missing, unknown or of another shape.
+    """
+    own = module.state_dict()
+    wrong = [f"{key} missing" for key in own if key not in state]
+    wrong += [f"{key} unknown" for key in state if key not in own]
+    wrong += [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(f"tensors do not fit the model: {', '.join(wrong[:3])}{more}", where=where)
+    module.load_state_dict(state)
+
+
+def load_tagger(place: Path) -> Tagger:
+    """The classifier of a run or checkpoint.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or the run has no classes.
+    """
+    state, saved, folder = load_model_state(place)
+    settings = saved["settings"]
+    if not settings["class_names"]:
+        raise CheckpointError(
+            "a pre-trained backbone has no classes", where=folder, do="fine-tune it first: jettag finetune --from RUN"
+        )
+    run = folder.parent.parent
+    model = Classification(ParticleTransformer(**settings["backbone"]), len(settings["class_names"]))
+    load_strictly(model, state, folder)
+    return Tagger(
+        model=model.eval(),
+        features=settings["features"],
+        class_names=tuple(settings["class_names"]),
+        max_constituents=settings["max_constituents"],
+        run=run,
+        facts=read_run(run),
+    )

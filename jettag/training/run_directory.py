@@ -1,0 +1,159 @@
+"""What a run leaves behind: its recipe, its card, where it came from, and a model card.
+
+``recipe.yaml`` (resolved), ``card.yaml``, ``run.json``, ``metrics.jsonl``, ``checkpoints/``, ``README.md``.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jettag import __version__
+from jettag.errors import CheckpointError, ResourceError, UsageError
+from jettag.training.checkpoint import write_atomically
+
+__all__ = ["describe_inputs", "occupy", "open_run", "read_run", "update_run", "write_model_card"]
+
+
+@contextmanager
+def occupy(run: Path) -> Iterator[None]:
+    """Hold the run directory for this process; a second one is refused.
+
+    Raises:
+        ResourceError: the directory cannot be written, or a live process holds it.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = (run / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"cannot write ({error.strerror})", where=run, do="choose another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise ResourceError(
+                f"the run is in use by {holder}", where=run, do="wait, or choose another --out"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        yield
+    (run / ".lock").unlink(missing_ok=True)
+
+
+def open_run(run: Path, *, resume: bool) -> bool:
+    """Decide whether to start or to go on; True means go on.
+
+    A run that exists is never overwritten: without ``resume`` it is an error.
+
+    Raises:
+        UsageError: the directory holds a run, and nobody asked to resume it.
+    """
+    started = (run / "run.json").is_file()
+    resumable = (run / "checkpoints" / "last").is_file()
+    if resume:
+        return resumable
+    if started and resumable:
+        raise UsageError("the directory holds a run already", where=run, do="add --resume, or choose another --out")
+    return False
+
+
+def describe_inputs(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Path, size and SHA-256 of each input file."""
+    described = []
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        described.append({"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": digest})
+    return described
+
+
+def _commit() -> str | None:
+    """The commit of the source tree jettag runs from, where there is one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def update_run(run: Path, **facts: Any) -> dict[str, Any]:
+    """Add facts to ``run.json``; the first call writes what is known of the machine and the code."""
+    path = run / "run.json"
+    if path.is_file():
+        content = read_run(run)
+    else:
+        content = {
+            "schema": 1,
+            "version": __version__,
+            "commit": _commit(),
+            "command": ["jettag", *sys.argv[1:]],
+            "host": platform.node(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    content.update(facts)
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return content
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """The facts in ``run.json``.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = run / "run.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            "no run.json", where=run, do="give the directory of a run; see `jettag ls runs`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"unreadable ({error})", where=path) from None
+    return content
+
+
+def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> None:
+    """``README.md`` with the front matter that model hubs read, and what the run knows about itself."""
+    facts = read_run(run)
+    lines = [
+        "---",
+        "library_name: jettag",
+        "tags:",
+        *(f"- {tag}" for tag in ("high-energy-physics", "jet-tagging", *tags)),
+        "---",
+        f"# {title}",
+        "",
+        *summary,
+        "",
+        "| fact | value |",
+        "|---|---|",
+        f"| command | `{' '.join(facts['command'])}` |",
+        f"| jettag, torch | {facts['version']}, {facts['torch']} |",
+        f"| seed | {facts.get('seed')} |",
+        f"| parameters | {facts.get('parameters'):,} |",
+        f"| training jets | {facts.get('n_train'):,} |",
+        f"| features | {', '.join(facts.get('feature_names', []))} |",
+        f"| classes | {', '.join(facts.get('class_names', [])) or 'none: trained without labels'} |",
+        "",
+        "`recipe.yaml` and `card.yaml` repeat the run; `metrics.jsonl` holds its losses.",
+        "",
+    ]
+    write_atomically(run / "README.md", "\n".join(lines))

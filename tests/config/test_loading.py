@@ -1,0 +1,98 @@
+"""Strict YAML, overrides and validation: what is wrong is said, all of it, in one line."""
+
+import pytest
+
+from jettag.config import Section, apply_overrides, dump_yaml, find, list_shipped, read_yaml, validate
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
+from jettag.errors import CardError, RecipeError, UsageError, nearest
+from jettag.run import load_any_recipe
+
+SCHEMAS = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
+
+
+@pytest.mark.parametrize("name", list_shipped("recipes"))
+def test_shipped_recipes_are_valid_and_survive_a_round_trip(name, tmp_path):
+    recipe = load_any_recipe(name)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_yaml(recipe))
+    assert load_any_recipe(str(copy)) == recipe
+
+
+def test_all_mistakes_are_reported_at_once_with_the_nearest_key():
+    values = {"objective": {"mask_fracton": 0.3}, "training": {"learning_rate": -1, "epochs": "many"}, "seeed": 1}
+    with pytest.raises(RecipeError) as caught:
+        validate(PretrainRecipe, values, where="my.yaml")
+    message = str(caught.value)
+    assert message.startswith("4 mistakes")
+    assert "did you mean mask_fraction" in message
+    assert "did you mean seed" in message
+    assert "training.learning_rate" in message
+    assert "training.epochs" in message
+    assert "my.yaml" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\na: 2\n", "stands twice"),
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        ("a:\n\t- 1\n", "not valid YAML"),
+        ("- 1\n- 2\n", "expected keys and values"),
+        ("a: [1\n", "not valid YAML"),
+    ],
+)
+def test_dangerous_or_broken_yaml_is_refused_with_its_file(tmp_path, text, said):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=said) as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("a: " + "x" * 1_100_000)
+    with pytest.raises(RecipeError, match="few kB"):
+        read_yaml(path)
+
+
+def test_overrides_reach_nested_keys_and_leave_the_original_alone():
+    values = {"training": {"learning_rate": 1.0, "epochs": 3}}
+    changed = apply_overrides(values, ["training.learning_rate=1e-3", "data.card=mine", "training.epochs=null"])
+    assert changed == {"training": {"learning_rate": 0.001, "epochs": None}, "data": {"card": "mine"}}
+    assert values == {"training": {"learning_rate": 1.0, "epochs": 3}}
+
+
+@pytest.mark.parametrize("override", ["novalue", "=3", "a..b=3", "seed.x=1"])
+def test_a_bad_override_is_a_usage_error(override):
+    with pytest.raises(UsageError):
+        apply_overrides({"seed": 3}, [override])
+
+
+def test_names_are_found_and_strangers_get_the_nearest():
+    assert find("recipes", "mpm").name == "mpm.yaml"
+    with pytest.raises(RecipeError, match="did you mean mpm"):
+        find("recipes", "mpn")
+    with pytest.raises(CardError, match="did you mean jetclass"):
+        find("data_cards", "jetclas")
+
+
+def test_a_path_wins_over_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mpm").write_text("command: pretrain\n")
+    assert find("recipes", "mpm").read_text() == "command: pretrain\n"
+
+
+def test_nearest_lists_everything_where_nothing_is_near():
+    assert nearest("zzz", ["alpha", "beta"]) == "known: alpha, beta"
+    assert nearest("QCD", ["qcd"]) == "did you mean qcd?"
+
+
+def test_sections_are_frozen():
+    class Small(Section):
+        a: int = 1
+
+    with pytest.raises(ValueError, match="frozen"):
+        Small().a = 2

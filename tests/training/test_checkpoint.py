@@ -1,0 +1,112 @@
+"""Checkpoints: whole or absent, and damage is seen."""
+
+import os
+
+import pytest
+import torch
+
+from jettag.errors import CheckpointError, ResourceError
+from jettag.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_model_state,
+    pack_optimizer,
+    resolve_checkpoint,
+    save_checkpoint,
+    unpack_optimizer,
+    write_atomically,
+)
+
+
+def checkpoint(step, value=0.0):
+    return Checkpoint(
+        step=step, model={"w": torch.full((3,), value)}, optimizer={"rng": torch.arange(4)}, state={"a": [1, None]}
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    folder = save_checkpoint(tmp_path, checkpoint(7, 1.5), keep=2, is_best=True)
+    loaded = load_checkpoint(folder)
+    assert (loaded.step, loaded.state) == (7, {"a": [1, None]})
+    assert torch.equal(loaded.model["w"], torch.full((3,), 1.5))
+    assert torch.equal(loaded.optimizer["rng"], torch.arange(4))
+    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "optimizer.safetensors", "state.json"}
+
+
+def test_old_ones_go_but_never_the_best_or_the_last(tmp_path):
+    for step in range(1, 7):
+        save_checkpoint(tmp_path, checkpoint(step), keep=2, is_best=step == 2)
+    assert {p.name for p in (tmp_path / "checkpoints").glob("step-*")} == {
+        "step-00000002",
+        "step-00000005",
+        "step-00000006",
+    }
+    assert resolve_checkpoint(tmp_path).name == "step-00000002"
+    assert resolve_checkpoint(tmp_path, prefer="last").name == "step-00000006"
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_damage_is_seen(tmp_path, part):
+    folder = save_checkpoint(tmp_path, checkpoint(1), keep=1, is_best=False)
+    content = bytearray((folder / part).read_bytes())
+    content[len(content) // 2] ^= 0x40
+    (folder / part).write_bytes(content)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(folder)
+    (folder / part).unlink()
+    with pytest.raises(CheckpointError):
+        load_checkpoint(folder)
+
+
+def test_the_average_is_preferred_to_the_plain_weights(tmp_path):
+    both = checkpoint(1, 1.0)
+    both.ema = {"w": torch.full((3,), 2.0)}
+    save_checkpoint(tmp_path, both, keep=1, is_best=True)
+    assert load_model_state(tmp_path)[0]["w"][0] == 2.0
+
+
+def test_a_folder_without_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint found"):
+        resolve_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="no such run"):
+        resolve_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_disk_that_refuses_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, checkpoint(1), keep=1, is_best=True)
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jettag.training.checkpoint.save_file", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        save_checkpoint(tmp_path, checkpoint(2), keep=1, is_best=True)
+    assert load_checkpoint(resolve_checkpoint(tmp_path)).step == 1
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_text_is_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "last"
+    write_atomically(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_optimizer_state_survives(table):
+    weights = [torch.nn.Parameter(torch.randn(4)) for _ in range(2)]
+    optimizer = torch.optim.Adam(weights, lr=0.1)
+    for _ in range(3):
+        sum((w**2).sum() for w in weights).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    tensors, rest = pack_optimizer(optimizer)
+    copies = [torch.nn.Parameter(w.detach().clone()) for w in weights]
+    other = torch.optim.Adam(copies, lr=0.7)
+    unpack_optimizer(other, {name: value.clone() for name, value in tensors.items()}, rest)
+    for some, opt in ((weights, optimizer), (copies, other)):
+        sum((w**2).sum() for w in some).backward()
+        opt.step()
+    assert all(torch.equal(a, b) for a, b in zip(weights, copies, strict=True))

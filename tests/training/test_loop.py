@@ -1,0 +1,120 @@
+"""The loop: resumed equals uninterrupted, stops where told, never saves what is not finite."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from jettag.config.recipe import TrainingRecipe
+from jettag.data.loader import Loader
+from jettag.errors import CheckpointError, DivergenceError, Stopped
+from jettag.training import Limits, Trainer, load_checkpoint, resolve_checkpoint, train
+
+from ..conftest import make_table
+from ..objectives.test_classification import make_model as make_classifier
+from ..objectives.test_masked import make_model
+
+RECIPE = TrainingRecipe(learning_rate=1e-3, max_steps=12, val_every=4, log_every=2, keep_checkpoints=10)
+
+
+def make_trainer(table, recipe=RECIPE, seed=0, model=None):
+    model = model or make_model(table, seed)
+    loader = Loader(table, batch_size=32, seed=seed)
+    return Trainer(model, loader, recipe, device=torch.device("cpu"), seed=seed, settings={"is": "a test"})
+
+
+def run_to(trainer, folder, steps, log=lambda _: None, **limits):
+    folder.mkdir(exist_ok=True)
+    train(trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log)
+
+
+def losses(folder):
+    return [
+        (r["step"], r.get("loss"), r.get("val_loss"))
+        for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    ]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, optimizer):
+    recipe = RECIPE.model_copy(update={"optimizer": optimizer})
+    whole = make_trainer(table, recipe)
+    run_to(whole, tmp_path / "whole", 12)
+
+    first = make_trainer(table, recipe)
+    calls = iter(range(100))
+
+    def interrupt(_record):
+        if next(calls) == 3:  # in the middle of an epoch, not at a validation
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped) as caught:
+        run_to(first, tmp_path / "parts", 12, log=interrupt)
+    assert caught.value.exit_code == 143
+    assert 0 < first.step < 12
+
+    torch.manual_seed(999)
+    second = make_trainer(table, recipe, seed=0)
+    second.restore(load_checkpoint(resolve_checkpoint(tmp_path / "parts", prefer="last")))
+    run_to(second, tmp_path / "parts", 12)
+
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    for (name, a), b in zip(whole.model.state_dict().items(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    for (name, a), b in zip(
+        whole.ema.module.state_dict().items(), second.ema.module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+
+
+def test_best_is_the_checkpoint_of_the_least_validation_loss(tmp_path, table):
+    trainer = make_trainer(table)
+    run_to(trainer, tmp_path / "run", 12)
+    by_step = {step: val for step, _, val in losses(tmp_path / "run") if val is not None}
+    best = min(by_step, key=by_step.get)
+    assert resolve_checkpoint(tmp_path / "run").name == f"step-{best:08d}"
+    assert resolve_checkpoint(tmp_path / "run", prefer="last").name == "step-00000012"
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path, table):
+    trainer = make_trainer(table)
+    run_to(trainer, tmp_path / "run", 4)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items() if "running" not in name}
+    table.features[:] = np.nan
+    with pytest.raises(DivergenceError, match="at step 4"):
+        run_to(trainer, tmp_path / "run", 8)
+    for name, value in before.items():
+        if "num_batches" not in name:
+            assert torch.equal(trainer.model.state_dict()[name], value), name
+    assert load_checkpoint(resolve_checkpoint(tmp_path / "run", prefer="last")).step == 4
+
+
+def test_time_ends_a_run_as_finished_with_the_rate_brought_down(tmp_path, table):
+    trainer = make_trainer(table)
+    records = []
+    run_to(trainer, tmp_path / "run", 10**9, log=records.append, max_seconds=1.0)
+    assert trainer.step < 10**6
+    assert records[-1]["progress"] == 1.0
+    rates = [r["learning_rate"] for r in records if "learning_rate" in r]
+    assert rates[-1] < 0.1 * max(rates)
+
+
+def test_another_model_is_not_resumed(tmp_path, table):
+    trainer = make_trainer(table)
+    run_to(trainer, tmp_path / "run", 4)
+    stranger = make_trainer(table)
+    stranger.settings = {"is": "another"}
+    with pytest.raises(CheckpointError, match="another"):
+        stranger.restore(load_checkpoint(resolve_checkpoint(tmp_path / "run")))
+
+
+def test_training_learns_what_can_be_learnt(tmp_path):
+    """Jets of the two classes differ in their width alone; guessing has a loss of ln 2."""
+    recipe = RECIPE.model_copy(update={"val_every": 60, "learning_rate": 3e-3})
+    trainer = make_trainer(make_table(600), recipe, model=make_classifier(make_table(10)))
+    run_to(trainer, tmp_path / "run", 120)
+    values = [val for _, _, val in losses(tmp_path / "run") if val is not None]
+    assert values[-1] < 0.8 * np.log(2)

@@ -1,0 +1,44 @@
+"""Learning rates and weight decay: who gets what."""
+
+import math
+
+import pytest
+
+from jettag.config.recipe import TrainingRecipe
+from jettag.objectives import Classification
+from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
+
+from ..objectives.test_classification import make_model
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "flat_decay", "constant"])
+def test_schedules_rise_then_never_rise_again(schedule):
+    recipe = TrainingRecipe(schedule=schedule, warmup_fraction=0.1, epochs=1)
+    values = [rate_factor(i / 1000, recipe) for i in range(1001)]
+    peak = values.index(max(values))
+    assert values[:101] == sorted(values[:101])
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+    assert max(values) == pytest.approx(1.0)
+    assert values[-1] == pytest.approx(1.0 if schedule == "constant" else recipe.final_rate_fraction)
+
+
+def test_cosine_is_the_formula():
+    recipe = TrainingRecipe(warmup_fraction=0.0, final_rate_fraction=0.0, epochs=1)
+    for x in (0.0, 0.25, 0.5, 0.9):
+        assert rate_factor(x, recipe) == pytest.approx(math.cos(math.pi * x / 2) ** 2)
+
+
+def test_groups_cover_every_parameter_once_and_carry_their_scale(table):
+    model: Classification = make_model(table)
+    recipe = TrainingRecipe(head_rate_multiplier=5.0, weight_decay=0.1, epochs=1)
+    optimizer = build_optimizer(model, recipe)
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(seen) == sorted(names.values())
+    set_learning_rate(optimizer, 1e-3)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert group["lr"] == pytest.approx(1e-3 if name.startswith("backbone.") else 5e-3), name
+            exempt = parameter.ndim == 1 or name.removeprefix("backbone.") in model.backbone.no_weight_decay()
+            assert group["weight_decay"] == (0.0 if exempt else 0.1), name
