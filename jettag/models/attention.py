@@ -1,36 +1,33 @@
-"""The two blocks of the Particle Transformer, and the attention inside them, on packed tokens."""
-
-from collections.abc import Sequence
+"""The two blocks of the Particle Transformer, and the attention inside them."""
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from jettag.models.layout import Layout
+__all__ = ["Block", "ClassBlock", "attend", "dropout"]
 
-__all__ = ["Block", "ClassBlock", "attend"]
+RANDOM_LEVELS = 65536  # decisions are drawn from 16 random bits
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float) -> Tensor:
     """softmax(Q K^T / sqrt(d) + bias) V with dropout on the softmax.
 
-    PyTorch's CPU kernels fall back to a slow path as soon as the bias needs a gradient or there is dropout, and draw
-    one Mersenne-Twister number an entry; there we multiply ourselves and draw four decisions with one number.
+    PyTorch's CPU kernel has no gradient for the bias and no dropout; its fallback costs more than the products below.
 
     Args:
         query: (b, H, q, d).
         key: (b, H, n, d).
         value: (b, H, n, d).
         bias: broadcastable to (b, H, q, n); -inf hides a key.
-        dropout: probability of dropping an attention weight.
+        drop: probability of dropping an attention weight.
 
     Returns:
         (b, H, q, d).
     """
     needs_gradient = torch.is_grad_enabled() and (query.requires_grad or bias.requires_grad)
-    if query.device.type != "cpu" or not (dropout or needs_gradient):
-        return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), dropout)
+    if query.device.type != "cpu" or not (drop or needs_gradient):
+        return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), drop)
     b, heads, q, d = query.shape
     n = key.shape[2]
     logits = torch.baddbmm(
@@ -39,33 +36,47 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: flo
         key.reshape(b * heads, n, d).transpose(1, 2),
         alpha=d**-0.5,
     )
-    weights = logits.softmax(-1)
-    if dropout:
-        weights = weights * _keep_scale(weights, dropout)
+    weights = dropout(logits.softmax(-1), drop)
     return torch.bmm(weights, value.reshape(b * heads, n, d)).view(b, heads, q, d)
 
 
-def _keep_scale(like: Tensor, dropout: float) -> Tensor:
-    """1 / (1 - p) with probability 1 - p, else 0; p is rounded to a multiple of 2^-16."""
-    threshold = round(dropout * 65536)
-    draws = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    kept = draws.view(torch.int16)[: like.numel()].view(like.shape) >= threshold - 32768
-    return kept.to(like.dtype).mul_(65536 / (65536 - threshold))
+def dropout(x: Tensor, drop: float) -> Tensor:
+    """``x`` with each entry 0 with probability ``drop`` and divided by 1 - drop otherwise.
+
+    On the CPU, where PyTorch draws one Mersenne-Twister number for each entry, one 64-bit draw decides four entries;
+    ``drop`` is rounded to a multiple of 2^-16 there.
+    """
+    if not drop:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, drop)
+    level = round(drop * RANDOM_LEVELS)
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    kept = (draws.view(torch.int16)[: x.numel()] >= level - RANDOM_LEVELS // 2).view(x.shape)
+    return x * (kept * (RANDOM_LEVELS / (RANDOM_LEVELS - level))).to(x.dtype)
 
 
 class _Residual(nn.Module):
     """What both kinds of block share: widths, norms, the MLP and the learnt scales of NormFormer (arXiv:2110.09456).
 
     The scale of each head acts after the output projection, where weaver-core has it, not before as in the paper.
+
+    Args:
+        dim: D.
+        num_heads: H.
+        mlp_ratio: hidden width of the MLP over D.
+        drop: dropout of both branches and of the MLP's hidden layer.
+        attention_drop: dropout of attention weights.
+        drop_path: probability of dropping a branch for a whole jet.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, *, mlp_ratio: int, dropout: float, attention_dropout: float, drop_path: float
+        self, dim: int, num_heads: int, *, mlp_ratio: int, drop: float, attention_drop: float, drop_path: float
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
+        self.drop = drop
+        self.attention_drop = attention_drop
         self.drop_path = DropPath(drop_path)
         self.norm_in = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -78,63 +89,49 @@ class _Residual(nn.Module):
         self.fc2 = nn.Linear(mlp_ratio * dim, dim)
         self.residual_scale = nn.Parameter(torch.ones(dim))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(b, n, K D) -> (K, b, H, n, D / H)."""
+    def _dropout(self, x: Tensor) -> Tensor:
+        return dropout(x, self.drop) if self.training else x
+
+    def _split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(b, n, K D) -> K times (b, H, n, D / H)."""
         b, n, width = x.shape
         dim = self.out.in_features
-        return x.view(b, n, width // dim, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        parts = x.view(b, n, width // dim, self.num_heads, dim // self.num_heads)
+        return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
-    def _after_attention(self, attended: Tensor) -> Tensor:
-        """(..., D) concatenated heads -> the branch that joins the residual stream."""
-        x = self.out(attended)
-        x = (x.unflatten(-1, (self.num_heads, -1)) * self.head_scale[:, None]).flatten(-2)
-        return F.dropout(self.norm_attention(x), self.dropout, self.training)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """Heads -> the branch (b, q, D) that joins the residual stream."""
+        attended = attend(query, key, value, bias, self.attention_drop if self.training else 0.0)
+        # Scaling the rows of the projection scales its outputs head by head, without a pass over every token.
+        scale = self.head_scale.repeat_interleave(self.out.out_features // self.num_heads)
+        x = F.linear(attended.transpose(1, 2).flatten(2), self.out.weight * scale[:, None], self.out.bias * scale)
+        return self._dropout(self.norm_attention(x))
 
     def _mlp(self, x: Tensor) -> Tensor:
-        hidden = F.dropout(F.gelu(self.fc1(self.norm_mlp(x))), self.dropout, self.training)
-        return F.dropout(self.fc2(self.norm_hidden(hidden)), self.dropout, self.training)
-
-    @property
-    def _attention_dropout(self) -> float:
-        return self.attention_dropout if self.training else 0.0
+        hidden = self._dropout(F.gelu(self.fc1(self.norm_mlp(x))))
+        return self._dropout(self.fc2(self.norm_hidden(hidden)))
 
 
 class Block(_Residual):
     """Constituents look at the constituents of their jet."""
 
-    def forward(self, x: Tensor, biases: Sequence[Tensor], layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Norm, attention, skip; norm, MLP, skip.
 
         Args:
-            x: (M, D) tokens.
-            biases: for each group (b, H, n, n).
-            layout: of the batch.
+            x: (b, n, D) constituents.
+            bias: (b, H, n, n), or anything that broadcasts to it; -inf hides a key.
 
         Returns:
-            (M, D).
+            (b, n, D).
         """
-        x = x + self._per_jet(self._attention(self.norm_in(x), biases, layout), layout)
-        out: Tensor = self.residual_scale * x + self._per_jet(self._mlp(x), layout)
-        return out
-
-    def _attention(self, x: Tensor, biases: Sequence[Tensor], layout: Layout) -> Tensor:
-        pieces = []
-        for tokens, bias, group in zip(layout.split(self.qkv(x)), biases, layout.groups, strict=True):
-            query, key, value = self._split(group.spread(tokens))
-            attended = attend(query, key, value, bias, self._attention_dropout)
-            pieces.append(group.gather(attended.transpose(1, 2).flatten(2)))
-        return self._after_attention(torch.cat(pieces))
-
-    def _per_jet(self, branch: Tensor, layout: Layout) -> Tensor:
-        """Stochastic depth: the branch of a whole jet is dropped, not of single tokens."""
-        if not (self.training and self.drop_path.drop_prob):
-            return branch
-        kept: Tensor = self.drop_path(branch.new_ones(len(layout.mask), 1))
-        return branch * kept[layout.jet]
+        query, key, value = self._split(self.qkv(self.norm_in(x)))
+        x = x + self.drop_path(self._attend(query, key, value, bias))
+        return torch.addcmul(self.drop_path(self._mlp(x)), self.residual_scale, x)
 
 
 class ClassBlock(_Residual):
-    """One class token per jet looks at itself and at the jet's constituents (CaiT, arXiv:2103.17239)."""
+    """One class token a jet looks at itself and at the jet's constituents (CaiT, arXiv:2103.17239)."""
 
     def forward(self, token: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
         """The query is the class token as it is; keys and values are normalised.
@@ -149,9 +146,7 @@ class ClassBlock(_Residual):
         """
         dim = token.shape[-1]
         seen = self.norm_in(torch.cat([token, x], dim=1))
-        query = self._split(F.linear(token, self.qkv.weight[:dim], self.qkv.bias[:dim]))[0]
+        (query,) = self._split(F.linear(token, self.qkv.weight[:dim], self.qkv.bias[:dim]))
         key, value = self._split(F.linear(seen, self.qkv.weight[dim:], self.qkv.bias[dim:]))
-        attended = attend(query, key, value, hidden, self._attention_dropout).transpose(1, 2).flatten(2)
-        token = token + self.drop_path(self._after_attention(attended))
-        out: Tensor = self.residual_scale * token + self.drop_path(self._mlp(token))
-        return out
+        token = token + self.drop_path(self._attend(query, key, value, hidden))
+        return torch.addcmul(self.drop_path(self._mlp(token)), self.residual_scale, token)

@@ -1,12 +1,13 @@
-"""Where the constituents of a padded batch lie while a model works on them: as rows of real constituents.
+"""Where the constituents of a padded batch lie while a model works on them: in rectangles of jets of similar length.
 
-Linear layers see rows (M, D), one a token, and no padding. Attention needs rectangles, so jets are sorted by length
-and cut into groups of similar length, each a rectangle (b, n). On an accelerator there is one group, the batch as it
-came, and padding stays in the rows: every shape then follows from the batch's shape and nothing waits for the device.
-Both give the same numbers (tests/models/test_layout.py).
+On the CPU jets are sorted by length and cut into groups, each a rectangle (b, n) with next to no padding and small
+enough to stay in the cache from the first block to the last. On an accelerator there is one group, the batch as it
+came: every shape then follows from the batch's shape and nothing waits for the device. Both give the same numbers
+(tests/models/test_layout.py).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ __all__ = ["Group", "Layout"]
 # A jet joins the group of a longer one if it fills this share of its row; below, a new group costs less than padding.
 FILLED = 0.85
 SMALLEST_GROUP = 8  # jets; smaller ones cost more in calls than they save in padding
+LARGEST_GROUP = 1024  # slots; measured on two Xeon cores: the activations of a block then stay in the cache
 
 
 class _Pick(torch.autograd.Function):
@@ -41,32 +43,38 @@ def _pick(x: Tensor, rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Group:
-    """Jets of similar length, as a rectangle of b rows and n slots.
+    """Jets of similar length: a rectangle of b rows and n slots.
 
     Attributes:
         jets: (b,) index of each jet in the batch, or None for the batch as it came.
-        real: (b, n) bool, True where a slot holds a real constituent.
-        slots: (m,) position in the flattened rectangle of each token, or None where every slot is a token.
-        upper: (P,) position in the flattened (b, n, n) cube of pair (i, j), i <= j, in the order of `Layout.pair_i`.
+        real: (b, n) bool, True where a slot holds a constituent.
+        slots: (m,) position in the flattened rectangle of each constituent, or None where every slot counts as one.
+        pair_i: (P,) position in the flattened rectangle of the first constituent of each pair.
+        pair_j: (P,) position of the second; each unordered pair of a jet once, with itself too.
+        pair_is_real: (P,) bool, or None where no pair has padding.
+        upper: (P,) position of (i, j) in the flattened (b, n, n).
         lower: (P,) position of (j, i).
-        square: (b * n * n,) index into the group's P pairs, then one row for hidden keys and one for padded queries.
+        square: (b n n,) index into the P pairs, then one row for hidden keys and one for padded queries.
     """
 
     jets: Tensor | None
     real: Tensor
     slots: Tensor | None
+    pair_i: Tensor
+    pair_j: Tensor
+    pair_is_real: Tensor | None
     upper: Tensor
     lower: Tensor
     square: Tensor
 
     def spread(self, tokens: Tensor) -> Tensor:
-        """(m, K) -> (b, n, K); padding is zero where tokens hold none."""
+        """(m, K) constituents -> (b, n, K), zero in padded slots."""
         b, n = self.real.shape
         if self.slots is None:
             return tokens.view(b, n, -1)
         return tokens.new_zeros(b * n, tokens.shape[-1]).index_copy(0, self.slots, tokens).view(b, n, -1)
 
-    def gather(self, rectangle: Tensor) -> Tensor:
+    def collect(self, rectangle: Tensor) -> Tensor:
         """(b, n, K) -> (m, K), the inverse of `spread`."""
         flat = rectangle.reshape(-1, rectangle.shape[-1])
         return flat if self.slots is None else _pick(flat, self.slots)
@@ -74,104 +82,65 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of tokens and pairs of one batch.
+    """The groups of one batch.
 
     Attributes:
         mask: (B, N) bool as it came.
-        rows: (M,) position of each token in the flattened (B, N), or None for all of them in order.
-        jet: (M,) index in the batch of each token's jet.
-        is_real: (M,) bool, or None where no token is padding.
-        pair_i: (P,) token index of the first constituent of each pair, groups in order.
-        pair_j: (P,) token index of the second; each unordered pair of a jet once, with itself too.
-        pair_is_real: (P,) bool, or None where no pair has padding.
-        groups: in token order.
-        token_counts: tokens of each group.
-        pair_counts: pairs of each group.
+        rows: (M,) position in the flattened (B, N) of each constituent, groups in turn; None for all slots in order.
+        groups: the rectangles.
+        counts: constituents m of each group.
     """
 
     mask: Tensor
     rows: Tensor | None
-    jet: Tensor
-    is_real: Tensor | None
-    pair_i: Tensor
-    pair_j: Tensor
-    pair_is_real: Tensor | None
     groups: tuple[Group, ...]
-    token_counts: tuple[int, ...]
-    pair_counts: tuple[int, ...]
+    counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, mask: Tensor, *, packed: bool | None = None) -> "Layout":
-        """The layout of a (B, N) mask: packed on the CPU, padded elsewhere, unless ``packed`` says."""
-        if packed is None:
-            packed = mask.device.type == "cpu"
-        return cls.packed(mask) if packed else cls.padded(mask)
+    def of(cls, mask: Tensor) -> "Layout":
+        """The layout that suits the device of a (B, N) mask."""
+        return cls.packed(mask) if mask.device.type == "cpu" else cls.padded(mask)
 
     @classmethod
     def padded(cls, mask: Tensor) -> "Layout":
-        """One group, every slot a token; no shape depends on the mask's content."""
+        """One group, every slot counts as a constituent; no shape depends on the mask's content."""
         b, n = mask.shape
         tri_i, tri_j, corner = _triangle(n, mask.device)
-        first = torch.arange(b, device=mask.device)[:, None] * n
+        row = torch.arange(b, device=mask.device)[:, None]
         # A jet without constituents lets its first padded slot be seen: a softmax over nothing is NaN.
         visible = mask | (~mask.any(1, keepdim=True) & (torch.arange(n, device=mask.device) == 0))
-        pair = torch.arange(b, device=mask.device)[:, None, None] * len(tri_i) + corner
         total = b * len(tri_i)
-        square = torch.where(visible[:, :, None], pair, total + 1)
-        square = torch.where(visible[:, None, :], square, total)
-        cube = torch.arange(b, device=mask.device)[:, None] * (n * n)
+        square = torch.where(visible[:, :, None], row[..., None] * len(tri_i) + corner, total + 1)
         group = Group(
             jets=None,
             real=mask,
             slots=None,
-            upper=(cube + tri_i * n + tri_j).flatten(),
-            lower=(cube + tri_j * n + tri_i).flatten(),
-            square=square.flatten(),
-        )
-        return cls(
-            mask=mask,
-            rows=None,
-            jet=torch.arange(b, device=mask.device).repeat_interleave(n),
-            is_real=mask.flatten(),
-            pair_i=(first + tri_i).flatten(),
-            pair_j=(first + tri_j).flatten(),
+            pair_i=(row * n + tri_i).flatten(),
+            pair_j=(row * n + tri_j).flatten(),
             pair_is_real=(mask[:, tri_i] & mask[:, tri_j]).flatten(),
-            groups=(group,),
-            token_counts=(b * n,),
-            pair_counts=(total,),
+            upper=(row * (n * n) + tri_i * n + tri_j).flatten(),
+            lower=(row * (n * n) + tri_j * n + tri_i).flatten(),
+            square=torch.where(visible[:, None, :], square, total).flatten(),
         )
+        return cls(mask=mask, rows=None, groups=(group,), counts=(b * n,))
 
     @classmethod
     def packed(cls, mask: Tensor) -> "Layout":
-        """Real constituents only, jets sorted by length and cut into groups."""
-        counts = mask.sum(1)
-        order = torch.argsort(counts, descending=True, stable=True)
-        sorted_counts: list[int] = counts[order].tolist()
-        groups, rows, jets, pairs_i, pairs_j, tokens_before = [], [], [], [], [], 0
-        for begin, end in _cuts(sorted_counts):
-            members = order[begin:end]
-            count, n = counts[members], max(sorted_counts[begin], 1)
-            real = torch.arange(n, device=mask.device) < count[:, None]
-            group, pair_i, pair_j = _packed_group(members, real)
-            first, column = mask[members].nonzero(as_tuple=True)
-            rows.append(members[first] * mask.shape[1] + column)
-            jets.append(members[first])
-            pairs_i.append(pair_i + tokens_before)
-            pairs_j.append(pair_j + tokens_before)
-            groups.append(group)
-            tokens_before += len(first)
-        return cls(
-            mask=mask,
-            rows=torch.cat(rows),
-            jet=torch.cat(jets),
-            is_real=None,
-            pair_i=torch.cat(pairs_i),
-            pair_j=torch.cat(pairs_j),
-            pair_is_real=None,
-            groups=tuple(groups),
-            token_counts=tuple(len(piece) for piece in rows),
-            pair_counts=tuple(len(piece) for piece in pairs_i),
-        )
+        """Jets sorted by length and cut into groups."""
+        lengths = mask.sum(1)
+        order = torch.argsort(lengths, descending=True, stable=True)
+        groups, rows = [], []
+        for members in _cut(order, lengths[order].tolist()):
+            count = lengths[members]
+            groups.append(_packed_group(members, count))
+            jet, column = mask[members].nonzero(as_tuple=True)
+            rows.append(members[jet] * mask.shape[1] + column)
+        return cls(mask=mask, rows=torch.cat(rows), groups=tuple(groups), counts=tuple(len(piece) for piece in rows))
+
+    @property
+    def is_real(self) -> Tensor | None:
+        """(M,) bool: which rows of `pack` are constituents; None for all."""
+        return self.mask.flatten() if self.rows is None else None
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, N, K) -> (M, K); what stands in padded slots does not matter, not even NaN."""
@@ -180,30 +149,33 @@ class Layout:
             return flat.masked_fill(~self.mask.reshape(-1, 1), 0)
         return _pick(flat, self.rows)
 
-    def unpack(self, tokens: Tensor) -> Tensor:
-        """(M, K) -> (B, N, K), zero in padded slots."""
-        b, n = self.mask.shape
+    def spread(self, tokens: Tensor) -> list[Tensor]:
+        """(M, K) -> the rectangle (b, n, K) of each group."""
+        pieces = torch.split(tokens, list(self.counts))
+        return [group.spread(piece) for group, piece in zip(self.groups, pieces, strict=True)]
+
+    def unpack(self, rectangles: list[Tensor]) -> Tensor:
+        """Rectangles (b, n, K) -> (B, N, K), zero in padded slots."""
         if self.rows is None:
-            return tokens.view(b, n, -1).masked_fill(~self.mask[..., None], 0)
+            return rectangles[0].masked_fill(~self.mask[..., None], 0)
+        b, n = self.mask.shape
+        tokens = torch.cat([group.collect(x) for group, x in zip(self.groups, rectangles, strict=True)])
         return tokens.new_zeros(b * n, tokens.shape[-1]).index_copy(0, self.rows, tokens).view(b, n, -1)
 
-    def split(self, tokens: Tensor) -> list[Tensor]:
-        """(M, K) -> the tokens (m, K) of each group."""
-        return list(torch.split(tokens, list(self.token_counts)))
-
     def in_batch_order(self, x: Tensor) -> Tensor:
-        """(B, K) rows of the groups in turn -> the same rows in the order of the batch."""
+        """(B, K) one row a jet, groups in turn -> the rows in the order of the batch."""
         jets = [group.jets for group in self.groups if group.jets is not None]
         return _pick(x, torch.argsort(torch.cat(jets))) if jets else x
 
 
-def _cuts(counts: list[int]) -> list[tuple[int, int]]:
-    """Where to cut jets of descending length into groups."""
-    starts = [0]
-    for place, count in enumerate(counts):
-        if place - starts[-1] >= SMALLEST_GROUP and count < FILLED * counts[starts[-1]]:
-            starts.append(place)
-    return list(zip(starts, [*starts[1:], len(counts)], strict=True))
+def _cut(order: Tensor, lengths: list[int]) -> tuple[Tensor, ...]:
+    """Jets of descending length -> the jets of each group."""
+    cuts = [0]
+    for place, length in enumerate(lengths):
+        widest, size = max(lengths[cuts[-1]], 1), place - cuts[-1]
+        if size >= SMALLEST_GROUP and (length < FILLED * widest or (size + 1) * widest > LARGEST_GROUP):
+            cuts.append(place)
+    return torch.split(order, [end - begin for begin, end in pairwise([*cuts, len(lengths)])])
 
 
 def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -214,26 +186,26 @@ def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return i, j, corner
 
 
-def _packed_group(jets: Tensor, real: Tensor) -> tuple[Group, Tensor, Tensor]:
-    """The group of these jets, and the token indices (within the group) of its pairs."""
-    b, n = real.shape
+def _packed_group(jets: Tensor, count: Tensor) -> Group:
+    """The group of these jets (b,), which have ``count`` (b,) constituents each."""
+    b, n = len(jets), max(int(count.max()), 1)
+    real = torch.arange(n) < count[:, None]
     tri_i, tri_j, corner = _triangle(n, real.device)
-    count = real.sum(1)
     jet, which = (tri_j < count[:, None]).nonzero(as_tuple=True)
     i, j = tri_i[which], tri_j[which]
-    start = count.cumsum(0) - count
-    place = torch.full((b, len(tri_i)), len(jet), dtype=torch.long, device=real.device)
-    place[jet, which] = torch.arange(len(jet), device=real.device)
+    place = torch.full((b, len(tri_i)), len(jet))
+    place[jet, which] = torch.arange(len(jet))
     square = place[:, corner.flatten()].view(b, n, n)
+    # A jet without constituents sees its padding: a softmax over nothing is NaN.
     padded_query = ~real[:, :, None] & (real[:, None, :] | (count == 0)[:, None, None])
-    square = torch.where(padded_query, len(jet) + 1, square)
-    slots = None if bool(real.all()) else real.flatten().nonzero().flatten()
-    group = Group(
+    return Group(
         jets=jets,
         real=real,
-        slots=slots,
+        slots=None if bool(real.all()) else real.flatten().nonzero().flatten(),
+        pair_i=jet * n + i,
+        pair_j=jet * n + j,
+        pair_is_real=None,
         upper=(jet * n + i) * n + j,
         lower=(jet * n + j) * n + i,
-        square=square.flatten(),
+        square=torch.where(padded_query, len(jet) + 1, square).flatten(),
     )
-    return group, start[jet] + i, start[jet] + j

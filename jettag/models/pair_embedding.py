@@ -1,4 +1,4 @@
-"""The pair bias U of the Particle Transformer, and the batch normalisation that sees real entries only."""
+"""The pair bias U of the Particle Transformer, and batch normalisation that sees real entries only."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from jettag.models.layout import Group, Layout
+from jettag.models.layout import Group
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, pair_features
 
 __all__ = ["PairEmbedding", "RealBatchNorm"]
@@ -27,18 +27,26 @@ class RealBatchNorm(nn.BatchNorm1d):
         if is_real is None:
             return super().forward(x)
         weight = is_real.to(x.dtype)[:, None]
-        count = weight.sum().clamp(min=1)
-        mean = (x * weight).sum(0) / count
+        count = weight.sum()
+        mean = (x * weight).sum(0) / count.clamp(min=1)
         centred = x - mean
-        variance = (centred.square() * weight).sum(0) / count
-        with torch.no_grad():
-            # As PyTorch does: the running variance is the unbiased one, the batch is divided by the biased one.
-            unbiased = variance * count / (count - 1).clamp(min=1)
-            momentum = 0.0 if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)  # type: ignore[union-attr]
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)  # type: ignore[union-attr]
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        variance = (centred.square() * weight).sum(0) / count.clamp(min=1)
+        self.track(mean, variance, count)
         return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
+        """Move the running statistics towards those of a batch of ``count`` rows.
+
+        As PyTorch does, the running variance is the unbiased one while a batch is divided by the biased one.
+        """
+        count = torch.as_tensor(count, dtype=variance.dtype, device=variance.device)
+        running_mean, running_variance = cast("Tensor", self.running_mean), cast("Tensor", self.running_var)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        unbiased = variance * count / (count - 1).clamp(min=1)
+        running_variance.lerp_(unbiased.to(running_variance.dtype), momentum)
+        cast("Tensor", self.num_batches_tracked).add_(1)
 
 
 class _Square(torch.autograd.Function):
@@ -81,30 +89,64 @@ class PairEmbedding(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(before, after) for before, after in zip(inputs, widths, strict=True))
         self.norms = nn.ModuleList(RealBatchNorm(width) for width in widths)
 
-    def forward(self, p4: Tensor, layout: Layout) -> list[Tensor]:
-        """Bias of every group.
+    def forward(self, p4: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
+        """The bias of every group.
 
         Args:
-            p4: (M, 4) tokens, (px, py, pz, energy) in GeV.
-            layout: of the batch.
+            p4: for each group (b, n, 4), (px, py, pz, energy) in GeV.
+            groups: the rectangles of the batch.
 
         Returns:
             for each group (b, H, n, n), added to its attention logits; -inf where the key is padding.
         """
-        is_real = layout.pair_is_real
-        x = pair_features(p4[layout.pair_i], p4[layout.pair_j]).to(self.norm.weight.dtype)
-        x = self.norm(x, is_real)
+        features = [
+            pair_features(flat[group.pair_i], flat[group.pair_j])
+            for flat, group in zip((piece.reshape(-1, 4) for piece in p4), groups, strict=True)
+        ]
+        is_real = (
+            None if groups[0].pair_is_real is None else torch.cat([cast("Tensor", g.pair_is_real) for g in groups])
+        )
+        normalised = self.norm(torch.cat(features).to(self.norm.weight.dtype), is_real)
+        pieces = list(torch.split(normalised, [len(piece) for piece in features]))
         layers = zip(self.linears, self.norms, strict=True)
         for place, (linear, norm) in enumerate(cast("Iterable[tuple[nn.Linear, RealBatchNorm]]", layers)):
-            x = norm(linear(x), is_real) if self.training else F.linear(x, *_folded(linear, norm))
+            weight, bias = _folded(linear, norm, pieces, groups)
+            pieces = [F.linear(piece, weight, bias) for piece in pieces]
             if self.last_activation or place + 1 < len(self.linears):
-                x = F.gelu(x)
-        pieces = torch.split(x, list(layout.pair_counts))
-        return [_Square.apply(piece, group) for piece, group in zip(pieces, layout.groups, strict=True)]
+                pieces = [F.gelu(piece) for piece in pieces]
+        return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
 
 
-def _folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one linear layer that does what ``linear`` and an evaluating ``norm`` do in turn."""
-    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    return linear.weight * scale[:, None], (linear.bias - mean) * scale + norm.bias
+def _folded(
+    linear: nn.Linear, norm: RealBatchNorm, pieces: Sequence[Tensor], groups: Sequence[Group]
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one linear layer that does what ``linear`` and ``norm`` do in turn.
+
+    In training too: the mean and variance of W x + b over the batch follow from the mean and covariance of x, which
+    is one small matrix product, where normalising the outputs would take several passes over every pair.
+    """
+    with torch.autocast(linear.weight.device.type, enabled=False):
+        if norm.training and sum(len(piece) for piece in pieces) > 1:
+            input_mean, covariance, count = _moments(pieces, groups)
+            mean = linear(input_mean)
+            variance = ((linear.weight @ covariance) * linear.weight).sum(1)
+            norm.track(mean, variance, count)
+        else:
+            mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        return linear.weight * scale[:, None], (linear.bias - mean) * scale + norm.bias
+
+
+def _moments(pieces: Sequence[Tensor], groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Mean (K,), covariance (K, K) and number of the real rows of all pieces (P, K)."""
+    if groups[0].pair_is_real is None:
+        count: Tensor | int = sum(len(piece) for piece in pieces)
+        masked = list(pieces)
+    else:
+        real = [cast("Tensor", group.pair_is_real)[:, None].to(pieces[0].dtype) for group in groups]
+        count = torch.stack([weight.sum() for weight in real]).sum().clamp(min=1)
+        masked = [piece * weight for piece, weight in zip(pieces, real, strict=True)]
+    masked = [piece.to(torch.promote_types(piece.dtype, torch.float32)) for piece in masked]
+    mean = torch.stack([piece.sum(0) for piece in masked]).sum(0) / count
+    second = torch.stack([piece.T @ piece for piece in masked]).sum(0) / count
+    return mean, second - mean[:, None] * mean, count

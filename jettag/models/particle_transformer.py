@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets
@@ -47,10 +48,10 @@ class ConstituentEmbedding(nn.Module):
             layers += [nn.LayerNorm(before), nn.Linear(before, after), nn.GELU()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, features: Tensor, is_real: Tensor | None) -> Tensor:
-        """(M, F) tokens -> (M, D); ``is_real`` (M,) as in `Layout`."""
-        tokens: Tensor = self.layers(self.norm(features, is_real))
-        return tokens
+    def forward(self, features: Tensor, layout: Layout) -> list[Tensor]:
+        """(B, N, F) -> for each group (b, n, D)."""
+        normalised = self.norm(layout.pack(features), layout.is_real)
+        return [self.layers(x) for x in layout.spread(normalised)]
 
 
 class ParticleTransformer(nn.Module):
@@ -124,8 +125,8 @@ class ParticleTransformer(nn.Module):
                 dim,
                 num_heads,
                 mlp_ratio=mlp_ratio,
-                dropout=dropout,
-                attention_dropout=attention_dropout,
+                drop=dropout,
+                attention_drop=attention_dropout,
                 drop_path=depth,
             )
             for depth in depths
@@ -135,8 +136,8 @@ class ParticleTransformer(nn.Module):
                 dim,
                 num_heads,
                 mlp_ratio=mlp_ratio,
-                dropout=class_dropout,
-                attention_dropout=class_dropout,
+                drop=class_dropout,
+                attention_drop=class_dropout,
                 drop_path=0.0,
             )
             for _ in range(num_class_layers)
@@ -173,13 +174,13 @@ class ParticleTransformer(nn.Module):
     def forward(self, jets: Jets) -> Encoded:
         """Embeddings of every constituent and of every jet."""
         layout = Layout.of(jets.mask)
-        tokens = self._encode(jets, layout)
-        return Encoded(layout.unpack(tokens), self._pool(tokens, layout))
+        encoded = self.encode(jets, layout)
+        return Encoded(layout.unpack(encoded), self.read_out(encoded, layout))
 
     def constituents(self, jets: Jets) -> Tensor:
         """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
         layout = Layout.of(jets.mask)
-        return layout.unpack(self._encode(jets, layout))
+        return layout.unpack(self.encode(jets, layout))
 
     def pool(self, constituents: Tensor, mask: Tensor) -> Tensor:
         """Class attention and the final norm.
@@ -192,36 +193,31 @@ class ParticleTransformer(nn.Module):
             (B, D).
         """
         layout = Layout.of(mask)
-        return self._pool(layout.pack(constituents), layout)
+        return self.read_out(layout.spread(layout.pack(constituents)), layout)
 
-    def _encode(self, jets: Jets, layout: Layout) -> Tensor:
-        """(M, D) tokens."""
-        tokens: Tensor = self.embedding(layout.pack(jets.features), layout.is_real)
-        biases = self._biases(layout.pack(jets.p4), layout)
-        for block in self.blocks:
-            tokens = block(tokens, biases, layout)
-        return tokens
+    def encode(self, jets: Jets, layout: Layout) -> list[Tensor]:
+        """The constituent blocks: for each group (b, n, D); padded slots hold nothing of meaning."""
+        embedded = self.embedding(jets.features, layout)
+        if self.pair_embedding is None:
+            biases = [_hide(group.real | ~group.real.any(1, keepdim=True), jets.p4) for group in layout.groups]
+        else:
+            biases = self.pair_embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+        encoded = []
+        for x, bias in zip(embedded, biases, strict=True):
+            for block in self.blocks:
+                x = block(x, bias)
+            encoded.append(x)
+        return encoded
 
-    def _biases(self, p4: Tensor, layout: Layout) -> list[Tensor]:
-        if self.pair_embedding is not None:
-            biases: list[Tensor] = self.pair_embedding(p4, layout)
-            return biases
-        return [
-            torch.zeros_like(group.real, dtype=p4.dtype).masked_fill(~_visible(group.real), -torch.inf)[:, None, None]
-            for group in layout.groups
-        ]
-
-    def _pool(self, tokens: Tensor, layout: Layout) -> Tensor:
-        """(M, D) tokens -> (B, D)."""
+    def read_out(self, encoded: Sequence[Tensor], layout: Layout) -> Tensor:
+        """The class blocks: groups of constituents (b, n, D) -> jets (B, D)."""
         pieces = []
-        for piece, group in zip(layout.split(tokens), layout.groups, strict=True):
-            x = group.spread(piece)
+        for x, group in zip(encoded, layout.groups, strict=True):
             if self.class_token is None:
                 count = group.real.sum(1, keepdim=True).clamp(min=1)
                 pieces.append((x * group.real[..., None]).sum(1) / count)
                 continue
-            hidden = torch.zeros_like(group.real, dtype=x.dtype).masked_fill(~group.real, -torch.inf)
-            hidden = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)[:, None, None]
+            hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
             token = self.class_token.expand(len(x), -1, -1)
             for block in self.class_blocks:
                 token = block(token, x, hidden)
@@ -243,7 +239,6 @@ class ParticleTransformer(nn.Module):
         }
 
 
-def _visible(real: Tensor) -> Tensor:
-    """``real`` (b, n), with the first slot of a jet without constituents: a softmax over nothing is NaN."""
-    first = torch.arange(real.shape[1], device=real.device) == 0
-    return real | (~real.any(1, keepdim=True) & first)
+def _hide(seen: Tensor, like: Tensor) -> Tensor:
+    """(b, n) bool -> (b, 1, 1, n), 0 where a key is seen and -inf elsewhere."""
+    return torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, -torch.inf)[:, None, None]
