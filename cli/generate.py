@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -22,13 +22,13 @@ from .console import JsonOption, boundary, emit_json, progress, say
 __all__ = ["generate"]
 
 
-class _Detector(str, Enum):
+class _Detector(StrEnum):
     cms = "cms"
     atlas = "atlas"
     none = "none"
 
 
-class _Kind(str, Enum):
+class _Kind(StrEnum):
     ttree = "ttree"
     rntuple = "rntuple"
     parquet = "parquet"

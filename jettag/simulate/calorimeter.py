@@ -77,7 +77,7 @@ def energy_flow(
     number = _tower(calorimeter, event, eta, phi)
     known, tower = np.unique(number, return_inverse=True)
     count = len(known)
-    true = np.bincount(tower[~is_track], deposit[~is_track], count)
+    true: Floats = np.bincount(tower[~is_track], deposit[~is_track], count).astype(np.float64)
     charged = np.bincount(tower[is_track], deposit[is_track], count)
     variance = np.bincount(tower[is_track], track_sigma**2, count)
 

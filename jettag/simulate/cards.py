@@ -148,8 +148,8 @@ _CMS_HCAL_GRID = _grid(
     ((-5.0, -4.7, -4.525, 4.7, 5.0), 18),
 )
 _ATLAS_HCAL_GRID = _grid(
-    (tuple(i * 0.1 for i in range(-25, 27)) + (-3.2, 3.3), 36),
-    (tuple(-2.6 - i * 0.2 for i in range(2)) + (-3.0, -3.3, -3.5, -3.7, -3.9, -4.1, -4.3, -4.5, -4.7, -4.9), 18),
+    ((-3.2, *(i * 0.1 for i in range(-25, 27)), 3.3), 36),
+    ((-4.9, -4.7, -4.5, -4.3, -4.1, -3.9, -3.7, -3.5, -3.3, -3.0, -2.8, -2.6), 18),
     ((2.8, 3.0, 3.2, 3.5, 3.7, 3.9, 4.1, 4.3, 4.5, 4.7, 4.9), 18),
 )
 
@@ -159,7 +159,8 @@ def _cms_ecal(eta: Floats, energy: Floats) -> Floats:
     core = np.sqrt((0.008 * energy) ** 2 + 0.11**2 * energy + 0.40**2)
     forward = np.sqrt((0.107 * energy) ** 2 + 2.08**2 * energy)
     endcap = (2.16 + 5.6 * (eta - 2.0) ** 2) * core
-    return np.where(eta <= 1.5, (1.0 + 0.64 * eta**2) * core, np.where(eta <= 2.5, endcap, forward))
+    sigma: Floats = np.where(eta <= 1.5, (1.0 + 0.64 * eta**2) * core, np.where(eta <= 2.5, endcap, forward))
+    return sigma
 
 
 def _cms_hcal(eta: Floats, energy: Floats) -> Floats:
@@ -176,7 +177,8 @@ def _atlas_hcal(eta: Floats, energy: Floats) -> Floats:
     at = np.searchsorted((1.7, 3.2), eta)
     constant, stochastic = np.array((0.0302, 0.0500, 0.09420))[at], np.array((0.5205, 0.706, 1.00))[at]
     noise = np.array((1.59, 0.0, 0.0))[at]
-    return np.sqrt((constant * energy) ** 2 + stochastic**2 * energy + noise**2)
+    sigma: Floats = np.sqrt((constant * energy) ** 2 + stochastic**2 * energy + noise**2)
+    return sigma
 
 
 # Upper pT edges [GeV] of the digitised curves, and the curves [mm] for |eta| up to 0.9, 1.4, 2.5.

@@ -9,7 +9,7 @@ import numpy as np
 
 from jettag.simulate.clustering import Jets, find_jets
 from jettag.simulate.detector import Candidates, eta_of, respond
-from jettag.simulate.events import Events, Floats, Ints, Particles, make_pythia, next_events, visible
+from jettag.simulate.events import Bools, Events, Floats, Ints, Particles, make_pythia, next_events, visible
 from jettag.simulate.pileup import PileUp, overlay
 from jettag.simulate.processes import BEAM_ENERGY, LABELS, Process, find_process
 from jettag.simulate.settings import GenerateSettings
@@ -126,7 +126,7 @@ class Maker:
         return Chunk(count, {name: ak.Array(column) for name, column in columns.items()})
 
 
-def _only(jets: Jets, kept: Ints) -> Jets:
+def _only(jets: Jets, kept: Bools) -> Jets:
     """Some of the jets."""
     size = np.diff(jets.offsets)
     return Jets(

@@ -101,10 +101,15 @@ def find_jets(
     """Cluster each event with anti-kT and keep the jets within the cuts.
 
     Args:
-        event, p4: (C,) ascending and (C, 4) [GeV] of the candidates.
+        event: (C,) of the candidates, ascending.
+        p4: (C, 4) of the candidates [GeV].
         events: E.
-        radius, pt_min, pt_max [GeV], eta_max: the jets that are wanted.
-        ghost_event, ghost_p4: (G,), (G, 4) particles that are clustered as ghosts: they follow, and change nothing.
+        radius: R.
+        pt_min: lowest jet pT [GeV].
+        pt_max: highest jet pT [GeV].
+        eta_max: largest |eta| of a jet.
+        ghost_event: (G,) of particles that are clustered as ghosts: they follow, and change nothing.
+        ghost_p4: (G, 4) [GeV].
     """
     fastjet = import_fastjet()
     both_event = np.concatenate([event, ghost_event])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jettag.simulate.calorimeter import energy_flow, log_normal
+from jettag.simulate.calorimeter import Flow, energy_flow, log_normal
 from jettag.simulate.cards import DETECTORS, Detector
 from jettag.simulate.events import Floats, Ints, Particles
 from jettag.simulate.tracks import to_calorimeter, to_perigee
@@ -63,10 +63,7 @@ def respond(particles: Particles, detector: str, rng: np.random.Generator) -> Ca
         detector: name of a card, or `none`: every visible particle with its true momentum.
         rng: the only source of randomness.
     """
-    if detector == "none":
-        found = _particle_level(particles)
-    else:
-        found = _measured(particles, DETECTORS[detector], rng)
+    found = _particle_level(particles) if detector == "none" else _measured(particles, DETECTORS[detector], rng)
     pt = np.hypot(found.p4[:, 0], found.p4[:, 1])
     keep = (pt > 0.0) & (np.abs(eta_of(found.p4)) < MAX_ETA)
     # Charged-hadron subtraction as in Delphes' pile-up card: perfect where the collisions are apart, blind elsewhere.
@@ -98,8 +95,8 @@ def _measured(particles: Particles, card: Detector, rng: np.random.Generator) ->
     hit_eta, hit_phi = np.arcsinh(z / np.maximum(np.hypot(x, y), 1e-9)), np.arctan2(y, x)
     code = np.abs(pdg)
     ecal_share = np.zeros(len(at))
-    for known, share in ECAL_SHARE.items():
-        ecal_share[code == known] = share
+    for known, fraction in ECAL_SHARE.items():
+        ecal_share[code == known] = fraction
     hcal_share = np.where(code == 13, 0.0, 1.0 - ecal_share)
 
     tracked = np.flatnonzero(charge != 0)
@@ -124,13 +121,13 @@ def _measured(particles: Particles, card: Detector, rng: np.random.Generator) ->
     if card.exact_tracks:
         # The JetClass card smears impact parameters last, with momentum errors of zero, which restores the true
         # momentum and leaves the track without an error: where a tower shows no neutral excess its energy decides.
-        momentum, relative = np.ones(len(pt)), np.zeros(len(pt))
+        momentum, relative = np.ones_like(pt), np.zeros_like(pt)
     else:
         momentum, relative = log_normal(pt, resolution * pt, rng) / pt, resolution
     track_p4 = _boosted(p4[tracked], phi, momentum, particles.mass[at[tracked]])
 
     scale = np.ones(len(tracked))
-    towers = []
+    towers: list[tuple[Flow, int]] = []
     for calorimeter, share, name in ((card.ecal, ecal_share, PHOTON), (card.hcal, hcal_share, NEUTRAL_HADRON)):
         leaves = share > 0.0
         with_deposit = leaves[tracked]

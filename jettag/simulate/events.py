@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 from jettag.errors import RecipeError, ResourceError
 from jettag.simulate.processes import BEAM_ENERGY
 
-__all__ = ["Events", "Floats", "Ints", "Particles", "charge_of", "make_pythia", "next_events", "pythia_version"]
+__all__ = [
+    "Bools",
+    "Events",
+    "Floats",
+    "Ints",
+    "Particles",
+    "charge_of",
+    "make_pythia",
+    "next_events",
+    "pythia_version",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 # Charges of what Pythia leaves undecayed [e]; everything else in the final state is neutral.
 CHARGES = {11: -1, 13: -1, 15: -1, 211: 1, 321: 1, 2212: 1, 3112: -1, 3222: 1, 3312: -1, 3334: -1}

@@ -163,7 +163,7 @@ def _metadata(name: str, settings: GenerateSettings, release: str) -> dict[str, 
     """What it takes to make the file again, and to read it rightly."""
     process = find_process(name)
     lines = [pythia_lines(process, settings, variant) for variant in range(len(process.variants))]
-    content = {
+    return {
         "jettag": __version__,
         "generator": f"Pythia {release}",
         "tune": TUNE,
@@ -185,4 +185,3 @@ def _metadata(name: str, settings: GenerateSettings, release: str) -> dict[str, 
         "d0_sign": "jetclass",
         "d0_convention": "(x py - y px) / pT, minus the ATLAS and CMS sign",
     }
-    return content

@@ -1,4 +1,4 @@
-"""The ten classes of JetClass as Pythia 8 processes: what is produced, what decays how, which quarks must be in the jet.
+"""The ten classes of JetClass as Pythia 8 processes: what is made, what decays how, what a jet must contain.
 
 Names, order and classes are JetClass's (H. Qu, C. Li, S. Qian, arXiv:2202.03772). JetClass took its hard processes from
 MadGraph; here Pythia makes them itself, chosen so that most events give a jet: QCD from di-jets, Higgs bosons recoiling

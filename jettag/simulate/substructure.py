@@ -13,11 +13,14 @@ MAX_TAU = 4
 
 
 def soft_drop_mass(p4: Floats, offsets: Ints, *, radius: float, beta: float = 0.0, z_cut: float = Z_CUT) -> Floats:
-    """Mass after soft drop (arXiv:1402.2657): declustered with C/A until min(pT1, pT2) > z_cut (dR/R)^beta (pT1 + pT2).
+    """Mass after soft drop, arXiv:1402.2657: C/A undone until min(pT1, pT2) > z_cut (dR/R)^beta (pT1 + pT2).
 
     Args:
-        p4: (K, 4) constituents [GeV], jet by jet; offsets: (J + 1,).
+        p4: (K, 4) constituents [GeV], jet by jet.
+        offsets: (J + 1,) where each jet begins.
         radius: R of the jets.
+        beta: exponent.
+        z_cut: threshold.
 
     Returns:
         (J,) [GeV]; zero where one constituent is left.
@@ -33,10 +36,11 @@ def soft_drop_mass(p4: Floats, offsets: Ints, *, radius: float, beta: float = 0.
 
 
 def n_subjettiness(p4: Floats, offsets: Ints, *, radius: float) -> Floats:
-    """tau1 to tau4 (arXiv:1011.2268): sum pT min(dR to N axes) / sum pT R, beta 1, one-pass exclusive-kT axes, as JetClass.
+    """tau1 to tau4, arXiv:1011.2268: sum pT min(dR to N axes) / sum pT R; beta 1, one-pass kT axes, as JetClass.
 
     Args:
-        p4: (K, 4) constituents [GeV], jet by jet; offsets: (J + 1,).
+        p4: (K, 4) constituents [GeV], jet by jet.
+        offsets: (J + 1,) where each jet begins.
         radius: R of the jets, the normalisation.
 
     Returns:

@@ -58,7 +58,9 @@ def to_calorimeter(
         p4: (P, 4) [GeV], pT above zero.
         charge: (P,) [e].
         vertex: (P, 3) [mm], inside the cylinder.
-        field: [T]; cylinder_radius, half_length: [mm].
+        field: [T].
+        cylinder_radius: [mm].
+        half_length: of the cylinder [mm].
 
     Returns:
         x, y, z [mm], (P,) each.

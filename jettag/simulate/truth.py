@@ -7,7 +7,7 @@ doubling along the decay chain, the precedence of the origins is that of ATLAS's
 import numpy as np
 
 from jettag.simulate.clustering import Jets
-from jettag.simulate.events import Events, Floats, Ints
+from jettag.simulate.events import Bools, Events, Floats, Ints
 
 __all__ = ["ORIGINS", "flavour_ghosts", "hadron_flavour", "jet_flavour", "match", "track_origin", "track_vertex"]
 
@@ -65,20 +65,22 @@ def track_origin(events: Events, rows: Ints) -> Ints:
     return np.select(choices, [0, 3, 4, 5, 6, 7], default=2)
 
 
-def track_vertex(position: Floats, jet: Ints, charged: Ints, pile_up: Ints) -> Ints:
+def track_vertex(position: Floats, jet: Ints, charged: Bools, pile_up: Bools) -> Ints:
     """Number the production vertices of a jet's tracks: 0 within 0.1 mm of the primary, then 1, 2, ... as they come.
 
     Args:
         position: (K, 3) production points [mm] of the constituents, in order, the primary vertex at the origin.
         jet: (K,) jet of each.
-        charged, pile_up: (K,) true or false.
+        charged: (K,) which have a track.
+        pile_up: (K,) which are of another collision.
 
     Returns:
         (K,) the number; -1 for neutral ones, -2 for pile-up.
     """
     number = np.where(charged, np.where(pile_up, PILE_UP_VERTEX, 0), NEUTRAL_VERTEX)
     away = np.flatnonzero((number == 0) & (np.einsum("ij,ij->i", position, position) > VERTEX_DISTANCE**2))
-    current, seen = -1, []
+    current = -1
+    seen: list[list[float]] = []
     for row, owner, point in zip(away.tolist(), jet[away].tolist(), position[away].tolist(), strict=True):
         if owner != current:
             current, seen = owner, []
@@ -150,8 +152,9 @@ def _resonances(events: Events, resonance: int) -> tuple[Ints, Ints]:
 def match(events: Events, jets: Jets, resonance: int, radius: float) -> Ints:
     """Row of the resonance each jet contains whole, or of the leading parton nearby.
 
-    A jet contains a resonance where every decay quark, gluon and charged lepton, before showering, lies within `radius` of
-    its axis; neutrinos need not. With resonance 0 every jet counts, and the hardest outgoing parton within `radius` is named.
+    A jet contains a resonance where every decay quark, gluon and charged lepton, before showering, lies within
+    `radius` of its axis; neutrinos need not. With resonance 0 every jet counts, and the hardest outgoing parton
+    within `radius` is named.
 
     Returns:
         (J,) rows of `events`; -1 where there is none.

@@ -5,12 +5,13 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 from jettag.errors import RecipeError, ResourceError
 from jettag.simulate.chunk import Chunk, Maker
@@ -34,6 +35,21 @@ def _begin() -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Start workers without a main module: they need nothing of it.
+
+    Spawned processes import the parent's script first. For `jettag` that is the whole command line, seconds and a lot of
+    memory for each worker; for a user's script without a main guard it is a process bomb.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _ready() -> bool:
@@ -79,12 +95,15 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
+        self._starting: list[Future[bool]] = []
 
     def __enter__(self) -> "Workers":
         if self.count > 1:
             # spawn: a fork would inherit the parent's threads and half-made generators.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_begin)
+            with _no_main():
+                self._starting = [self._pool.submit(_ready) for _ in range(self.count)]
         return self
 
     def __exit__(
@@ -97,10 +116,8 @@ class Workers:
         """Wait until every worker has imported what it needs."""
         if self._pool is None:
             _ready()
-        else:
-            # One slow task each: a worker that is busy importing leaves the next task to another one.
-            for future in [self._pool.submit(_ready) for _ in range(self.count)]:
-                future.result()
+        for future in self._starting:
+            future.result()
 
     def chunks(self, name: str, settings: GenerateSettings, jets: int) -> Iterator[Chunk]:
         """Chunk 0, 1, 2, ... of a process, until they hold `jets` jets in all; the last may hold more than needed.
@@ -127,11 +144,11 @@ class Workers:
             yield from self._pool.map(_make, *zip(*((name, settings, index) for index in indices), strict=True))
 
     @staticmethod
-    def _here(name: str, settings: GenerateSettings) -> Iterator[Chunk]:
+    def _here(name: str, settings: GenerateSettings) -> Generator[Chunk, None, None]:
         maker = Maker(name, settings)
         yield from (maker.make(index) for index in itertools.count())
 
-    def _spawned(self, name: str, settings: GenerateSettings, jets: int) -> Iterator[Chunk]:
+    def _spawned(self, name: str, settings: GenerateSettings, jets: int) -> Generator[Chunk, None, None]:
         assert self._pool is not None
         waiting: deque[Future[Chunk]] = deque()
         submitted = done = found = 0
