@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from jettag.errors import DataError, UsageError
 
@@ -220,9 +220,9 @@ def clopper_pearson(
     """
     passed, total = np.asarray(n_pass, dtype=np.float64), np.asarray(n_total, dtype=np.float64)
     tail = (1 - confidence) / 2
-    # The beta distribution has no zero parameter: the two edges that need one are known.
-    lowest = np.where(passed > 0, beta.ppf(tail, np.maximum(passed, 1), total - passed + 1), 0.0)
-    highest = np.where(passed < total, beta.isf(tail, passed + 1, np.maximum(total - passed, 1)), 1.0)
+    # Quantiles of beta distributions; these have no zero parameter, and the two edges that need one are known.
+    lowest = np.where(passed > 0, betaincinv(np.maximum(passed, 1), total - passed + 1, tail), 0.0)
+    highest = np.where(passed < total, betaincinv(passed + 1, np.maximum(total - passed, 1), 1 - tail), 1.0)
     return lowest, highest
 
 

@@ -26,6 +26,7 @@ __all__ = ["EFFICIENCIES", "SCHEMA", "Aggregate", "Row", "aggregate", "family", 
 SCHEMA = 1
 EFFICIENCIES = (0.3, 0.5)
 FEW_PASS = 10  # below this the 68 % interval is wider than about +-35 %
+MOST_SENTENCES = 4  # of one kind; more are put together
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,7 @@ def remarks(runs: Sequence[Scores], rows: Sequence[Row]) -> list[str]:
             share = accuracy(scores.probabilities, scores.label)
             what = f"accuracy over all {len(scores.class_names)} classes (largest probability) {share:.4f}"
             found.append(f"{scores.run}: {what} on {len(scores.label)} jets; the table's is that of each pair.")
+    few: list[str] = []
     by_name = {scores.run: scores for scores in runs}
     for row in rows:
         place = f"{row.run}, {row.signal} against {row.background} at {row.signal_efficiency * 100:.4g} %"
@@ -232,7 +234,7 @@ def remarks(runs: Sequence[Scores], rows: Sequence[Row]) -> list[str]:
             limit = lower_limit(row.n_background, 0.95)
             found.append(f"{place}: none of {row.n_background} background jets passes; > {_floor(limit)} at 95 % CL.")
         elif row.n_background_pass < FEW_PASS:
-            found.append(f"{place}: only {row.n_background_pass} of {row.n_background} background jets pass.")
+            few.append(f"{place}: only {row.n_background_pass} of {row.n_background} background jets pass.")
         if row.run in by_name:
             scores = by_name[row.run]
             pair = choose_pairs(scores, [row.signal], [row.background])[0]
@@ -240,4 +242,6 @@ def remarks(runs: Sequence[Scores], rows: Sequence[Row]) -> list[str]:
             # Without ties the quantile lets at most one jet more pass than the next whole number.
             if point.achieved * row.n_signal > math.ceil(row.signal_efficiency * row.n_signal) + 1.5:
                 found.append(f"{place}: scores are tied; {point.achieved * 100:.3g} % of the signal passes.")
-    return found
+    if len(few) > MOST_SENTENCES:
+        few = [f"In {len(few)} of {len(rows)} rows fewer than {FEW_PASS} background jets pass: wide intervals."]
+    return found + few

@@ -124,6 +124,14 @@ def test_ties_few_jets_and_absent_classes_are_remarked(make_scores):
     assert "all 3 classes" in notes
 
 
+def test_many_rows_with_few_jets_are_one_remark(make_scores):
+    runs = [make_scores(f"r{i}", jets=100, seed=i) for i in range(8)]
+    rows = [row for scores in runs for row in make_rows(scores)]
+    few = sum(0 < row.n_background_pass < 10 for row in rows)
+    notes = [note for note in remarks(runs, rows) if "fewer than 10" in note]
+    assert notes == [f"In {few} of {len(rows)} rows fewer than 10 background jets pass: wide intervals."]
+
+
 def test_a_good_sample_needs_no_remark(make_scores):
     scores = make_scores(jets=5000)
     assert remarks([scores], make_rows(scores)) == []
