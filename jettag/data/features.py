@@ -17,6 +17,8 @@ from jettag.errors import RecipeError, nearest
 
 __all__ = ["FEATURE_SETS", "Feature", "FeatureSet", "feature_set"]
 
+BLOCK = 4096  # constituents at a time, so that all columns of a block stay in the processor's cache
+
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
@@ -54,15 +56,24 @@ class FeatureSet:
         """Constituent fields of a card that must be readable or derivable, beyond the momentum."""
         return tuple(dict.fromkeys(field for feature in self.features for field in feature.fields))
 
-    def __call__(self, columns: Columns) -> npt.NDArray[np.float32]:
-        """(M, F) float32 from (M,) columns: the set's fields, pt, energy, jet_pt and jet_energy (GeV)."""
-        result = np.empty((len(columns["pt"]), len(self.features)), dtype=np.float32)
-        for place, feature in enumerate(self.features):
-            value = feature.formula(columns)
-            if feature.standardise is not None:
-                subtract, multiply, lowest, highest = feature.standardise
-                value = np.clip((value - subtract) * multiply, lowest, highest)
-            result[:, place] = value
+    def __call__(self, columns: Columns, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+        """(M, F) float32 from (M,) columns: the set's fields, pt, energy, jet_pt and jet_energy (GeV).
+
+        Args:
+            columns: quantity to (M,) numbers.
+            out: (M, F) to write into.
+        """
+        length = len(columns["pt"])
+        result = np.empty((length, len(self.features)), dtype=np.float32) if out is None else out
+        for begin in range(0, length, BLOCK):
+            rows = slice(begin, begin + BLOCK)
+            block = {name: column[rows] for name, column in columns.items()}
+            for place, feature in enumerate(self.features):
+                value = feature.formula(block)
+                if feature.standardise is not None:
+                    subtract, multiply, lowest, highest = feature.standardise
+                    value = np.clip((value - subtract) * multiply, lowest, highest)
+                result[rows, place] = value
         return result
 
 

@@ -84,7 +84,9 @@ def read_table(
     quotas = _quotas(jobs, card, max_jets)
     builder = TableBuilder(wanted, labelled=labels)
     builder.count(notes)
-    done = 0
+    done, total = 0, sum(job.entries for job in jobs)
+    if max_jets is not None:
+        total = min(total, max_jets)
     for job, quota in zip(jobs, quotas, strict=True):
         branches = (*job.binding.branches, *(job.labels.branches if job.labels else ()))
         for entries, chunk in _chunks(job, card, tuple(dict.fromkeys(branches)), quota):
@@ -96,7 +98,8 @@ def read_table(
                 if not taken.all():
                     chunk = {branch: column[taken] for branch, column in chunk.items()}
                 piece = make_piece(chunk, job.binding, entries[taken], max_constituents)
-                builder.add(piece, label[taken][piece.kept] if labels else None)
+                share_read = min((done + len(entries)) / total, 1.0)
+                builder.add(piece, label[taken][piece.kept] if labels else None, share_read)
             done += len(entries)
             if on_progress:
                 on_progress(done)

@@ -184,14 +184,18 @@ class RootSource:
             self.names = [str(name) for name in self._tree.keys(full_paths=False)]
             self.num_entries = int(self._tree.num_entries)
         except BaseException:
-            self._file.close()
+            self.__exit__(None, None, None)
             raise
 
     def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
         """Columns of at most ``entries`` entries at a time, up to entry ``stop``."""
         wanted = frozenset(names)
         step = self._tree.iterate(
-            filter_name=wanted.__contains__, entry_stop=stop, step_size=entries, library="ak", how=dict
+            filter_name=wanted.__contains__,
+            entry_stop=stop,
+            step_size=entries,
+            library="ak",
+            how=dict,
         )
         for columns in step:
             yield {name: columns[name] for name in names}

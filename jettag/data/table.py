@@ -15,19 +15,31 @@ __all__ = ["TableBuilder"]
 
 
 class _Growing:
-    """Rows appended in place; the memory beyond them is at most an eighth."""
+    """Rows appended in place; the memory touched beyond them is at most an eighth."""
 
     def __init__(self, width: int | None, dtype: Any) -> None:
         self._data: npt.NDArray[Any] = np.empty((0,) if width is None else (0, width), dtype=dtype)
         self._size = 0
 
-    def add(self, rows: npt.NDArray[Any]) -> None:
-        needed = self._size + len(rows)
+    def room(self, rows: int, share: float) -> npt.NDArray[Any]:
+        """The next ``rows``, to be filled at once: growing again may move them.
+
+        Args:
+            rows: how many.
+            share: of all rows, how many there are with these.
+        """
+        needed = self._size + rows
+        if not self._size:
+            # Memory that is asked for and never touched costs nothing, so the first guess may be generous.
+            try:
+                self._data = np.empty((int(needed / share * 1.05), *self._data.shape[1:]), dtype=self._data.dtype)
+            except MemoryError:
+                self._data = np.empty((needed, *self._data.shape[1:]), dtype=self._data.dtype)
         if needed > len(self._data):
-            # realloc moves no bytes for large blocks; nobody else holds a view of them.
+            # realloc moves no bytes for large blocks.
             self._data.resize((needed + needed // 8, *self._data.shape[1:]), refcheck=False)
-        self._data[self._size : needed] = rows
         self._size = needed
+        return self._data[needed - rows : needed]
 
     def finish(self) -> npt.NDArray[Any]:
         self._data.resize((self._size, *self._data.shape[1:]), refcheck=False)
@@ -56,18 +68,18 @@ class TableBuilder:
         for name, number in notes.items():
             self._notes[name] = self._notes.get(name, 0) + number
 
-    def add(self, piece: Piece, label: npt.NDArray[np.int64] | None) -> None:
-        """The jets of one chunk."""
+    def add(self, piece: Piece, label: npt.NDArray[np.int64] | None, share: float) -> None:
+        """The jets of one chunk, with which ``share`` (0 to 1] of everything has been read."""
         columns = piece.columns
         self.count(piece.notes)
-        self._features.add(self._set(columns))
-        momentum = np.empty((len(columns["pt"]), 4), dtype=np.float32)
+        length = len(columns["pt"])
+        self._set(columns, out=self._features.room(length, share))
+        momentum = self._p4.room(length, share)
         for place, name in enumerate(("px", "py", "pz", "energy")):
             momentum[:, place] = columns[name]
-        self._p4.add(momentum)
-        self._counts.add(piece.counts)
+        self._counts.room(len(piece.counts), share)[:] = piece.counts
         if self._label is not None and label is not None:
-            self._label.add(label)
+            self._label.room(len(label), share)[:] = label
         for name, values in piece.jet.items():
             self._jet.setdefault(name, []).append(values)
 
