@@ -21,13 +21,12 @@ from jettag.data.inputs import InputFile, expand_inputs
 from jettag.data.jets import JetTable
 from jettag.data.labels import OTHER, FileLabels, class_names, file_labels
 from jettag.data.quotas import Quota, share
-from jettag.data.source import Source, open_source, reading
+from jettag.data.source import chunks, open_source
 from jettag.data.table import TableBuilder
 from jettag.errors import DataError
 
 __all__ = ["InputFile", "expand_inputs", "read_events", "read_table"]
 
-CHUNK = 10_000  # jets at a time: 2 MB a jagged branch
 MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")  # fields that a vector record has by itself
 UNLABELLED = 0  # label of every jet while none is asked for
 
@@ -165,17 +164,12 @@ def _chunks(
         return
     with open_source(job.file, card.tree) as source:
         begin = 0
-        for chunk in _guarded(source, branches, job.binding.where):
+        for chunk in chunks(source, branches, job.binding.where):
             stop = begin + len(chunk[branches[0]])
             yield np.arange(begin, stop), chunk
             begin = stop
             if quota is not None and quota.full:
                 return
-
-
-def _guarded(source: Source, branches: Sequence[str], where: str) -> Iterator[dict[str, ak.Array]]:
-    with reading(where):
-        yield from source.chunks(branches, CHUNK, source.num_entries)
 
 
 def read_events(path: str | Path, card: DataCard | str, *, max_jets: int | None = None) -> ak.Array:
@@ -205,11 +199,9 @@ def read_events(path: str | Path, card: DataCard | str, *, max_jets: int | None 
         extra = tuple(field for field in fields if field not in MOMENTUM)
         columns = tuple(field for field in card.jet if locate(card, source.names, "jet", field))
         binding = bind(card, source, file.address, fields=extra, jet_columns=columns)
-        stop = source.num_entries if max_jets is None else min(max_jets, source.num_entries)
         pieces: list[ak.Array] = []
-        with reading(binding.where):
-            for chunk in source.chunks(binding.branches, CHUNK, stop):
-                pieces.append(_records(chunk, binding, extra, sum(len(piece) for piece in pieces)))
+        for chunk in chunks(source, binding.branches, binding.where, max_jets):
+            pieces.append(_records(chunk, binding, extra, sum(len(piece) for piece in pieces)))
     if not pieces:
         raise DataError("no jet", where=binding.where)
     return ak.concatenate(pieces)

@@ -14,10 +14,11 @@ from jettag.data.parquet import ParquetSource
 from jettag.data.root import RootSource
 from jettag.errors import DataError, JettagError, ResourceError
 
-__all__ = ["Source", "open_source", "reading"]
+__all__ = ["CHUNK", "Source", "chunks", "open_source", "reading"]
 
 SIGNATURES = {b"root": "ROOT", b"PAR1": "Parquet", b"\x89HDF": "HDF5"}
 SUFFIXES = {".root": "ROOT", ".parquet": "Parquet", ".h5": "HDF5", ".hdf5": "HDF5"}
+CHUNK = 10_000  # jets at a time: about 2 MB a jagged branch
 LARGEST_SHORT_FILE = 1_000_000  # fVersion from which a ROOT file counts its bytes in 64 bits (TFile::WriteHeader)
 
 
@@ -80,6 +81,19 @@ def open_source(file: InputFile, tree_name: str | None) -> Iterator[Source]:
         yield source
     finally:
         source.__exit__(None, None, None)
+
+
+def chunks(
+    source: Source, branches: Sequence[str], where: str, stop: int | None = None
+) -> Iterator[dict[str, ak.Array]]:
+    """Columns of `CHUNK` entries at a time, up to entry ``stop``.
+
+    Raises:
+        DataError: the file is damaged there.
+    """
+    # What the caller does with a chunk is outside: only the reader's own exceptions are translated.
+    with reading(where):
+        yield from source.chunks(branches, CHUNK, source.num_entries if stop is None else min(stop, source.num_entries))
 
 
 def _kind(file: InputFile) -> str:

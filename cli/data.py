@@ -1,0 +1,140 @@
+"""jettag data: which cards there are, what they say, and whether files keep it."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from jettag.config import dump_yaml, list_shipped
+from jettag.errors import DataError
+
+from .console import JsonOption, boundary, emit_json, out, progress, say
+
+if TYPE_CHECKING:
+    from jettag.data.inspection import FileReport, SignCheck
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look at data cards and check files against them.", no_args_is_help=True)
+
+Card = Annotated[str, typer.Argument(help="A card: a name from `jettag data ls`, or a path.", show_default=False)]
+
+
+@app.command()
+@boundary
+def ls(as_json: JsonOption = False) -> None:
+    """List the data cards.
+
+    Example: jettag data ls
+    """
+    from jettag.data.card import load_card
+
+    cards = [load_card(name) for name in list_shipped("data_cards")]
+    rows = [{"name": card.name, "classes": list(card.classes), "description": card.description} for card in cards]
+    if as_json:
+        emit_json({"schema": 1, "cards": rows})
+        return
+    table = Table("card", "classes", "description")
+    for card in cards:
+        table.add_row(card.name, ", ".join(card.classes) or "from the files", card.description)
+    out.print(table)
+
+
+@app.command()
+@boundary
+def show(card: Card, as_json: JsonOption = False) -> None:
+    """Show a card with every default written out.
+
+    Example: jettag data show jetclass
+    """
+    from jettag.data.card import load_card
+
+    content = load_card(card)
+    if as_json:
+        emit_json({"schema": 1, "card": content.model_dump(mode="json")})
+    else:
+        out.print(dump_yaml(content), end="", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+@boundary
+def check(
+    card: Card,
+    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Read FILES fully and compare them with CARD; exit 4 if one cannot be used.
+
+    Example: jettag data check jetclass 'val_5M/*.root'
+    """
+    from jettag.data.card import load_card
+    from jettag.data.inspection import inspect
+    from jettag.data.read import expand_inputs
+
+    content = load_card(card)
+    inputs = expand_inputs(files)
+    with progress("check", None) as update:
+        reports, sign = inspect(content, inputs, on_progress=update)
+    repeated = sum(file.repeats for file in inputs)
+    if as_json:
+        emit_json(_as_json(content.name, reports, sign, repeated))
+    else:
+        _print(reports, sign, repeated)
+    bad = [report for report in reports if report.problem]
+    if bad:
+        more = f" (and {len(bad) - 1} more of {len(reports)} files)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0].problem}{more}")
+
+
+def _as_json(card: str, reports: "list[FileReport]", sign: "SignCheck", repeated: int) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "card": card,
+        "files": [
+            {
+                "path": report.path,
+                "tree": report.tree,
+                "jets": report.jets,
+                "constituents_mean": report.constituents / report.jets if report.jets else None,
+                "classes": None if report.classes is None else dict(report.classes),
+                "features": {name: lacks or "ok" for name, lacks in report.features.items()},
+                "jet_columns": list(report.columns),
+                "notes": dict(report.notes),
+                "problem": report.problem or None,
+            }
+            for report in reports
+        ],
+        "jets": sum(report.jets for report in reports),
+        "classes": dict(_classes(reports)),
+        "repeated_files": repeated,
+        "d0_sign": {"ahead": sign.ahead, "behind": sign.behind, "verdict": sign.verdict},
+    }
+
+
+def _classes(reports: "list[FileReport]") -> Counter[str]:
+    return sum((report.classes for report in reports if report.classes), Counter())
+
+
+def _print(reports: "list[FileReport]", sign: "SignCheck", repeated: int) -> None:
+    table = Table("file", "jets", "constituents a jet", "classes", "features")
+    for report in reports:
+        mean = f"{report.constituents / report.jets:.1f}" if report.jets and not report.problem else "-"
+        classes = "none" if report.classes is None else ", ".join(f"{n} {c}" for n, c in report.classes.items())
+        usable = ", ".join(name for name, lacks in report.features.items() if not lacks)
+        table.add_row(report.path, str(report.jets), mean, classes, usable or "none")
+    out.print(table)
+    for report in reports:
+        for name, lacks in report.features.items():
+            if lacks and not report.problem:
+                say(f"note: {report.path}: not {name}: {lacks}")
+        for name, count in report.notes.items():
+            say(f"note: {report.path}: {count} {name.replace('_', ' ')}")
+    if repeated:
+        say(f"note: {repeated} files given more than once, read once")
+    tracks = sign.ahead + sign.behind
+    if sign.verdict == "opposite":
+        share = f"{sign.behind} of {tracks} displaced tracks lie behind the jet"
+        say(f"warning: d0 looks opposite to what the card says: {share}; flip its `sign` on the card")
+    elif tracks:
+        say(f"sign of d0 {sign.verdict}: {sign.ahead} of {tracks} displaced tracks lie ahead of the jet")

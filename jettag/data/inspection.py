@@ -1,0 +1,159 @@
+"""What a card and some files have to say to each other: read everything, stop at nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jettag.data.binding import bind, locate
+from jettag.data.card import Constituents, DataCard
+from jettag.data.columns import Piece, make_piece
+from jettag.data.features import FEATURE_SETS
+from jettag.data.inputs import InputFile
+from jettag.data.labels import OTHER, FileLabels, class_names, file_labels
+from jettag.data.source import Source, chunks, open_source
+from jettag.errors import JettagError
+
+__all__ = ["FileReport", "SignCheck", "inspect"]
+
+MOMENTUM = frozenset({"px", "py", "pz", "energy", "pt", "eta", "phi", "mass"})
+DISPLACED = 3.0  # |d0| in units of its error: beyond what resolution makes
+SIGNIFICANT = 5.0  # standard deviations of the asymmetry before a sign is called
+
+
+@dataclass
+class SignCheck:
+    """Do displaced tracks cross the jet axis in front of the collision, as decays in flight make them?
+
+    With the ATLAS and CMS sign the point of closest approach is d0 (-sin phi, cos phi), so its component along the
+    jet is d0 sin(jet phi - phi), which is positive more often than negative in any sample with b, c or K0 decays.
+    """
+
+    ahead: int = 0
+    behind: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Count the displaced tracks of a piece with d0, d0_error and dphi."""
+        columns = piece.columns
+        if not {"d0", "d0_error", "dphi"} <= columns.keys():
+            return
+        displaced = np.abs(columns["d0"]) > DISPLACED * columns["d0_error"]
+        displaced &= columns["d0_error"] > 0
+        along = -columns["d0"][displaced] * np.sin(columns["dphi"][displaced])
+        self.ahead += int(np.count_nonzero(along > 0))
+        self.behind += int(np.count_nonzero(along < 0))
+
+    @property
+    def verdict(self) -> str:
+        """``agrees``, ``opposite`` or ``undecided``."""
+        excess = self.ahead - self.behind
+        if abs(excess) < SIGNIFICANT * max(np.sqrt(self.ahead + self.behind), 1.0):
+            return "undecided"
+        return "agrees" if excess > 0 else "opposite"
+
+
+@dataclass
+class FileReport:
+    """One file.
+
+    Attributes:
+        path: as given.
+        tree: name of the tree read; empty for Parquet.
+        jets: entries of the file.
+        constituents: all of them.
+        classes: jets of each class; None where the file has no labels.
+        features: feature set to what it lacks, empty where it can be computed.
+        columns: jet columns of the card that the file has.
+        notes: what was left out or otherwise worth telling, counted.
+        problem: why the file cannot be used; empty where it can.
+    """
+
+    path: str
+    tree: str = ""
+    jets: int = 0
+    constituents: int = 0
+    classes: Counter[str] | None = None
+    features: dict[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    notes: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+
+
+def inspect(
+    card: DataCard, inputs: Sequence[InputFile], on_progress: Callable[[int], None] | None = None
+) -> tuple[list[FileReport], SignCheck]:
+    """Read every jet of every file with every column that the card knows.
+
+    Args:
+        card: the card.
+        inputs: from `expand_inputs`.
+        on_progress: called with the number of jets read so far.
+
+    Returns:
+        A report a file, with its first problem where it has one, and the check of the sign of d0 over all of them.
+    """
+    reports = []
+    sign = SignCheck()
+    done = 0
+    for file in inputs:
+        report = FileReport(path=file.address)
+        reports.append(report)
+        try:
+            with open_source(file, card.tree) as source:
+                _read(card, file, source, report, sign, done, on_progress)
+        except JettagError as error:
+            report.problem = str(error)
+        done += report.jets
+    return reports, sign
+
+
+def _read(
+    card: DataCard,
+    file: InputFile,
+    source: Source,
+    report: FileReport,
+    sign: SignCheck,
+    done: int,
+    on_progress: Callable[[int], None] | None,
+) -> None:
+    report.tree, report.jets = source.tree_name, source.num_entries
+    for name, features in FEATURE_SETS.items():
+        try:
+            bind(card, source, file.address, fields=features.fields)
+            report.features[name] = ""
+        except JettagError as error:
+            report.features[name] = error.what
+    present = [name for name in Constituents.model_fields if locate(card, source.names, "constituents", name)]
+    extra = dict.fromkeys([*(name for name in present if name not in MOMENTUM), "dphi"])
+    report.columns = tuple(name for name in card.jet if locate(card, source.names, "jet", name))
+    binding = bind(card, source, file.address, fields=tuple(extra), jet_columns=report.columns)
+    labels = _labels(card, file, source)
+    report.classes = Counter() if labels else None
+    branches = tuple(dict.fromkeys((*binding.branches, *(labels.branches if labels else ()))))
+    begin = 0
+    for chunk in chunks(source, branches, binding.where):
+        entries = np.arange(begin, begin + len(chunk[branches[0]]))
+        begin += len(entries)
+        piece = make_piece(chunk, binding, entries, None, arrange=False)
+        report.constituents += int(piece.counts.sum())
+        report.notes.update(piece.notes)
+        if empty := int(np.count_nonzero(piece.counts == 0)):
+            report.notes["jets_without_constituents"] += empty
+        sign.add(piece)
+        if labels and report.classes is not None:
+            found = labels(chunk, entries)
+            for index in np.unique(found[found != OTHER]):
+                report.classes[labels.names[index]] += int(np.count_nonzero(found == index))
+        if on_progress:
+            on_progress(done + begin)
+
+
+def _labels(card: DataCard, file: InputFile, source: Source) -> FileLabels | None:
+    """How to label the file, or None where it has no labels: they are optional."""
+    try:
+        return file_labels(card, source, file, class_names(card, [file], None))
+    except JettagError:
+        if file.class_name:
+            raise
+        return None
