@@ -13,7 +13,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jettag.errors import JettagError
 
@@ -97,39 +97,48 @@ def say(text: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "jets") -> Iterator[Callable[..., None]]:
-    """Yield ``update(done, note="")``: a bar with rate and time left on a terminal, else plain lines."""
+    """Yield ``update(done, note="")``: a bar with rate and time left on a terminal, else a plain line now and then.
+
+    The unit ``%`` is a share of a whole: it has time left, but no rate.
+    """
+    begin = time.monotonic()
+
+    def rate(done: float) -> float:
+        return done / max(time.monotonic() - begin, 1e-9)
+
+    def speed(done: float) -> str:
+        return "" if unit == "%" else f"{rate(done):.0f} {unit}/s"
+
     if err.is_terminal:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=err, transient=False) as bar:
-            task = bar.add_task(what, total=total, rate="", note="")
-            begin = time.monotonic()
+            task = bar.add_task(what, total=total, count="", speed="", note="")
 
-            def update(done: int, note: str = "") -> None:
-                rate = f"{done / max(time.monotonic() - begin, 1e-9):.0f} {unit}/s"
-                bar.update(task, completed=done, rate=rate, note=note)
+            def update(done: float, note: str = "") -> None:
+                count = f"{done:.0f} %" if unit == "%" else f"{done:.0f}" + (f"/{total}" if total else "")
+                bar.update(task, completed=done, count=count, speed=speed(done), note=note)
 
             yield update
         return
 
-    begin = last = time.monotonic()
+    last = begin
 
-    def line(done: int, note: str = "") -> None:
+    def line(done: float, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < PLAIN_INTERVAL and done != total:
             return
         last = now
-        rate = done / max(now - begin, 1e-9)
-        left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
-        of = f"/{total}" if total else ""
-        error_line(f"{what}: {done}{of} {unit}, {rate:.0f} {unit}/s{left}{', ' + note if note else ''}")
+        left = f"{(total - done) / rate(done):.0f} s left" if total and done and done < total else ""
+        count = f"{done:.0f} %" if unit == "%" else f"{done:.0f}{f'/{total}' if total else ''} {unit}"
+        error_line(f"{what}: " + ", ".join(part for part in (count, speed(done), left, note) if part))
 
     yield line

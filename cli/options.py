@@ -60,7 +60,7 @@ def training_report(what: str) -> Iterator["Told"]:
             parts = [f"{label} {latest[key]:.4g}" for key, label in shown.items() if key in latest]
             if latest.get("jets") and latest["seconds"]:
                 parts.append(f"{latest['jets'] / latest['seconds']:.0f} jets/s")
-            update(int(100 * record["progress"]), note=f"step {record['step']}, {', '.join(parts)}")
+            update(100 * record["progress"], note=f"step {record['step']}, {', '.join(parts)}")
 
         yield Told(log=log, note=lambda text: say(f"{what}: {text}"))
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
 from jettag.errors import UsageError
 from jettag.inference import Judgement, evaluate
 from jettag.run import Sources, Told, choose_device, finetune, load_recipe, pretrain
 from jettag.simulate import GenerateSettings, generate
-from jettag.training.checkpoint import write_atomically
 
 __all__ = ["Plan", "make_plan", "quickstart"]
 

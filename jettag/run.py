@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from jettag.config import apply_overrides, dump_yaml, find, read_yaml, validate
+from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import FEATURE_SETS
@@ -23,7 +24,7 @@ from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Classification, MaskedModelling
 from jettag.training import Limits, Trainer, load_backbone, load_checkpoint, train
-from jettag.training.checkpoint import resolve_checkpoint, write_atomically
+from jettag.training.checkpoint import resolve_checkpoint
 from jettag.training.run_directory import (
     describe_inputs,
     occupy,

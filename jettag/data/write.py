@@ -1,12 +1,12 @@
 """Columns to a file of the kind its name says: .root, .parquet or .h5."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import awkward as ak
 import numpy as np
 
+from jettag.config.files import replacing
 from jettag.data.root import write_tree
 from jettag.errors import ResourceError, UsageError
 
@@ -43,14 +43,9 @@ def _write_hdf5(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata: 
     table = np.empty(len(next(iter(columns.values()))), dtype=kinds)
     for name, values in columns.items():
         table[name] = values
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             dataset = file.create_dataset("jets", data=table, compression="gzip", compression_opts=1, shuffle=True)
             dataset.attrs.update(metadata)
-        temporary.replace(path)
     except OSError as problem:
         raise ResourceError(f"cannot be written ({problem.strerror or problem})", where=path) from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import mplhep
 import numpy as np
 from matplotlib.figure import Figure
 
-from jettag.evaluation.files import write_atomically
+from jettag.config.files import write_atomically
 from jettag.evaluation.metrics import LIMIT_CONFIDENCE, Curve, rejection_curve
 from jettag.evaluation.scores import Pair, Scores
 

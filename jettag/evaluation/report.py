@@ -13,9 +13,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jettag.config.files import write_atomically
 from jettag.errors import ResourceError
 from jettag.evaluation import plots
-from jettag.evaluation.files import write_atomically
 from jettag.evaluation.rows import Row, remarks, to_json
 from jettag.evaluation.scores import Pair, Scores
 from jettag.evaluation.tables import published_block, published_latex, to_latex, to_markdown

@@ -7,7 +7,6 @@ synced and renamed; ``state.json`` holds the SHA-256 of its neighbours.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from jettag.config.files import sync, write_atomically
 from jettag.errors import CheckpointError, ResourceError
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "resolve_checkpoint",
     "save_checkpoint",
     "unpack_optimizer",
-    "write_atomically",
 ]
 
 
@@ -53,19 +52,6 @@ class Checkpoint:
     state: dict[str, Any] = field(default_factory=dict)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small text file so that a reader sees the old content or the new, never half."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bool) -> Path:
     """Write a checkpoint, point ``last`` (and ``best``) to it, and drop the older ones beyond ``keep``.
 
@@ -86,13 +72,13 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bo
                 path = temporary / f"{part}.safetensors"
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
                 sums[path.name] = _sha256(path)
-                _sync(path)
+                sync(path)
         state = {"step": checkpoint.step, "sha256": sums, **checkpoint.state}
         write_atomically(temporary / "state.json", json.dumps(state, indent=1))
         if (folder / name).exists():
             shutil.rmtree(folder / name)
         temporary.replace(folder / name)
-        _sync(folder)
+        sync(folder)
         point_to(run, "last", name)
         if is_best:
             point_to(run, "best", name)
@@ -119,14 +105,6 @@ def _prune(folder: Path, keep: int) -> None:
 def _pointed(folder: Path, pointer: str) -> str:
     path = folder / pointer
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from jettag import __version__
+from jettag.config.files import write_atomically
 from jettag.errors import CheckpointError, ResourceError, UsageError
-from jettag.training.checkpoint import write_atomically
 
 __all__ = ["describe_inputs", "occupy", "open_run", "read_run", "update_run", "write_model_card"]
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from jettag.errors import DataError, ResourceError
-from jettag.evaluation import files, report
+from jettag.evaluation import report
 from jettag.evaluation.rows import make_rows, to_json
 from jettag.evaluation.scores import Scores
 
@@ -55,17 +55,3 @@ def test_a_folder_that_cannot_be_made_is_a_resource_error(make_scores, tmp_path)
     with pytest.raises(ResourceError, match="--out") as caught:
         report.write(tmp_path / "file" / "out", make_rows(scores), [scores])
     assert caught.value.exit_code == 7
-
-
-def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "table.md"
-    path.write_text("old")
-
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files.os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        files.write_atomically(path, "new")
-    assert [p.name for p in tmp_path.iterdir()] == ["table.md"]
-    assert path.read_text() == "old"
