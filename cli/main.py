@@ -7,7 +7,7 @@ import typer
 
 from jettag import CITATION, __version__
 
-from . import bench, doctor, evaluate, finetune, generate, predict, pretrain, quickstart, shipped, weights
+from . import bench, data, doctor, evaluate, finetune, generate, predict, pretrain, quickstart, shipped, weights
 from .command import Group, SeveralValues
 
 __all__ = ["app"]
@@ -61,7 +61,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "doctor": doctor.doctor,
     },
 }
-GROUPS = {"import": weights.app, "bench": bench.app}
+GROUPS = {"data": data.app, "import": weights.app, "bench": bench.app}
 
 for panel, commands in COMMANDS.items():
     for name, function in commands.items():
