@@ -1,0 +1,49 @@
+import torch
+
+from jettag.models.layout import Layout
+from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
+from jettag.physics.kinematics import pair_features
+
+from .conftest import random_jets
+
+
+def test_bias_is_symmetric_hides_padding_and_is_the_plain_network():
+    """Against the network written out: every ordered pair, PyTorch's own norms."""
+    torch.manual_seed(0)
+    jets = random_jets([6, 3, 5], dtype=torch.float64)
+    embedding = PairEmbedding([8, 2]).double().train()
+    layout = Layout.padded(jets.mask)
+    (bias,) = embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+    real = jets.mask[:, :, None] & jets.mask[:, None, :]
+    lower = real & torch.ones(6, 6, dtype=torch.bool).tril()
+    features = pair_features(jets.p4[:, :, None], jets.p4[:, None])
+    fresh = PairEmbedding([8, 2]).double().train()
+    fresh.load_state_dict(embedding.state_dict())
+    x = torch.nn.BatchNorm1d(4).double()(features[lower])
+    for linear in fresh.linears:
+        x = torch.nn.functional.gelu(torch.nn.BatchNorm1d(linear.out_features).double()(linear(x)))
+    torch.testing.assert_close(bias.permute(0, 2, 3, 1)[lower], x)
+    mutual = real[:, None].expand_as(bias)
+    torch.testing.assert_close(bias[mutual], bias.transpose(2, 3)[mutual])
+    hidden = (jets.mask[:, :, None] & ~jets.mask[:, None, :])[:, None].expand_as(bias)
+    assert (bias[hidden] == -torch.inf).all()
+    assert (bias > -torch.inf).any(-1).all(), "a row of only hidden keys is NaN after the softmax"
+
+
+def test_real_batch_norm_is_batch_norm_of_the_real_rows():
+    torch.manual_seed(0)
+    x = torch.randn(40, 3, dtype=torch.float64) * 3 + 1
+    real = torch.rand(40) < 0.6
+    ours, theirs = RealBatchNorm(3).double(), torch.nn.BatchNorm1d(3).double()
+    torch.testing.assert_close(ours(x, real)[real], theirs(x[real]))
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    assert ours.num_batches_tracked == 1
+    torch.testing.assert_close(ours.eval()(x, real)[real], theirs.eval()(x[real]))
+
+
+def test_a_single_row_is_left_to_the_running_statistics():
+    norm = RealBatchNorm(3)
+    x = torch.randn(1, 3)
+    torch.testing.assert_close(norm(x), x, rtol=1e-4, atol=1e-4)
+    assert norm.running_var.tolist() == [1, 1, 1]
