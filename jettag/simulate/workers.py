@@ -41,7 +41,7 @@ def _begin() -> None:
 def _no_main() -> Iterator[None]:
     """Start workers without a main module: they need nothing of it.
 
-    Spawned processes import the parent's script first. For `jettag` that is the whole command line, seconds and a lot of
+    Spawned processes import the parent's script first. For `jettag` that is the whole command line, seconds and much
     memory for each worker; for a user's script without a main guard it is a process bomb.
     """
     main = sys.modules["__main__"]

@@ -32,7 +32,7 @@ def particles_of(pdg, p4, vertex=None, event=None):
 
 
 def events_of(rows):
-    """`Events` of one event from (pdg, status, mother, first daughter, last daughter, p4, vertex), row 0 being the system."""
+    """`Events` of one event from (pdg, status, mother, first and last daughter, p4, vertex), row 0 the system."""
     columns = list(zip(*rows, strict=True))
     p4 = np.array(columns[5], dtype=float)
     return Events(

@@ -49,7 +49,8 @@ def test_origins_of_a_hand_made_event():
     rows = np.array([3, 4, 5, 7, 8, 9, 11, 14, 16, -1])
     names = [ORIGINS[code] for code in track_origin(a_decay_chain(), rows)]
     assert names == [
-        "FromB", "FromBC", "FromBC", "OtherSecondary", "OtherSecondary", "Primary", "FromTau", "FromC", "Primary", "Pileup",
+        "FromB", "FromBC", "FromBC", "OtherSecondary", "OtherSecondary",
+        "Primary", "FromTau", "FromC", "Primary", "Pileup",
     ]  # fmt: skip
 
 
