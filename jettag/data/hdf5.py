@@ -48,7 +48,11 @@ class Hdf5Source:
         if len(tables) != 1:
             found = f"{len(tables)} pandas tables ({', '.join(tables)})" if tables else "no pandas table"
             raise DataError(f"expected one pandas table, found {found}", where=path, do="write it with format='table'")
-        return tables[0], self._file[tables[0]]
+        table = self._file[tables[0]]
+        if missing := _missing_filters(table):
+            what = f"compressed by {', '.join(missing)}, which needs hdf5plugin"
+            raise ResourceError(what, where=path, do='pip install "jettag[hdf5]"')
+        return tables[0], table
 
     def _columns(self) -> dict[str, tuple[str, int | None]]:
         """Column to (field of the record, place in it); a block of equal types is one field."""
@@ -116,6 +120,15 @@ def _open(path: Path) -> Any:
         # Importing it registers the blosc filter that pandas compresses with.
         import_module("hdf5plugin")
     return h5py.File(path, "r")
+
+
+def _missing_filters(table: Any) -> list[str]:
+    """Names of the compressions of a table that this HDF5 library lacks."""
+    import h5py
+
+    settings = table.id.get_create_plist()
+    filters = [settings.get_filter(place) for place in range(settings.get_nfilters())]
+    return [entry[3].decode("ascii", "replace") for entry in filters if not h5py.h5z.filter_avail(entry[0])]
 
 
 def _is_table(item: Any) -> bool:

@@ -51,12 +51,12 @@ def expand_inputs(patterns: Sequence[str | Path]) -> list[InputFile]:
     files: dict[object, InputFile] = {}
     for pattern in map(str, patterns):
         class_name, rest = _split_class(pattern)
-        found: dict[object, InputFile]
+        found: list[tuple[object, InputFile]]
         if URL.match(rest):
-            found = {rest: InputFile(Path(rest), class_name, url=rest)}
+            found = [(rest, InputFile(Path(rest), class_name, url=rest))]
         else:
-            found = {_identity(path): InputFile(path, class_name) for path in _match(rest)}
-        for identity, file in found.items():
+            found = [(_identity(path), InputFile(path, class_name)) for path in _match(rest)]
+        for identity, file in found:
             known = files.get(identity)
             if known is None:
                 files[identity] = file

@@ -17,6 +17,7 @@ from jettag.errors import DataError, JettagError, ResourceError
 __all__ = ["CHUNK", "Source", "chunks", "open_source", "reading"]
 
 SIGNATURES = {b"root": "ROOT", b"PAR1": "Parquet", b"\x89HDF": "HDF5"}
+ARTICLES = {"ROOT": "a", "Parquet": "a", "HDF5": "an"}
 SUFFIXES = {".root": "ROOT", ".parquet": "Parquet", ".h5": "HDF5", ".hdf5": "HDF5"}
 CHUNK = 10_000  # jets at a time: about 2 MB a jagged branch
 LARGEST_SHORT_FILE = 1_000_000  # fVersion from which a ROOT file counts its bytes in 64 bits (TFile::WriteHeader)
@@ -111,9 +112,10 @@ def _kind(file: InputFile) -> str:
     expected = SUFFIXES.get(file.path.suffix.lower())
     if kind is None or (expected is not None and kind != expected):
         start = head[:16].decode("ascii", "replace").replace("\ufffd", "?").strip()
-        found = f"is a {kind} file" if kind else f"starts with {start!r}"
+        found = f"is {ARTICLES[kind]} {kind} file" if kind else f"starts with {start!r}"
         do = "rename it" if kind else "download it again: web servers send pages where they have no file"
-        raise DataError(f"not a {expected or 'ROOT, Parquet or HDF5'} file, it {found}", where=file.address, do=do)
+        wanted = f"{ARTICLES[expected]} {expected}" if expected else "a ROOT, Parquet or HDF5"
+        raise DataError(f"not {wanted} file, it {found}", where=file.address, do=do)
     expected_size = _root_size(head) if kind == "ROOT" else None
     if (expected_size is not None and size < expected_size) or (kind == "Parquet" and tail != b"PAR1"):
         of = f"{size} of {expected_size} bytes" if expected_size else f"{size} bytes without an end"

@@ -1,0 +1,128 @@
+"""Written files: whole or absent, with types, counter and metadata kept."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from jettag.data.root import CLUSTER, read_metadata, write_tree
+from jettag.errors import DataError, ResourceError
+
+from .make import make_columns
+
+KINDS = ("ttree", "rntuple", "parquet")
+
+
+def name_of(kind):
+    return "jets.parquet" if kind == "parquet" else "jets.root"
+
+
+def read_back(path, kind):
+    if kind == "parquet":
+        return ak.from_parquet(path)
+    with uproot.open(path) as file:
+        return file["tree"].arrays()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_read_back_with_its_type(tmp_path, kind):
+    columns = make_columns(30) | {"truth_vector": np.arange(60, dtype=np.float32).reshape(30, 2)}
+    path = tmp_path / name_of(kind)
+    assert write_tree(path, "tree", [columns], metadata={"seed": "7", "tune": "Monash é"}, kind=kind) == 30
+    found = read_back(path, kind)
+    for name, values in columns.items():
+        assert ak.array_equal(found[name], values, dtype_exact=True, check_regular=False), name
+    assert read_metadata(path) == {"seed": "7", "tune": "Monash é"}
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_constituents_of_a_ttree_share_one_counter(tmp_path):
+    path = tmp_path / "jets.root"
+    write_tree(path, "tree", [make_columns(5)], metadata={})
+    with uproot.open(path) as file:
+        tree = file["tree"]
+        assert tree.classname == "TTree"
+        parts = [branch for branch in tree.branches if branch.name.startswith("part_")]
+        assert {branch.count_branch.name for branch in parts} == {"npart"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_how_rows_were_cut_leaves_no_trace(tmp_path, kind):
+    columns = {"part_pt": ak.Array([[1.0, 2.0], [], [3.0]] * 2000), "n": np.arange(6000)}
+    cuts = [0, 1, 1, 4000, CLUSTER, 6000]
+    pieces = [{k: v[a:b] for k, v in columns.items()} for a, b in pairwise(cuts)]
+    one, many = tmp_path / f"one-{name_of(kind)}", tmp_path / f"many-{name_of(kind)}"
+    write_tree(one, "tree", [columns], metadata={}, kind=kind)
+    write_tree(many, "tree", pieces, metadata={}, kind=kind)
+    assert ak.array_equal(read_back(one, kind), read_back(many, kind))
+    if kind == "ttree":
+        with uproot.open(one) as a, uproot.open(many) as b:
+            assert a["tree"]["part_pt"].num_baskets == b["tree"]["part_pt"].num_baskets
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_file_is_not_there_and_an_old_one_stays(tmp_path, kind, problem):
+    def chunks():
+        yield make_columns(CLUSTER + 10, longest=2)
+        raise problem
+
+    path = tmp_path / name_of(kind)
+    for content in (None, b"old"):
+        if content:
+            path.write_bytes(content)
+        with pytest.raises(problem):
+            write_tree(path, "tree", chunks(), metadata={}, kind=kind)
+        assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([content] if content else [])
+
+
+def test_columns_that_do_not_fit_are_named(tmp_path):
+    path = tmp_path / "jets.root"
+    with pytest.raises(DataError, match="nothing to write"):
+        write_tree(path, "tree", [], metadata={})
+    with pytest.raises(DataError, match="a 2, b 3"):
+        write_tree(path, "tree", [{"a": np.zeros(2), "b": np.zeros(3)}], metadata={})
+    with pytest.raises(DataError, match="part_a and part_b"):
+        write_tree(path, "tree", [{"part_a": ak.Array([[1], [2]]), "part_b": ak.Array([[1], [2, 3]])}], metadata={})
+    assert not list(tmp_path.iterdir())
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from jettag.data.root import write_tree
+from jettag.errors import ResourceError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    columns = {"x": np.random.default_rng(0).normal(size=20_000)}
+    write_tree(Path(sys.argv[1]), "tree", [columns], metadata={}, kind=sys.argv[2])
+except ResourceError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, kind):
+    # A limit of the file size is what a full disk looks like without being root.
+    path = tmp_path / name_of(kind)
+    done = subprocess.run([sys.executable, "-c", FULL, str(path), kind], capture_output=True, text=True, check=False)
+    assert done.returncode == ResourceError.exit_code, done.stderr
+    assert str(path) in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_others_has_no_metadata(tmp_path):
+    path = tmp_path / "other.root"
+    with uproot.recreate(path) as file:
+        file.mktree("tree", {"x": "f8"})
+    assert read_metadata(path) == {}
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"other\.root"):
+        read_metadata(path)
