@@ -43,10 +43,18 @@ class SeveralValues(TyperCommand):
 class Group(TyperGroup):
     """The command group: usage errors are one line on stderr with exit code 2, like every other error."""
 
-    def main(self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run, and leave with the exit code."""
         try:
-            result = super().main(args=args, standalone_mode=False, **extra)
+            result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.Abort:
             error_line("error: interrupted")
             result = 130

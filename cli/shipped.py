@@ -98,8 +98,8 @@ def cat(
 
     Example: jettag cat mpm --resolved
     """
+    from jettag.config.recipe import load_any_recipe
     from jettag.data.card import load_card
-    from jettag.run import load_any_recipe
 
     path, text = read_text(name)
     is_recipe = "command" in read_yaml(path)
@@ -144,9 +144,9 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
 
     Example: jettag validate mpm --set training.learning_rate=3e-4
     """
+    from jettag.config.recipe import load_any_recipe
     from jettag.data.card import load_card
     from jettag.models import build_backbone
-    from jettag.run import load_any_recipe
 
     resolved = load_any_recipe(recipe, overrides or [])
     load_card(resolved.data.card)

@@ -60,7 +60,8 @@ def probabilities(
     """(J, C) class probabilities; the softmax is taken in float64, where good scores do not saturate at one."""
     logits = _apply(tagger.model.to(device).logits, table, device, on_progress).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return normalised
 
 
 def _card(name: str | None, run: Path) -> DataCard:

@@ -4,21 +4,22 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from jettag.config import apply_overrides, dump_yaml, find, read_yaml, validate
+from jettag.config import dump_yaml
 from jettag.config.files import write_atomically
-from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_any_recipe, load_recipe
 from jettag.data.card import DataCard, load_card
-from jettag.data.features import FEATURE_SETS
+from jettag.data.features import feature_set
 from jettag.data.jets import JetTable
 from jettag.data.loader import Loader
 from jettag.data.read import InputFile, expand_inputs, read_table
 from jettag.data.splits import hold_out
-from jettag.errors import DataError, RecipeError, ResourceError, nearest
+from jettag.errors import DataError, RecipeError, ResourceError
+from jettag.importing import import_weaver
 from jettag.inference import embed, evaluate, predict
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
@@ -41,6 +42,7 @@ __all__ = [
     "embed",
     "evaluate",
     "finetune",
+    "import_weaver",
     "load_any_recipe",
     "load_recipe",
     "predict",
@@ -69,39 +71,6 @@ class Told:
 
     log: Log = _silent
     note: Callable[[str], None] = _silent
-
-
-RecipeType = TypeVar("RecipeType", bound=Recipe)
-RECIPES: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
-
-
-def load_recipe(
-    name: str, schema: type[RecipeType], overrides: Sequence[str] = (), *, card: str | None = None
-) -> RecipeType:
-    """A recipe by name or path, with ``key.sub=value`` overrides and the card of the command line.
-
-    Raises:
-        RecipeError: no such recipe, one of another command, or mistakes in it (all at once).
-    """
-    path = find("recipes", name)
-    values = apply_overrides(read_yaml(path), [*overrides, *([f"data.card={card}"] if card else [])])
-    expected = schema.model_fields["command"].default
-    if values.get("command", expected) != expected:
-        raise RecipeError(f"a recipe of `jettag {values['command']}`", where=path, do=f"this is `jettag {expected}`")
-    return validate(schema, values, where=path)
-
-
-def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe of whichever command it names.
-
-    Raises:
-        RecipeError: as `load_recipe`, or its command is unknown.
-    """
-    path = find("recipes", name)
-    command = str(read_yaml(path).get("command"))
-    if command not in RECIPES:
-        raise RecipeError(f"command: {command!r} has no recipes", where=path, do=nearest(command, RECIPES))
-    return load_recipe(name, RECIPES[command], overrides)
 
 
 def choose_device(name: str) -> torch.device:
@@ -145,10 +114,6 @@ def _tables(
     recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told
 ) -> tuple[JetTable, JetTable, DataCard, list[InputFile]]:
     """Training and validation jets, the card, and the files they came from."""
-    if recipe.data.features not in FEATURE_SETS:
-        raise RecipeError(
-            f"data.features: no feature set {recipe.data.features!r}", do=nearest(recipe.data.features, FEATURE_SETS)
-        )
     card = load_card(sources.card or recipe.data.card)
     train_inputs = expand_inputs(sources.train)
     val_inputs = expand_inputs(sources.val) if sources.val else []
@@ -164,6 +129,11 @@ def _tables(
         if len(part) == 0:
             raise DataError(f"no {name} jet left after selection", do="give more jets")
     return table, held_out, card, [*train_inputs, *val_inputs]
+
+
+def _feature_names(recipe: Recipe) -> tuple[str, ...]:
+    """Columns of the recipe's feature set."""
+    return feature_set(recipe.data.features).names
 
 
 def _new_backbone(recipe: Recipe, num_features: int, device: torch.device, told: Told) -> ParticleTransformer:
@@ -222,6 +192,18 @@ def _begin(out: Path, recipe: Recipe, card: DataCard, **facts: Any) -> None:
     update_run(out, seed=recipe.seed, finished=False, **facts)
 
 
+def _settings(recipe: Recipe, backbone: ParticleTransformer, table: JetTable) -> dict[str, Any]:
+    """What a checkpoint must say for its tensors to mean anything."""
+    return {
+        "features": recipe.data.features,
+        "feature_names": list(table.feature_names),
+        "class_names": list(table.class_names),
+        "head_hidden": [],
+        "max_constituents": recipe.data.max_constituents,
+        "backbone": backbone.settings(),
+    }
+
+
 def _parameters(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -246,11 +228,11 @@ def pretrain(
         JettagError: see its children for what can be wrong, and with which exit code.
     """
     chosen = choose_device(device)
+    torch.manual_seed(recipe.seed)
+    backbone = _new_backbone(recipe, len(_feature_names(recipe)), chosen, told)
     with occupy(out):
         resuming = open_run(out, resume=resume)
         table, val_table, card, inputs = _tables(recipe, sources, classes=None, told=told)
-        torch.manual_seed(recipe.seed)
-        backbone = _new_backbone(recipe, len(table.feature_names), chosen, told)
         objective = recipe.objective
         model = MaskedModelling(
             backbone,
@@ -275,13 +257,7 @@ def pretrain(
                 parameters=_parameters(backbone),
                 inputs=describe_inputs([item.path for item in inputs]),
             )
-        settings = {
-            "features": recipe.data.features,
-            "feature_names": list(table.feature_names),
-            "class_names": [],
-            "max_constituents": recipe.data.max_constituents,
-            "backbone": backbone.settings(),
-        }
+        settings = _settings(recipe, backbone, table)
         limits = _limits(recipe, len(table), max_seconds, max_steps)
         _train(
             recipe,
@@ -327,15 +303,16 @@ def finetune(
     chosen = choose_device(device)
     if recipe.mode == "head" and pretrained is None:
         raise RecipeError("mode head trains on a frozen backbone", do="give one with --from, or use --mode full")
+    torch.manual_seed(recipe.seed)
+    feature_names = _feature_names(recipe)
+    if pretrained is None:
+        backbone = _new_backbone(recipe, len(feature_names), chosen, told)
+    else:
+        backbone, _ = load_backbone(pretrained, feature_names)
     with occupy(out):
         resuming = open_run(out, resume=resume)
         table, val_table, card, inputs = _tables(recipe, sources, classes=recipe.classes, told=told)
         counts = _class_counts(table)
-        torch.manual_seed(recipe.seed)
-        if pretrained is None:
-            backbone = _new_backbone(recipe, len(table.feature_names), chosen, told)
-        else:
-            backbone, _ = load_backbone(pretrained, table.feature_names)
         weight = len(table) / (len(counts) * counts) if recipe.objective.balance_classes else np.ones(len(counts))
         model = Classification(
             backbone,
@@ -359,13 +336,7 @@ def finetune(
                 parameters=_parameters(model),
                 inputs=describe_inputs([item.path for item in inputs]),
             )
-        settings = {
-            "features": recipe.data.features,
-            "feature_names": list(table.feature_names),
-            "class_names": list(table.class_names),
-            "max_constituents": recipe.data.max_constituents,
-            "backbone": backbone.settings(),
-        }
+        settings = _settings(recipe, backbone, table)
         limits = _limits(recipe, len(table), max_seconds, max_steps)
         _train(
             recipe,

@@ -3,11 +3,14 @@
 Learning rates, fractions and sizes carry their range here, so that a wrong recipe is refused before a file is read.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from jettag.config.loading import Section
+from jettag.config.loading import Section, apply_overrides, read_yaml, validate
+from jettag.config.shipped import find
+from jettag.errors import RecipeError, nearest
 
 __all__ = [
     "BackboneRecipe",
@@ -19,6 +22,8 @@ __all__ = [
     "PretrainRecipe",
     "Recipe",
     "TrainingRecipe",
+    "load_any_recipe",
+    "load_recipe",
 ]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -101,8 +106,6 @@ class TrainingRecipe(Section):
         from timm.optim import list_optimizers
 
         if name not in list_optimizers():
-            from jettag.errors import nearest
-
             msg = f"no optimizer of timm; {nearest(name, list_optimizers())}"
             raise ValueError(msg)
         return name
@@ -140,3 +143,36 @@ class FinetuneRecipe(Recipe):
             msg = "a class stands twice"
             raise ValueError(msg)
         return names
+
+
+RecipeType = TypeVar("RecipeType", bound=Recipe)
+RECIPES: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
+
+
+def load_recipe(
+    name: str, schema: type[RecipeType], overrides: Sequence[str] = (), *, card: str | None = None
+) -> RecipeType:
+    """A recipe by name or path, with ``key.sub=value`` overrides and the card of the command line.
+
+    Raises:
+        RecipeError: no such recipe, one of another command, or mistakes in it (all at once).
+    """
+    path = find("recipes", name)
+    values = apply_overrides(read_yaml(path), [*overrides, *([f"data.card={card}"] if card else [])])
+    expected = schema.model_fields["command"].default
+    if values.get("command", expected) != expected:
+        raise RecipeError(f"a recipe of `jettag {values['command']}`", where=path, do=f"this is `jettag {expected}`")
+    return validate(schema, values, where=path)
+
+
+def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe of whichever command it names.
+
+    Raises:
+        RecipeError: as `load_recipe`, or its command is unknown.
+    """
+    path = find("recipes", name)
+    command = str(read_yaml(path).get("command"))
+    if command not in RECIPES:
+        raise RecipeError(f"command: {command!r} has no recipes", where=path, do=nearest(command, RECIPES))
+    return load_recipe(name, RECIPES[command], overrides)

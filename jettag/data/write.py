@@ -23,8 +23,7 @@ def write_columns(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata
         ResourceError: the package for the kind is missing, or the disk refuses.
     """
     if path.suffix in (".root", ".parquet"):
-        kind = "ttree" if path.suffix == ".root" else "parquet"
-        write_tree(path, TREE, chunks, metadata=metadata, kind=kind)
+        write_tree(path, TREE, chunks, metadata=metadata, kind="ttree" if path.suffix == ".root" else "parquet")
     elif path.suffix in (".h5", ".hdf5"):
         _write_hdf5(path, chunks, metadata)
     else:

@@ -22,6 +22,7 @@ class ClassHead(nn.Module):
         super().__init__()
         self.dim = dim
         self.num_classes = num_classes
+        self.hidden = tuple(hidden)
         widths = [dim, *hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):

@@ -20,6 +20,7 @@ class Classification(nn.Module):
         backbone: encodes the jets.
         class_weight: C weights of the classes in the loss; ones where not given.
         label_smoothing: as in `torch.nn.functional.cross_entropy`.
+        head_hidden: widths of hidden layers in the head; the published head has none.
         freeze_backbone: train the head alone; the backbone keeps its BatchNorm statistics and drops nothing.
     """
 
@@ -33,10 +34,11 @@ class Classification(nn.Module):
         class_weight: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool = False,
+        head_hidden: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = ClassHead(backbone.dim, num_classes)
+        self.head = ClassHead(backbone.dim, num_classes, hidden=head_hidden)
         self.label_smoothing = label_smoothing
         self.freeze_backbone = freeze_backbone
         self.register_buffer("class_weight", torch.tensor(class_weight or [1.0] * num_classes), persistent=False)
@@ -51,7 +53,8 @@ class Classification(nn.Module):
 
     def logits(self, jets: Jets) -> Tensor:
         """(B, C) unnormalised log-probabilities."""
-        return self.head(self.backbone(jets).jet).float()
+        logits: Tensor = self.head(self.backbone(jets).jet)
+        return logits.float()
 
     def forward(self, jets: Jets, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
         """Losses of a batch with labels: ``loss`` and ``accuracy``."""

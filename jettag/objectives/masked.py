@@ -74,7 +74,8 @@ class Decoder(nn.Module):
         attend = F.pad(mask, (1, 0), value=True)[:, None, None, :]
         for block in self.blocks:
             x = block(x, attn_mask=attend)
-        return self.logits(self.norm(x[:, 1:][hidden]))
+        logits: Tensor = self.logits(self.norm(x[:, 1:][hidden]))
+        return logits
 
 
 class MaskedModelling(nn.Module):

@@ -32,6 +32,8 @@ __all__ = [
     "unpack_optimizer",
 ]
 
+FORMAT = 1  # of state.json; another number means other names or another meaning
+
 
 @dataclass
 class Checkpoint:
@@ -73,7 +75,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bo
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
                 sums[path.name] = _sha256(path)
                 sync(path)
-        state = {"step": checkpoint.step, "sha256": sums, **checkpoint.state}
+        state = {"format": FORMAT, "step": checkpoint.step, "sha256": sums, **checkpoint.state}
         write_atomically(temporary / "state.json", json.dumps(state, indent=1))
         if (folder / name).exists():
             shutil.rmtree(folder / name)
@@ -144,6 +146,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        written = state.pop("format", None)
+        if written != FORMAT:
+            raise CheckpointError(f"checkpoint format {written}, this jettag reads {FORMAT}", where=folder)
         sums: Mapping[str, str] = state.pop("sha256")
         step = int(state.pop("step"))
         parts: dict[str, dict[str, Tensor]] = {}

@@ -99,7 +99,11 @@ def load_tagger(place: Path) -> Tagger:
             "a pre-trained backbone has no classes", where=folder, do="fine-tune it first: jettag finetune --from RUN"
         )
     run = folder.parent.parent
-    model = Classification(ParticleTransformer(**settings["backbone"]), len(settings["class_names"]))
+    model = Classification(
+        ParticleTransformer(**settings["backbone"]),
+        len(settings["class_names"]),
+        head_hidden=settings["head_hidden"],
+    )
     load_strictly(model, state, folder)
     return Tagger(
         model=model.eval(),

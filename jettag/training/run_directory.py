@@ -130,6 +130,10 @@ def read_run(run: Path) -> dict[str, Any]:
     return content
 
 
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
 def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> None:
     """``README.md`` with the front matter that model hubs read, and what the run knows about itself."""
     facts = read_run(run)
@@ -148,8 +152,8 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         f"| command | `{' '.join(facts['command'])}` |",
         f"| jettag, torch | {facts['version']}, {facts['torch']} |",
         f"| seed | {facts.get('seed')} |",
-        f"| parameters | {facts.get('parameters'):,} |",
-        f"| training jets | {facts.get('n_train'):,} |",
+        f"| parameters | {_count(facts.get('parameters'))} |",
+        f"| training jets | {_count(facts.get('n_train'))} |",
         f"| features | {', '.join(facts.get('feature_names', []))} |",
         f"| classes | {', '.join(facts.get('class_names', [])) or 'none: trained without labels'} |",
         "",

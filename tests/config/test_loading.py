@@ -3,9 +3,8 @@
 import pytest
 
 from jettag.config import Section, apply_overrides, dump_yaml, find, list_shipped, read_yaml, validate
-from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_any_recipe
 from jettag.errors import CardError, RecipeError, UsageError, nearest
-from jettag.run import load_any_recipe
 
 SCHEMAS = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
 

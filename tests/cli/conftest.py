@@ -1,0 +1,90 @@
+"""The installed command, and small files that another program might have written."""
+
+import json
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+import uproot
+from typer.testing import CliRunner
+
+from ..data.make import make_columns
+
+SMALL = [
+    "--set",
+    "backbone.settings={dim: 16, embed_dims: [16], pair_dims: [8], num_heads: 2, num_layers: 1, num_class_layers: 1}",
+    "--set",
+    "data.batch_size=32",
+]
+# Of pre-training only.
+SMALL_DECODER = ["--set", "objective.target.codes=16", "--set", "objective.decoder={dim: 16, layers: 1, heads: 2}"]
+
+
+def write_root(path, columns):
+    """A TTree as uproot users write it, every branch with its own counter."""
+    with uproot.recreate(path) as file:
+        kinds = {
+            name: values.dtype if isinstance(values, np.ndarray) else values.type.content
+            for name, values in columns.items()
+        }
+        file.mktree("tree", kinds).extend(columns)
+    return path
+
+
+def widened(columns, factor):
+    """The same jets with their angles to the axis scaled: a class that can be told apart."""
+    return columns | {name: columns[name] * np.float32(factor) for name in ("part_deta", "part_dphi")}
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Training and test files of QCD, Tbqq and Hbb, of JetClass's schema."""
+    folder = tmp_path_factory.mktemp("files")
+    for seed, part in enumerate(("train", "test")):
+        (folder / part).mkdir()
+        for place, (name, factor) in enumerate({"QCD": 1.0, "Tbqq": 3.0, "Hbb": 2.0}.items()):
+            columns = make_columns(150, seed=10 * seed + place, class_name=name)
+            write_root(folder / part / f"{name}.root", widened(columns, factor))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def jettag():
+    """Run the installed command; returns (exit code, stdout, stderr)."""
+    app = entry_points(group="console_scripts", name="jettag")["jettag"].load()
+    runner = CliRunner()
+
+    def call(*words):
+        result = runner.invoke(app, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def call_json(jettag):
+    """Run with --json; returns the one object on stdout."""
+
+    def call(*words):
+        code, out, err = jettag(*words, "--json")
+        assert code == 0, err
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def runs(files, call_json, tmp_path_factory):
+    """A backbone, a tagger fine-tuned from it, and one from scratch."""
+    folder = tmp_path_factory.mktemp("runs")
+    train = sorted((files / "train").glob("*.root"))
+    call_json(
+        *("pretrain", "mpm", "--data", *train, "--out", folder / "pretrain", *SMALL, *SMALL_DECODER, "--max-steps", 8)
+    )
+    common = ["--task", "top", "--card", "jetclass", "--data", *train, *SMALL, "--max-steps", 60]
+    call_json("finetune", *common, "--from", folder / "pretrain", "--out", folder / "finetuned")
+    call_json("finetune", *common, "--out", folder / "scratch")
+    return folder

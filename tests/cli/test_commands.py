@@ -1,0 +1,140 @@
+"""Every command: help that fits a screen, one-line errors with the contract's exit code, JSON and nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import SMALL, write_root
+
+COMMANDS = [
+    [], ["quickstart"], ["generate"], ["pretrain"], ["finetune"], ["eval"], ["predict"], ["embed"], ["ls"], ["cat"],
+    ["cp"], ["validate"], ["doctor"], ["data"], ["data", "ls"], ["data", "show"], ["data", "check"], ["import"],
+    ["import", "weaver"], ["bench"], ["bench", "generate"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_fits_a_screen_and_ends_with_an_example(jettag, words):
+    code, out, _ = jettag(*words, "--help")
+    assert code == 0
+    lines = out.rstrip().splitlines()
+    assert len(lines) <= 50
+    if words and words[-1] not in {"data", "import", "bench"}:
+        assert "Example: jettag" in out
+
+
+def test_version_and_citation(jettag):
+    assert jettag("--version")[1].startswith("jettag 0.")
+    assert "2202.03772" in jettag("--cite")[1]
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = "import sys, jettag_cli.main; print([m for m in ('torch', 'awkward', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["pretrian"], 2, "pretrain"),
+        (["pretrain", "mpm"], 2, "--data"),
+        (["pretrain", "mpm", "--data", "x.root", "--frob"], 2, "--frob"),
+        (["pretrain", "mpn", "--data", "x.root"], 3, "did you mean mpm"),
+        (["pretrain", "top", "--data", "x.root"], 3, "jettag finetune"),
+        (["pretrain", "mpm", "--data", "nowhere/*.root"], 4, "nowhere"),
+        (["pretrain", "mpm", "--data", "x.root", "--max-time", "soon"], 2, "15m"),
+        (["pretrain", "mpm", "--data", "x.root", "--set", "training.learning_rat=1"], 3, "did you mean learning_rate"),
+        (["pretrain", "mpm", "--data", "x.root", "--set", "data.features=all"], 3, "jetclass_full"),
+        (["pretrain", "mpm", "--data", "x.root", "--card", "jetclas"], 3, "did you mean jetclass"),
+        (["pretrain", "mpm", "--data", "x.root", "--device", "cuda:9"], 7, "--device"),
+        (["finetune", "--data", "x.root", "--mode", "head"], 3, "--from"),
+        (["finetune", "--data", "x.root", "--mode", "all"], 3, "mode"),
+        (["finetune", "--data", "x.root", "--from", "nowhere"], 5, "nowhere"),
+        (["eval", "nowhere", "--data", "x.root"], 5, "nowhere"),
+        (["cat", "nothing"], 3, "mpm"),
+        (["validate", "mpm", "--set", "a=1", "--set", "seed=x"], 3, "2 mistakes"),
+        (["cp", "mpm", "taken.yaml"], 2, "--force"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_user_errors_are_one_line_with_their_code(jettag, tmp_path, monkeypatch, words, code, said):
+    from ..data.make import make_columns
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.yaml").write_text("")
+    write_root(tmp_path / "x.root", make_columns(20))
+    found, out, err = jettag(*words)
+    assert (found, out) == (code, "")
+    last = err.rstrip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert said in last
+    assert sum(line.startswith("error") for line in err.splitlines()) == 1
+
+
+def test_lists_and_texts(call_json, jettag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lists = call_json("ls")
+    assert {"mpm", "top"} <= {row["name"] for row in lists["recipes"]}
+    assert {"jetclass", "generated", "top_landscape"} <= {row["name"] for row in lists["cards"]}
+    assert {row["size"] for row in lists["models"]} == {"tiny", "small", "base"}
+    assert lists["runs"] == []
+    assert jettag("cat", "mpm")[1].startswith("# Masked particle modelling")
+    assert "label_smoothing" in jettag("cat", "top", "--resolved")[1]
+    assert "learning_rate: 0.5" in jettag("cat", "mpm", "--set", "training.learning_rate=0.5")[1]
+    assert jettag("cp", "mpm", "mine")[0] == 0
+    assert (tmp_path / "mine.yaml").read_text() == jettag("cat", "mpm")[1]
+    assert jettag("validate", "mine.yaml", *SMALL)[0] == 0
+
+
+def test_runs_are_listed_below_this_folder(runs, call_json, monkeypatch):
+    monkeypatch.chdir(runs)
+    assert {row["run"] for row in call_json("ls", "runs")["runs"]} == {"pretrain", "finetuned", "scratch"}
+
+
+def test_the_doctor_knows_this_machine(call_json):
+    found = call_json("doctor")
+    assert found["missing"] == []
+    assert found["packages"]["torch"]
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m jettag_cli cat mpm | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_a_defect_keeps_its_traceback_and_exits_with_one(jettag, monkeypatch, tmp_path):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("jettag.run.load_recipe", broken)
+    code, _, err = jettag("pretrain", "mpm", "--data", "x.root", "--out", tmp_path)
+    assert code == 1
+    assert "boom" in err.splitlines()[-1]
+    assert "RuntimeError: boom" in (tmp_path / "traceback.txt").read_text()
+
+
+def test_json_has_no_nan():
+    from jettag_cli.console import emit_json
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        emit_json({"x": float("nan")})
+
+
+def test_several_values_after_one_option(jettag, tmp_path):
+    """`--data a b` is `--data a --data b`; values end at the next option."""
+    code, _, err = jettag("pretrain", "mpm", "--data", tmp_path / "a.root", tmp_path / "b.root", "--json")
+    assert code == 4
+    assert "a.root" in err
+    code, _, err = jettag("eval", tmp_path, "--background", "QCD", "Hbb", "--data", "c.root")
+    assert code in {4, 5}, err
+
+
+def test_json_schema_of_ls_is_one_object(jettag):
+    assert json.loads(jettag("ls", "recipes", "--json")[1])["schema"] == 1

@@ -1,0 +1,171 @@
+"""pretrain, finetune, eval, predict, embed: the contract, as a script sees it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import uproot
+
+from .conftest import SMALL, SMALL_DECODER
+
+ROW_KEYS = {
+    "run", "signal", "background", "n_signal", "n_background", "auc", "accuracy", "signal_efficiency",
+    "background_rejection", "background_rejection_low", "background_rejection_high", "n_background_pass", "threshold",
+    "seed", "parameters", "n_train",
+}  # fmt: skip
+
+
+def test_the_run_directory_is_the_contracts(runs):
+    for name, classes in (("pretrain", []), ("finetuned", ["QCD", "Tbqq"])):
+        folder = runs / name
+        present = {path.name for path in folder.iterdir()}
+        assert {"recipe.yaml", "card.yaml", "run.json", "metrics.jsonl", "checkpoints", "README.md"} <= present
+        facts = json.loads((folder / "run.json").read_text())
+        for key in ("version", "seed", "command", "host", "torch", "inputs", "feature_names"):
+            assert facts[key] is not None, key
+        assert facts["class_names"] == classes
+        assert all(set(item) == {"path", "bytes", "sha256"} for item in facts["inputs"])
+        best = (folder / "checkpoints" / "best").read_text().strip()
+        assert {p.name for p in (folder / "checkpoints" / best).iterdir()} == {
+            "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json",
+        }  # fmt: skip
+        assert (folder / "README.md").read_text().startswith("---\n")
+
+
+def test_jets_of_other_classes_are_left_out_and_counted(files, jettag, runs):
+    facts = json.loads((runs / "scratch" / "run.json").read_text())
+    assert facts["n_train"] == 270  # 300 jets of two classes, a tenth held out
+    code, _, err = jettag("eval", runs / "scratch", "--data", *sorted((files / "test").glob("*.root")))
+    assert code == 0
+    assert "150 other classes" in err
+
+
+def test_eval_prints_one_json_object_with_the_contracts_keys(files, call_json, runs):
+    test = files / "test" / "*.root"
+    found = call_json("eval", runs / "finetuned", runs / "scratch", "--data", test)
+    assert found["schema"] == 1
+    assert [row["signal_efficiency"] for row in found["rows"]] == [0.3, 0.5, 0.3, 0.5]
+    assert all(set(row) == ROW_KEYS for row in found["rows"])
+    assert {row["run"] for row in found["rows"]} == {"finetuned", "scratch"}
+    assert found["rows"][0]["n_signal"] == found["rows"][0]["n_background"] == 150
+    assert found["rows"][0]["auc"] > 0.7  # the classes differ in width by a factor of three
+    only = call_json(
+        *("eval", runs / "scratch", "--data", test, "--signal", "Tbqq", "--background", "QCD", "--efficiency", 0.4)
+    )
+    assert [row["signal_efficiency"] for row in only["rows"]] == [0.4]
+
+
+def test_a_class_in_front_of_a_glob_replaces_the_label_branches(files, call_json, runs):
+    named = [f"QCD:{files}/test/QCD.root", f"Tbqq:{files}/test/Tbqq.root"]
+    by_name = call_json("eval", runs / "scratch", "--data", *named)
+    by_branch = call_json("eval", runs / "scratch", "--data", files / "test" / "QCD.root", files / "test" / "Tbqq.root")
+    assert by_name == by_branch
+
+
+def test_predictions_are_what_eval_judged_row_by_row(files, jettag, runs, tmp_path):
+    test = [files / "test" / "QCD.root", files / "test" / "Tbqq.root"]
+    for kind in ("root", "parquet", "h5"):
+        code, _, err = jettag("predict", runs / "scratch", "--data", *test, "--out", tmp_path / f"scores.{kind}")
+        assert code == 0, err
+    with uproot.open(tmp_path / "scores.root") as file:
+        columns = file["tree"].arrays(library="np")
+    with h5py.File(tmp_path / "scores.h5") as file:
+        table = file["jets"][:]
+    assert len(table) == 300
+    for name in ("score_QCD", "score_Tbqq", "entry", "file"):
+        np.testing.assert_array_equal(columns[name], table[name])
+    np.testing.assert_allclose(table["score_QCD"] + table["score_Tbqq"], 1, rtol=1e-6)
+    signal, background = table["score_Tbqq"][table["file"] == 1], table["score_Tbqq"][table["file"] == 0]
+    threshold = np.quantile(signal, 0.7, method="lower")
+    code, out, _ = jettag("eval", runs / "scratch", "--data", *test, "--efficiency", 0.3, "--json")
+    row = json.loads(out)["rows"][0]
+    assert row["n_background_pass"] == (background >= threshold).sum()
+
+
+def test_embeddings_have_one_row_a_jet(files, jettag, runs, tmp_path):
+    code, _, err = jettag("embed", runs / "pretrain", "--data", files / "test" / "QCD.root", "--out", tmp_path / "e.h5")
+    assert code == 0, err
+    with h5py.File(tmp_path / "e.h5") as file:
+        assert file["jets"]["embedding"].shape == (150, 16)
+
+
+def test_the_report_is_complete(files, jettag, runs, tmp_path):
+    code, _, _ = jettag("eval", runs / "scratch", "--data", files / "test" / "*.root", "--out", tmp_path / "report")
+    assert code == 0
+    wanted = {"eval.json", "table.md", "table.tex", "roc.png", "roc.pdf", "scores.png", "scores.pdf"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == wanted
+
+
+def test_a_backbone_has_no_classes_to_judge(files, jettag, runs):
+    code, _, err = jettag("eval", runs / "pretrain", "--data", files / "test" / "*.root")
+    assert code == 5
+    assert "fine-tune it first" in err
+
+
+def test_features_of_another_kind_are_refused_by_name(files, jettag, runs, tmp_path):
+    code, _, err = jettag(
+        *("finetune", "--from", runs / "pretrain", "--data", files / "train" / "*.root", "--out", tmp_path / "run"),
+        *("--set", "data.features=jetclass_kin", *SMALL),
+    )
+    assert code == 5
+    assert "--set data.features=jetclass_full" in err
+
+
+def test_a_run_is_never_overwritten(files, jettag, runs):
+    code, _, err = jettag(
+        *("finetune", "--data", files / "train" / "*.root", "--out", runs / "scratch", "--max-steps", 2, *SMALL)
+    )
+    assert code == 2
+    assert "--resume" in err
+
+
+def test_pretraining_needs_no_labels(files, jettag, tmp_path):
+    """Take the label branches away: the same file gives the same backbone."""
+    from ..data.make import make_columns, without
+    from .conftest import write_root
+
+    columns = make_columns(60, seed=3)
+    write_root(tmp_path / "with.root", columns)
+    write_root(tmp_path / "bare.root", without(columns, "label_", "event_number", "jet_nparticles"))
+    for name in ("with", "bare"):
+        code, _, err = jettag(
+            *("pretrain", "mpm", "--data", tmp_path / f"{name}.root", "--out", tmp_path / name, "--max-steps", 4),
+            *SMALL, *SMALL_DECODER,
+        )  # fmt: skip
+        assert code == 0, err
+    losses = [
+        [json.loads(line).get("loss") for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("with", "bare")
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, code):
+    command = [
+        *(sys.executable, "-m", "jettag_cli", "pretrain", "mpm", "--data", str(files / "train" / "*.root")),
+        *("--out", str(tmp_path / "run"), "--max-steps", "100000", "--set", "training.val_every=20", *SMALL),
+        *(*SMALL_DECODER, "--resume"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "last").is_file():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert err.strip().splitlines()[-1].startswith("error: stopped at step")
+    stopped_at = int((tmp_path / "run" / "checkpoints" / "last").read_text().strip().removeprefix("step-"))
+    command[command.index("100000")] = str(stopped_at + 3)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"resumed at step {stopped_at}" in done.stderr
