@@ -28,6 +28,7 @@ from jettag.errors import DataError
 __all__ = ["InputFile", "expand_inputs", "read_events", "read_table"]
 
 MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")  # fields that a vector record has by itself
+ENTRY = "entry"  # the jet column that no file stores
 UNLABELLED = 0  # label of every jet while none is asked for
 
 
@@ -69,6 +70,7 @@ def read_table(
         max_jets: at most so many, as equally as possible from each class (where labels are asked for or files carry a
             class) and within a class from each file; from each file the first ones.
         jet_columns: names under ``jet`` on the card; pt, eta, phi, energy, mass, nparticles are summed where absent.
+            ``entry`` is the jet's row in its file.
         on_progress: called with the number of jets read so far.
 
     Raises:
@@ -79,7 +81,8 @@ def read_table(
     """
     wanted = feature_set(features)
     names = class_names(card, inputs, classes) if labels else ()
-    jobs, notes = _prepare(inputs, card, wanted.fields, tuple(jet_columns), names if labels else None)
+    stored = tuple(name for name in jet_columns if name != ENTRY)
+    jobs, notes = _prepare(inputs, card, wanted.fields, stored, names if labels else None)
     quotas = _quotas(jobs, card, max_jets)
     builder = TableBuilder(wanted, labelled=labels)
     builder.count(notes)
@@ -97,6 +100,8 @@ def read_table(
                 if not taken.all():
                     chunk = {branch: column[taken] for branch, column in chunk.items()}
                 piece = make_piece(chunk, job.binding, entries[taken], max_constituents)
+                if ENTRY in jet_columns:
+                    piece.jet[ENTRY] = entries[taken][piece.kept]
                 share_read = min((done + len(entries)) / total, 1.0)
                 builder.add(piece, label[taken][piece.kept] if labels else None, share_read)
             done += len(entries)

@@ -102,4 +102,5 @@ class TableBuilder:
             class_names=tuple(class_names),
             jet={name: np.concatenate(self._jet[name]) for name in jet_columns},
             notes=self._notes,
+            num_entries=read,
         )

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import nn
-
 from jettag.errors import RecipeError, nearest
 from jettag.models.heads import ClassHead
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
