@@ -16,7 +16,7 @@ from torch.autograd.function import FunctionCtx
 __all__ = ["Group", "Layout"]
 
 # A jet joins the group of a longer one if it fills this share of its row; below, a new group costs less than padding.
-FILLED = 0.85
+FILLED = 0.8
 SMALLEST_GROUP = 8  # jets; smaller ones cost more in calls than they save in padding
 LARGEST_GROUP = 1024  # slots; measured on two Xeon cores: the activations of a block then stay in the cache
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses import DynamicOutputShapeException, FakeTensorMode
 
 from jettag.errors import RecipeError
 from jettag.models import SIZES, ClassHead, ParticleTransformer, build_backbone
@@ -230,3 +231,20 @@ def test_bfloat16_autocast_stays_close(jets):
     with torch.autocast("cpu", torch.bfloat16):
         found = model(jets).jet
     assert (found.float() - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_padded_step_never_waits_for_the_device(train):
+    """Fake tensors hold no values: `.item()` or a shape that depends on the data would raise."""
+    model = ParticleTransformer(17, **{**SMALL, "dropout": 0.1, "drop_path": 0.1}).train(train)
+    jets = random_jets([9, 3, 1, 5])
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        jets = replace(jets, **{name: fake.from_tensor(getattr(jets, name)) for name in ("features", "p4", "mask")})
+        layout = Layout.padded(jets.mask)
+        encoded = model.encode(jets, layout)
+        jet = model.read_out(encoded, layout)
+        jet.sum().backward()
+        assert layout.unpack(encoded).shape == (4, 9, 16)
+        assert jet.shape == (4, 16)
+        with pytest.raises(DynamicOutputShapeException):
+            jets.mask.nonzero()
