@@ -1,7 +1,9 @@
 """ROOT files in and out, TTree and RNTuple: the only place that imports uproot.
 
-Written files appear whole or not at all, are compressed with ZLIB (whose checksum catches every flipped bit, which
-ZSTD, LZ4 and no compression do not), and carry their metadata as one JSON object in a TObjString named ``metadata``.
+Written files appear whole or not at all, are compressed with ZLIB, and carry their metadata as one JSON object in a
+TObjString named ``metadata`` and a checksum a column in another, ``checksums``, which is compared whenever a file is
+read to its end. In files of others ZLIB notices flipped bits in what it could compress; no compression, ZSTD as uproot
+writes it, and the baskets that LZ4 or ZLIB left raw cannot tell.
 """
 
 import json
@@ -15,6 +17,7 @@ import awkward as ak
 import numpy as np
 import uproot
 
+from jettag.data.checksums import Checksums
 from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
 from jettag.errors import DataError, ResourceError
 
@@ -22,6 +25,7 @@ __all__ = ["RootSource", "TreeKind", "read_metadata", "write_tree"]
 
 TreeKind = Literal["ttree", "rntuple", "parquet"]
 
+CHECKSUMS_KEY = "checksums"
 CLUSTER = 5000  # jets in a basket: 1 MB a jagged branch, so reading is fast and memory stays small
 COMPRESSION = uproot.ZLIB(1)
 TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple", "TNtuple", "TNtupleD", "TChain")
@@ -80,6 +84,7 @@ def _write_root(
     path: Path, tree_name: str, clusters: Iterator[dict[str, ak.Array]], metadata: Mapping[str, str], kind: TreeKind
 ) -> int:
     rows = 0
+    checksums = Checksums()
     with uproot.recreate(path, compression=COMPRESSION) as file:
         tree: Any = None
         for cluster in clusters:
@@ -91,7 +96,9 @@ def _write_root(
                 tree.extend(columns)
             else:
                 tree = file.mkrntuple(tree_name, columns)
+            checksums.add(cluster)
             rows += len(next(iter(cluster.values())))
+        file[CHECKSUMS_KEY] = json.dumps(checksums.digests)
         file[METADATA_KEY] = json.dumps(dict(metadata))
     return rows
 
@@ -183,6 +190,8 @@ class RootSource:
             self._tree = self._file[self.tree_name]
             self.names = [str(name) for name in self._tree.keys(full_paths=False)]
             self.num_entries = int(self._tree.num_entries)
+            known = json.loads(str(self._file[CHECKSUMS_KEY])) if CHECKSUMS_KEY in self._file else {}
+            self._digests: dict[str, str] = known
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -197,8 +206,16 @@ class RootSource:
             library="ak",
             how=dict,
         )
+        checksums = Checksums()
         for columns in step:
-            yield {name: columns[name] for name in names}
+            chunk = {name: columns[name] for name in names}
+            checksums.add({name: column for name, column in chunk.items() if name in self._digests})
+            yield chunk
+        if stop == self.num_entries:
+            changed = [name for name, digest in checksums.digests.items() if digest != self._digests[name]]
+            if changed:
+                what = f"the checksum of {', '.join(changed)} is not the one written"
+                raise DataError(what, where=self._file.file_path, do="copy or generate the file again")
 
     def __enter__(self) -> "RootSource":
         return self

@@ -18,6 +18,7 @@ __all__ = ["CHUNK", "Source", "chunks", "open_source", "reading"]
 
 SIGNATURES = {b"root": "ROOT", b"PAR1": "Parquet", b"\x89HDF": "HDF5"}
 ARTICLES = {"ROOT": "a", "Parquet": "a", "HDF5": "an"}
+COPY = "the file is damaged: copy, download or generate it again"
 SUFFIXES = {".root": "ROOT", ".parquet": "Parquet", ".h5": "HDF5", ".hdf5": "HDF5"}
 CHUNK = 10_000  # jets at a time: about 2 MB a jagged branch
 LARGEST_SHORT_FILE = 1_000_000  # fVersion from which a ROOT file counts its bytes in 64 bits (TFile::WriteHeader)
@@ -57,8 +58,7 @@ def reading(where: str) -> Iterator[None]:
     except Exception as problem:
         lines = str(problem).strip().splitlines()
         said = f"{type(problem).__name__}: {lines[0][:100]}" if lines else type(problem).__name__
-        do = "the file is damaged: copy, download or generate it again"
-        raise DataError(f"cannot be read ({said})", where=where, do=do) from problem
+        raise DataError(f"cannot be read ({said})", where=where, do=COPY) from problem
 
 
 @contextmanager
@@ -92,9 +92,19 @@ def chunks(
     Raises:
         DataError: the file is damaged there.
     """
+    stop = source.num_entries if stop is None else min(stop, source.num_entries)
+    read = 0
     # What the caller does with a chunk is outside: only the reader's own exceptions are translated.
     with reading(where):
-        yield from source.chunks(branches, CHUNK, source.num_entries if stop is None else min(stop, source.num_entries))
+        for chunk in source.chunks(branches, CHUNK, stop):
+            lengths = {name: len(column) for name, column in chunk.items()}
+            read += lengths[branches[0]]
+            if len(set(lengths.values())) > 1:
+                shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
+                raise DataError(f"branches with different numbers of entries ({shown})", where=where, do=COPY)
+            yield chunk
+        if read != stop:
+            raise DataError(f"{read} entries found of {stop} announced", where=where, do=COPY)
 
 
 def _kind(file: InputFile) -> str:
@@ -105,9 +115,9 @@ def _kind(file: InputFile) -> str:
         stream.seek(-min(size, 4), 2)
         tail = stream.read(4)
     if not size:
-        raise DataError("an empty file (0 bytes)", where=file.address, do="copy, download or generate it again")
+        raise DataError("an empty file (0 bytes)", where=file.address, do=COPY)
     if size < 4:
-        raise DataError(f"truncated ({size} bytes)", where=file.address, do="copy, download or generate it again")
+        raise DataError(f"truncated ({size} bytes)", where=file.address, do=COPY)
     kind = SIGNATURES.get(head[:4])
     expected = SUFFIXES.get(file.path.suffix.lower())
     if kind is None or (expected is not None and kind != expected):
@@ -119,7 +129,7 @@ def _kind(file: InputFile) -> str:
     expected_size = _root_size(head) if kind == "ROOT" else None
     if (expected_size is not None and size < expected_size) or (kind == "Parquet" and tail != b"PAR1"):
         of = f"{size} of {expected_size} bytes" if expected_size else f"{size} bytes without an end"
-        raise DataError(f"truncated ({of})", where=file.address, do="copy, download or generate it again")
+        raise DataError(f"truncated ({of})", where=file.address, do=COPY)
     return kind
 
 
