@@ -22,14 +22,23 @@ _STRANGE_DECAYS = (310, 130, 3122, 3112, 3222, 3312, 3322, 3334)
 _DOUBLINGS = 6  # follows chains of 64 decays
 
 
+def _flavour_of_codes() -> Ints:
+    """Flavour by the last four digits of a PDG code, (10000,)."""
+    code = np.arange(10_000)
+    quarks = np.stack([code // 1000, code // 100 % 10, code // 10 % 10])
+    hadron = (quarks[1] > 0) & (quarks[2] > 0)
+    quarkonium = (quarks[0] == 0) & (quarks[1] == quarks[2])
+    return np.where(hadron & ~quarkonium, quarks.max(axis=0), 0)
+
+
+_FLAVOUR = _flavour_of_codes()
+
+
 def hadron_flavour(pdg: Ints) -> Ints:
     """5, 4 or 3 to 1 by the heaviest quark of a hadron, 0 for quarkonia and all else, (M,) -> (M,)."""
-    code = np.abs(pdg) % 10_000
-    quarks = np.stack([code // 1000, code // 100 % 10, code // 10 % 10])
-    heaviest = quarks.max(axis=0)
-    hadron = (code >= 100) & (quarks[1] > 0) & (quarks[2] > 0) & (np.abs(pdg) < 1_000_000_000)
-    quarkonium = (quarks[0] == 0) & (quarks[1] == quarks[2])
-    return np.where(hadron & ~quarkonium, heaviest, 0)
+    code = np.abs(pdg)
+    flavour: Ints = np.where(code < 1_000_000, _FLAVOUR[code % 10_000], 0)
+    return flavour
 
 
 def _ancestors(events: Events) -> Ints:
@@ -85,7 +94,8 @@ def track_vertex(position: Floats, jet: Ints, charged: Bools, pile_up: Bools) ->
         if owner != current:
             current, seen = owner, []
         for index, other in enumerate(seen):
-            if sum((a - b) ** 2 for a, b in zip(point, other, strict=True)) < VERTEX_DISTANCE**2:
+            apart = (point[0] - other[0]) ** 2 + (point[1] - other[1]) ** 2 + (point[2] - other[2]) ** 2
+            if apart < VERTEX_DISTANCE**2:
                 number[row] = index + 1
                 break
         else:
@@ -172,15 +182,16 @@ def match(events: Events, jets: Jets, resonance: int, radius: float) -> Ints:
     candidates, products, owner = candidates[order], products[order], owner[order]
     begin = np.searchsorted(owner, jets.event, side="left")
     count = np.searchsorted(owner, jets.event, side="right") - begin
-    eta, phi = _direction(events.p4)
     jet_eta, jet_phi = _direction(jets.p4)
     found = np.full(len(jets.event), -1)
     for step in range(int(count.max(initial=0))):
         tried = np.flatnonzero((step < count) & (found < 0))
         row = begin[tried] + step
         wanted = products[row]
-        d_phi = np.remainder(phi[wanted] - jet_phi[tried, None] + np.pi, 2 * np.pi) - np.pi
-        inside = (wanted < 0) | (np.hypot(eta[wanted] - jet_eta[tried, None], d_phi) < radius)
+        eta, phi = _direction(events.p4[wanted.ravel()])
+        d_eta = eta.reshape(wanted.shape) - jet_eta[tried, None]
+        d_phi = np.remainder(phi.reshape(wanted.shape) - jet_phi[tried, None] + np.pi, 2 * np.pi) - np.pi
+        inside = (wanted < 0) | (np.hypot(d_eta, d_phi) < radius)
         whole = inside.all(axis=1) & (wanted >= 0).any(axis=1)
         found[tried[whole]] = candidates[row[whole]]
     return found

@@ -45,6 +45,25 @@ def test_soft_drop_with_beta_is_gentler_at_small_angles():
     assert soft_drop_mass(*of(pair), radius=R, beta=1.0)[0] == pytest.approx(mass(pair), rel=1e-6)
 
 
+def test_soft_drop_agrees_with_the_contrib_code_of_the_wheel():
+    import awkward as ak
+    import fastjet
+
+    from jettag.simulate.clustering import momenta
+
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 40, 30)
+    jets = [p4_of(rng.exponential(10, n) + 0.5, rng.normal(0, 0.3, n), rng.normal(0, 0.3, n), 0.14) for n in sizes]
+    p4, offsets = of(*jets)
+    sequence = fastjet.ClusterSequence(momenta(p4, offsets), fastjet.JetDefinition(fastjet.cambridge_algorithm, 10.0))
+    for beta in (0.0, 1.0):
+        groomed = sequence.exclusive_jets_softdrop_grooming(njets=1, beta=beta, symmetry_cut=0.1, R0=R)
+        expected = ak.to_numpy(ak.flatten(groomed.msoftdrop, axis=None))
+        found = soft_drop_mass(p4, offsets, radius=R, beta=beta)
+        many = sizes > 1
+        assert found[many] == pytest.approx(np.maximum(expected[many], 0.0), rel=1e-6, abs=1e-3)
+
+
 def test_one_constituent_has_no_soft_drop_mass_and_no_substructure():
     p4, offsets = of(jet((500.0, 0.0, 0.0)))
     assert soft_drop_mass(p4, offsets, radius=R)[0] == pytest.approx(0.0, abs=1e-2)
