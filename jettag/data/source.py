@@ -52,12 +52,16 @@ def reading(where: str) -> Iterator[None]:
         raise
     except PermissionError:
         raise DataError("not allowed to read", where=where, do="change its permissions") from None
-    except ModuleNotFoundError as problem:
-        do = f"pip install {problem.name}"
-        raise ResourceError(f"reading needs the package {problem.name}", where=where, do=do) from problem
+    except ImportError as problem:
+        lines = str(problem).strip().splitlines()
+        do = "install that package, or copy the file here first"
+        raise ResourceError(f"cannot be opened ({lines[0][:100]})", where=where, do=do) from problem
     except Exception as problem:
         lines = str(problem).strip().splitlines()
         said = f"{type(problem).__name__}: {lines[0][:100]}" if lines else type(problem).__name__
+        if "://" in where and isinstance(problem, OSError):
+            do = "check the address and the network, or copy the file here first"
+            raise ResourceError(f"cannot be fetched ({said})", where=where, do=do) from problem
         raise DataError(f"cannot be read ({said})", where=where, do=COPY) from problem
 
 
