@@ -89,10 +89,7 @@ def emit_json(content: object) -> None:
 
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    if err.is_terminal:
-        err.print(text, highlight=False)
-    else:
-        error_line(text)
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """jettag quickstart: from nothing to a rejection table."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -37,18 +38,25 @@ def quickstart(
 
     from .tables import print_rows
 
+    begin = time.monotonic()
     plan = make_plan(
         out, jets=jets, seconds=60 * budget, seed=seed, workers=workers, told=Told(note=lambda text: say(text))
     )
-    judgement = start(out, plan, report=progress, training_report=training_report, device=device)
+    judgement = start(
+        out,
+        plan,
+        spent=time.monotonic() - begin,
+        report=progress,
+        training_report=training_report,
+        device=device,
+    )
     console = err if as_json else stdout
     print_rows(console, judgement.rows, notes=remarks(judgement.scores, judgement.rows))
-    say(
-        "\nNext, with these jets or your own ROOT files:\n"
-        f"  jettag eval {out}/runs/finetuned {out}/runs/scratch --data '{out}/data/test/*.root' --out report\n"
-        f"  jettag finetune --task top --from {out}/runs/pretrain --data FILES --out runs/top\n"
-        "  jettag generate QCD,Hbb,Tbqq --jets 20000 --out jets\n"
-        "  jettag ls"
-    )
+    say(f"quickstart: {(time.monotonic() - begin) / 60:.1f} minutes in all; next, with these jets or your own:")
+    runs = f"{out}/runs"
+    say(f"  jettag eval {runs}/finetuned {runs}/scratch --data '{out}/data/test/*.root' --out report")
+    say(f"  jettag finetune --task top --from {runs}/pretrain --card CARD --data FILES --out runs/top")
+    say("  jettag generate QCD,Hbb,Tbqq --jets 20000 --out jets")
+    say("  jettag ls")
     if as_json:
         emit_json(to_json(judgement.rows))

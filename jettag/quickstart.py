@@ -3,12 +3,11 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
@@ -23,10 +22,11 @@ PROCESSES = ("QCD", "Tbqq")
 TEST_FRACTION = 0.3  # of the simulated jets; judging needs background, and each jet of it costs the same
 MOST_JETS = 12_000  # of each process: more does not help networks that train for minutes
 FEWEST_JETS = 500
-# Shares of the budget. What is left over is start-up, reading and judging.
-SIMULATING = 0.34
-PRETRAINING = 0.24
-TRAINING = 0.13  # each, fine-tuned and from scratch
+SIMULATING = 0.35  # share of the budget that decides how many jets are simulated
+# Shares of what simulation leaves. The rest is start-up, reading and judging.
+PRETRAINING = 0.42
+TRAINING = 0.22  # each, fine-tuned and from scratch
+LEAST_LEFT = 0.3  # share of the budget that trainings get even where simulation took longer than planned
 
 Report = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
@@ -78,13 +78,11 @@ def make_plan(out: Path, *, jets: int | None, seconds: float, seed: int, workers
 def _simulation_rate(workers: int) -> float:
     """Jets per second of this machine, start-up left out: the longer of two short runs minus the shorter."""
     times = []
-    sizes = (50, 350)
+    sizes = (20, 220)
     with TemporaryDirectory() as folder:
         for size in sizes:
             begin = time.monotonic()
-            for process in PROCESSES:
-                settings = GenerateSettings(processes=(process,), jets=size, seed=1)
-                generate(settings, Path(folder) / f"{process}_{size}", workers=1, on_progress=None)
+            generate(GenerateSettings(PROCESSES, jets=size, seed=1), Path(folder) / str(size))
             times.append(time.monotonic() - begin)
     per_core = len(PROCESSES) * (sizes[1] - sizes[0]) / max(times[1] - times[0], 1e-3)
     return per_core * workers
@@ -94,6 +92,7 @@ def quickstart(
     out: Path,
     plan: Plan,
     *,
+    spent: float = 0.0,
     report: Report,
     training_report: Callable[[str], AbstractContextManager[Told]],
     device: str = "auto",
@@ -105,51 +104,48 @@ def quickstart(
     Args:
         out: where everything goes.
         plan: what `make_plan` said.
+        spent: seconds of the budget that are gone already.
         report: opens a progress bar: name and total -> function of the number done.
         training_report: opens the reports of a training.
         device: of the trainings.
     """
-    train = [str(path) for path in _simulate(out / "data" / "train", plan, plan.jets - plan.test_jets, 0, report)]
-    test = [str(path) for path in _simulate(out / "data" / "test", plan, plan.test_jets, 1, report)]
+    begin = time.monotonic() - spent
+    train = _simulate(out / "data" / "train", plan, plan.jets - plan.test_jets, 1, report)
+    test = _simulate(out / "data" / "test", plan, plan.test_jets, 2, report)
+    left = max(plan.seconds - (time.monotonic() - begin), LEAST_LEFT * plan.seconds)
     runs = out / "runs"
     seed = [f"seed={plan.seed}"]
     with training_report("pretrain") as told:
         pretrain(
-            load_recipe("mpm", PretrainRecipe, [*seed, *OVERRIDES], card="generated"),
+            load_recipe("mpm", PretrainRecipe, seed, card="generated"),
             Sources(train=train, card="generated"),
             runs / "pretrain",
             device=device,
             resume=True,
-            max_seconds=plan.seconds * PRETRAINING,
+            max_seconds=left * PRETRAINING,
             told=told,
         )
     for name, start in (("finetuned", runs / "pretrain"), ("scratch", None)):
         with training_report(name) as told:
             finetune(
-                load_recipe("top", FinetuneRecipe, [*seed, *OVERRIDES], card="generated"),
+                load_recipe("top", FinetuneRecipe, seed, card="generated"),
                 Sources(train=train, card="generated"),
                 runs / name,
                 pretrained=start,
                 device=device,
                 resume=True,
-                max_seconds=plan.seconds * TRAINING,
+                max_seconds=left * TRAINING,
                 told=told,
             )
-    with report("eval", 4 * plan.test_jets) as update:
+    with report("eval", 2 * len(PROCESSES) * plan.test_jets) as update:
         return evaluate([runs / "finetuned", runs / "scratch"], test, device=choose_device(device), on_progress=update)
 
 
-OVERRIDES: list[str] = []
-
-
-def _simulate(folder: Path, plan: Plan, jets: int, seed_offset: int, report: Report) -> Iterator[Path]:
+def _simulate(folder: Path, plan: Plan, jets: int, seed_offset: int, report: Report) -> list[str]:
     """Simulate what is not there yet; a file that is there is whole."""
-    settings: dict[str, Any] = {"jets": jets, "seed": 2 * plan.seed + 1000 + seed_offset}
-    for process in PROCESSES:
-        path = folder / f"{process}.root"
-        if not path.is_file():
-            with report(f"simulate {folder.name} {process}", jets) as update:
-                generate(
-                    GenerateSettings(processes=(process,), **settings), folder, workers=plan.workers, on_progress=update
-                )
-        yield path
+    missing = tuple(name for name in PROCESSES if not (folder / f"{name}.root").is_file())
+    if missing:
+        with report(f"simulate {folder.name}", len(missing) * jets) as update:
+            settings = GenerateSettings(missing, jets=jets, seed=2 * plan.seed + seed_offset)
+            generate(settings, folder, workers=plan.workers, on_progress=update)
+    return [str(folder / f"{name}.root") for name in PROCESSES]
