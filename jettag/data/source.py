@@ -45,6 +45,10 @@ def reading(where: str) -> Iterator[None]:
 
     uproot, pyarrow and h5py answer damage with OSError, ValueError, IndexError, KeyError, zlib.error, AssertionError,
     MemoryError (a length field that became huge) and their own kinds.
+
+    Raises:
+        DataError: the file is damaged, or may not be read.
+        ResourceError: a package for it is absent, or the network fails.
     """
     try:
         yield

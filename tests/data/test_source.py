@@ -13,7 +13,7 @@ from jettag.errors import DataError, ResourceError
 def test_whatever_a_reader_raises_becomes_one_line_with_the_file(problem):
     with pytest.raises(DataError, match=r"cannot be read \(.*a\.root") as caught, reading("a.root"):
         raise problem("one\ntwo")
-    assert "two" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, SystemExit])
@@ -23,7 +23,7 @@ def test_leaving_is_not_damage(problem):
 
 
 def test_an_error_of_ours_passes_unchanged():
-    with pytest.raises(ResourceError, match="^mine$"), reading("a.root"):
+    with pytest.raises(ResourceError, match=r"^mine$"), reading("a.root"):
         raise ResourceError("mine")
 
 
@@ -32,5 +32,5 @@ def test_a_remote_file_fails_as_the_network_does():
         raise ConnectionRefusedError("refused")
     file = expand_inputs(["nosuchscheme://host/a.root"])[0]
     assert isinstance(file, InputFile)
-    with pytest.raises((ResourceError, DataError), match="nosuchscheme://host/a.root"), open_source(file, "tree"):
+    with pytest.raises((ResourceError, DataError), match=r"nosuchscheme://host/a\.root"), open_source(file, "tree"):
         pass
