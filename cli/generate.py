@@ -48,6 +48,12 @@ def _sigterm_stops() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _cores() -> int:
+    """Cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+
+
 @boundary
 def generate(
     processes: Annotated[
@@ -86,7 +92,7 @@ def generate(
         kind=kind.value,
         jets_per_file=jets_per_file,
     )
-    count = workers if workers is not None else len(os.sched_getaffinity(0))
+    count = workers if workers is not None else _cores()
     begin = time.monotonic()
     with _sigterm_stops(), progress("generate", jets * len(names)) as update:
         made = simulate(settings, out, workers=count, overwrite=overwrite, on_progress=update)

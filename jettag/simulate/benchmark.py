@@ -14,7 +14,7 @@ from jettag.simulate.workers import Workers
 
 __all__ = ["Rates", "measure"]
 
-ROUND = 3  # chunks a round: long enough to time, short enough that all three sides see the same machine
+ROUND = 5  # chunks a round: long enough to time, short enough that all three sides see the same machine
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Rates:
         bare: `pythia.next()` in a loop.
         one, two: `jettag generate` with one and two workers, files included.
         events: of each side; two workers make twice as many.
-        start_one, start_two: seconds before the first event (imports, worker processes, Pythia's initialisation).
+        start_one, start_two: seconds before the first event: worker processes, imports, Pythia's initialisation.
     """
 
     bare: float
@@ -67,13 +67,15 @@ def measure(process: str, events: int, on_progress: Callable[[int], None] | None
         for pool in (here, there):
             begin = time.perf_counter()
             pool.warm_up()
-            for _ in pool.several(process, settings, range(4 * pool.count)):
-                pass
-            started.append(time.perf_counter() - begin)
+            # Twice as many chunks as workers, two times: the first time each worker makes its Pythia.
+            laps = []
+            for lap in range(2):
+                for _ in pool.several(process, settings, range(2 * pool.count * lap, 2 * pool.count * (lap + 1))):
+                    pass
+                laps.append(time.perf_counter())
+            started.append(max(0.0, 2 * laps[0] - laps[1] - begin))
         maker = Maker(process, settings)
-        begin = time.perf_counter()
         maker.bare(0)
-        chunk_time = time.perf_counter() - begin
         for number in range(rounds):
             indices = range(number * ROUND, (number + 1) * ROUND)
             begin = time.perf_counter()
@@ -94,6 +96,6 @@ def measure(process: str, events: int, on_progress: Callable[[int], None] | None
         one=total / spent["one"],
         two=2 * total / spent["two"],
         events=total,
-        start_one=max(0.0, started[0] - 4 * chunk_time),
-        start_two=max(0.0, started[1] - 4 * chunk_time),
+        start_one=started[0],
+        start_two=started[1],
     )

@@ -12,7 +12,7 @@ from jettag.simulate.detector import Candidates, eta_of, respond
 from jettag.simulate.events import Bools, Events, Floats, Ints, Particles, make_pythia, next_events, visible
 from jettag.simulate.pileup import PileUp, overlay
 from jettag.simulate.processes import BEAM_ENERGY, LABELS, Process, find_process
-from jettag.simulate.settings import GenerateSettings
+from jettag.simulate.settings import MAX_SEED, GenerateSettings
 from jettag.simulate.substructure import n_subjettiness, soft_drop_mass
 from jettag.simulate.truth import flavour_ghosts, jet_flavour, match, track_origin, track_vertex
 
@@ -63,10 +63,9 @@ class Maker:
         self._library: PileUp | None = None
 
     def _seeds(self, index: int) -> tuple[int, np.random.Generator]:
-        """Pythia's seed and the detector's generator for a chunk: hashed, so that neighbours share nothing."""
-        entropy = (self.settings.seed, zlib.crc32(self.process.name.encode()), index)
-        words = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
-        return int(words[0] % 900_000_000) + 1, np.random.default_rng(int(words[1]))
+        """Pythia's seed and the detector's generator for a chunk."""
+        first, second = _hashed(self.settings.seed, self.process.name, index)
+        return first % MAX_SEED + 1, np.random.default_rng(second)
 
     def _pythia_of(self, index: int) -> Any:
         variant = index % len(self.process.variants)
@@ -95,7 +94,7 @@ class Maker:
         particles = visible(events)
         if settings.pileup > 0:
             if self._library is None:
-                self._library = PileUp(settings.seed + 1)
+                self._library = PileUp(_hashed(settings.seed, "pile-up", 0)[0] % MAX_SEED + 1)
             particles = overlay(particles, count, settings.pileup, self._library, rng)
         candidates = respond(particles, settings.detector, rng)
         ghosts, ghost_flavour = flavour_ghosts(events)
@@ -124,6 +123,12 @@ class Maker:
         for label in LABELS:
             columns[label] = np.full(len(matched), label == self.process.label)
         return Chunk(count, {name: ak.Array(column) for name, column in columns.items()})
+
+
+def _hashed(seed: int, name: str, index: int) -> tuple[int, int]:
+    """Two 64-bit numbers that share nothing with those of a neighbouring seed, name or index."""
+    words = np.random.SeedSequence((seed, zlib.crc32(name.encode()), index)).generate_state(2, np.uint64)
+    return int(words[0]), int(words[1])
 
 
 def _only(jets: Jets, kept: Bools) -> Jets:

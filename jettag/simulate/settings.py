@@ -7,12 +7,12 @@ from typing import Literal
 from jettag.errors import UsageError
 from jettag.simulate.processes import BEAM_ENERGY
 
-__all__ = ["DetectorName", "FileKind", "GenerateSettings", "parse_range"]
+__all__ = ["MAX_SEED", "DetectorName", "FileKind", "GenerateSettings", "parse_range"]
 
 DetectorName = Literal["cms", "atlas", "none"]
 FileKind = Literal["ttree", "rntuple", "parquet"]
 
-MAX_SEED = 900_000_000  # Pythia's own limit of Random:seed
+MAX_SEED = 899_999_999  # one below Pythia's own limit of Random:seed
 MAX_RADIUS = 3.0  # half the azimuth: no jet is wider
 MAX_ETA = 4.0  # calorimeters end at 5
 MAX_PILEUP = 300.0
@@ -25,7 +25,7 @@ class GenerateSettings:
     Args:
         processes: names from `jettag.simulate.processes.PROCESSES`, one file (or set of files) each.
         jets: jets of each process.
-        seed: any integer from 0 to 900,000,000.
+        seed: any integer from 0 to 899,999,999.
         radius: of the anti-kT jets.
         pt_min, pt_max: accepted jet pT [GeV].
         eta_max: accepted |jet eta|.

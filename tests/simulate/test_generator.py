@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import signal
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -151,6 +155,16 @@ def test_two_workers_and_another_split_give_the_same_jets(tops, jets, tmp_path):
     for name in jets.fields:
         if name != "npart":
             assert ak.all(ak.concatenate([c[name] for c in columns])[:40] == jets[name]), name
+
+
+def test_a_worker_that_dies_ends_the_run_with_one_line():
+    settings = GenerateSettings(("QCD",), 10_000)
+    with Workers(2) as pool:
+        chunks = pool.chunks("QCD", settings, 10_000)
+        assert next(chunks).jets
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        with pytest.raises(ResourceError, match="worker process died"):
+            list(chunks)
 
 
 def test_other_seeds_give_other_jets(tops, jets):
