@@ -184,7 +184,7 @@ class RootSource:
     """
 
     def __init__(self, address: str, tree_name: str | None) -> None:
-        self._file = uproot.open(address, array_cache=None)
+        self._file = uproot.open(address)
         try:
             self.note, self.tree_name = _choose(self._file, tree_name, address)
             self._tree = self._file[self.tree_name]
