@@ -16,7 +16,7 @@ from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
 from jettag.data.jets import JetTable
 from jettag.data.loader import Loader
-from jettag.data.read import InputFile, expand_inputs, read_table
+from jettag.data.read import InputFile, expand_inputs, read_table, stored_in_all
 from jettag.data.splits import hold_out
 from jettag.errors import DataError, RecipeError, ResourceError
 from jettag.importing import import_weaver
@@ -103,6 +103,7 @@ def _read(
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets,
+        jet_columns=stored_in_all(inputs, card, ["event_number"]),  # keeps jets of one event on one side of a split
     )
     for what, count in table.notes.items():
         if count:

@@ -27,5 +27,5 @@ def test_every_error_knows_its_exit_code_and_says_what_where_and_what_to_do(name
 
 
 def test_errors_survive_a_worker_process():
-    error = pickle.loads(pickle.dumps(errors.Stopped("stopped", where="x", exit_code=143)))  # noqa: S301
+    error = pickle.loads(pickle.dumps(errors.Stopped("stopped", where="x", exit_code=143)))
     assert (str(error), error.exit_code, type(error)) == ("stopped in x", 143, errors.Stopped)

@@ -25,7 +25,7 @@ from jettag.data.source import chunks, open_source
 from jettag.data.table import TableBuilder
 from jettag.errors import DataError
 
-__all__ = ["InputFile", "expand_inputs", "read_events", "read_table"]
+__all__ = ["InputFile", "expand_inputs", "read_events", "read_table", "stored_in_all"]
 
 MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")  # fields that a vector record has by itself
 ENTRY = "entry"  # the jet column that no file stores
@@ -108,6 +108,19 @@ def read_table(
             if on_progress:
                 on_progress(done)
     return builder.finish(names, read=done, jet_columns=jet_columns, where=_where(inputs))
+
+
+def stored_in_all(inputs: Sequence[InputFile], card: DataCard, jet_columns: Sequence[str]) -> tuple[str, ...]:
+    """Those of the ``jet_columns`` that the card knows and every file has.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    found = [name for name in jet_columns if name in card.jet]
+    for file in inputs if found else ():
+        with open_source(file, card.tree) as source:
+            found = [name for name in found if locate(card, source.names, "jet", name)]
+    return tuple(found)
 
 
 def _where(inputs: Sequence[InputFile]) -> str:

@@ -7,7 +7,6 @@ writes it, and the baskets that LZ4 or ZLIB left raw cannot tell.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ import awkward as ak
 import numpy as np
 import uproot
 
+from jettag.config.files import replacing
 from jettag.data.checksums import Checksums
 from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
 from jettag.errors import DataError, ResourceError
@@ -58,25 +58,18 @@ def write_tree(
         ResourceError: the disk is full or not writable, or pyarrow is absent.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clusters = _clusters(chunks, path)
-        if kind == "parquet":
-            rows = write_parquet(temporary, clusters, metadata)
-        else:
-            rows = _write_root(temporary, tree_name, clusters, metadata, kind)
-        if not rows:
-            raise DataError("nothing to write", where=path)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with replacing(path) as temporary:
+            clusters = _clusters(chunks, path)
+            if kind == "parquet":
+                rows = write_parquet(temporary, clusters, metadata)
+            else:
+                rows = _write_root(temporary, tree_name, clusters, metadata, kind)
+            if not rows:
+                raise DataError("nothing to write", where=path)
     except OSError as problem:
         why = problem.strerror or str(problem)
         raise ResourceError(f"cannot write ({why})", where=path, do="free space or choose another folder") from problem
-    finally:
-        # Also after KeyboardInterrupt; gone already where all went well.
-        temporary.unlink(missing_ok=True)
     return rows
 
 
@@ -146,15 +139,6 @@ def _join(pieces: Sequence[Mapping[str, ak.Array]]) -> dict[str, ak.Array]:
         if not np.array_equal(counts, jagged[first]):
             raise DataError(f"{first} and {name} have different counts", where="the columns to write")
     return joined
-
-
-def _sync(path: Path) -> None:
-    """Make the disk keep what was written, so that a power cut cannot leave an empty file under the final name."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

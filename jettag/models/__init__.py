@@ -11,8 +11,8 @@ __all__ = ["BACKBONES", "SIZES", "ClassHead", "Encoded", "ParticleTransformer", 
 BACKBONES: dict[str, type[ParticleTransformer]] = {"particle_transformer": ParticleTransformer}
 
 # `base` is the published network, 2.1 M parameters. `tiny` (0.14 M) keeps every part of it at a size that two CPU
-# cores train at about a thousand jets a second (mean 45 constituents); dropout is left out, it would cost a fifth of
-# the time and small networks underfit. `small` (0.9 M) lies between.
+# cores train in minutes (RESULTS.md); dropout is left out, it would cost a fifth of the time and small networks
+# underfit. `small` (0.9 M) lies between.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "dim": 64,
