@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jettag.simulate.workers import Workers
 
 __all__ = ["Rates", "measure"]
 
-ROUND = 5  # chunks a round: long enough to time, short enough that all three sides see the same machine
+ROUND = 3  # chunks a round: long enough to time, short enough that all three sides see the same machine
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Rates:
         bare: `pythia.next()` in a loop.
         one, two: `jettag generate` with one and two workers, files included.
         events: of each side; two workers make twice as many.
-        start_one, start_two: seconds before the first event: worker processes, imports, Pythia's initialisation.
+        start_one, start_two: seconds before the first event: worker processes with their imports, Pythia's
+            initialisation. The imports of this process are over by then.
     """
 
     bare: float
@@ -61,28 +63,29 @@ def measure(process: str, events: int, on_progress: Callable[[int], None] | None
     rounds = max(1, -(-events // (ROUND * EVENTS)))
     spent = {"bare": 0.0, "one": 0.0, "two": 0.0}
     made = 0
-    with tempfile.TemporaryDirectory() as folder, Workers(1) as here, Workers(2) as there:
-        path = Path(folder) / "jets.root"
-        started = []
-        for pool in (here, there):
-            begin = time.perf_counter()
-            pool.warm_up()
-            # Twice as many chunks as workers, two times: the first time each worker makes its Pythia.
-            laps = []
-            for lap in range(2):
-                for _ in pool.several(process, settings, range(2 * pool.count * lap, 2 * pool.count * (lap + 1))):
-                    pass
-                laps.append(time.perf_counter())
-            started.append(max(0.0, 2 * laps[0] - laps[1] - begin))
+    with ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "jets.root"
         maker = Maker(process, settings)
-        maker.bare(0)
+        begin = time.perf_counter()
+        maker.start()
+        initialise = time.perf_counter() - begin
+        pools, started = [], []
+        for count in (1, 2):
+            begin = time.perf_counter()
+            pool = stack.enter_context(Workers(count))
+            pool.warm_up()
+            started.append(time.perf_counter() - begin + initialise)
+            # Enough chunks that every worker has made its Pythia before the clock runs.
+            for _ in pool.several(process, settings, range(3 * count)):
+                pass
+            pools.append(pool)
         for number in range(rounds):
             indices = range(number * ROUND, (number + 1) * ROUND)
             begin = time.perf_counter()
             for index in indices:
                 maker.bare(index)
             spent["bare"] += time.perf_counter() - begin
-            for side, pool, count in (("one", here, 1), ("two", there, 2)):
+            for side, pool, count in (("one", pools[0], 1), ("two", pools[1], 2)):
                 begin = time.perf_counter()
                 share = range(indices.start * count, indices.stop * count)
                 write_tree(path, TREE, (chunk.columns for chunk in pool.several(process, settings, share)), metadata={})

@@ -74,6 +74,10 @@ class Maker:
             self._pythia[variant] = make_pythia(lines, f"{self.process.name} at --pt {self.settings.pt_min:g}")
         return self._pythia[variant]
 
+    def start(self) -> None:
+        """Initialise Pythia now and not with the first chunk."""
+        self._pythia_of(0)
+
     def events(self, index: int) -> tuple[Events, np.random.Generator]:
         """The generated events of a chunk, before the detector, and the generator for what follows."""
         seed, rng = self._seeds(index)

@@ -86,7 +86,9 @@ def _particle_level(particles: Particles) -> Candidates:
 def _measured(particles: Particles, card: Detector, rng: np.random.Generator) -> Candidates:
     vertex = particles.vertex
     inside = (np.hypot(vertex[:, 0], vertex[:, 1]) < card.radius) & (np.abs(vertex[:, 2]) < card.half_length)
-    inside &= np.hypot(particles.p4[:, 0], particles.p4[:, 1]) > 3e-5
+    transverse = np.hypot(particles.p4[:, 0], particles.p4[:, 1])
+    # Beyond the calorimeters there is nothing to hit, and a fifth of all particles.
+    inside &= (transverse > 3e-5) & (np.abs(particles.p4[:, 2]) < transverse * np.sinh(MAX_ETA + 0.5))
     at = np.flatnonzero(inside)
     event, pdg, charge, p4 = particles.event[at], particles.pdg[at], particles.charge[at], particles.p4[at]
     x, y, z = to_calorimeter(
