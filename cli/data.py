@@ -9,6 +9,7 @@ from rich.table import Table
 from jettag.config import dump_yaml, list_shipped
 from jettag.errors import DataError
 
+from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ app = typer.Typer(help="Look at data cards and check files against them.", no_ar
 Card = Annotated[str, typer.Argument(help="A card: a name from `jettag data ls`, or a path.", show_default=False)]
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @boundary
 def ls(as_json: JsonOption = False) -> None:
     """List the data cards.
@@ -41,7 +42,7 @@ def ls(as_json: JsonOption = False) -> None:
     out.print(table)
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @boundary
 def show(card: Card, as_json: JsonOption = False) -> None:
     """Show a card with every default written out.
@@ -57,7 +58,7 @@ def show(card: Card, as_json: JsonOption = False) -> None:
         out.print(dump_yaml(content), end="", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @boundary
 def check(
     card: Card,
