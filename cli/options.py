@@ -56,11 +56,11 @@ def training_report(what: str) -> Iterator["Told"]:
 
         def log(record: dict[str, Any]) -> None:
             latest.update(record)
-            shown = {"loss": "loss", "val_loss": "val loss", "accuracy": "accuracy", "val_accuracy": "val accuracy"}
-            parts = [f"{label} {latest[key]:.4g}" for key, label in shown.items() if key in latest]
+            shown = {"loss": "loss", "val_loss": "val", "val_accuracy": "acc"}
+            parts = [f"{label} {latest[key]:.3f}" for key, label in shown.items() if key in latest]
             if latest.get("jets") and latest["seconds"]:
                 parts.append(f"{latest['jets'] / latest['seconds']:.0f} jets/s")
-            update(100 * record["progress"], note=f"step {record['step']}, {', '.join(parts)}")
+            update(100 * record["progress"], note=", ".join(parts))
 
         yield Told(log=log, note=lambda text: say(f"{what}: {text}"))
 
