@@ -4,9 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jettag.simulate.benchmark import measure
-from jettag.simulate.processes import find_process
-
+from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, progress, say
 
 __all__ = ["app"]
@@ -19,7 +17,7 @@ def bench() -> None:
     """Rates beside those of the obvious alternative."""
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @boundary
 def generate(
     process: Annotated[str, typer.Option("--process", help="Which events.")] = "QCD",
@@ -30,6 +28,9 @@ def generate(
 
     Example: jettag bench generate --process Tbqq
     """
+    from jettag.simulate.benchmark import measure
+    from jettag.simulate.processes import find_process
+
     name = find_process(process).name
     with progress("bench", None, unit="events") as update:
         rates = measure(name, events, on_progress=update)

@@ -13,9 +13,6 @@ from typing import Annotated
 import typer
 
 from jettag.errors import Stopped
-from jettag.simulate import GenerateSettings, simulate
-from jettag.simulate.processes import find_process
-from jettag.simulate.settings import parse_range
 
 from .console import JsonOption, boundary, emit_json, progress, say
 
@@ -77,6 +74,10 @@ def generate(
 
     Example: jettag generate QCD,Tbqq --jets 10000 --out data
     """
+    from jettag.simulate import GenerateSettings, simulate
+    from jettag.simulate.processes import find_process
+    from jettag.simulate.settings import parse_range
+
     low, high = parse_range(pt)
     names = tuple(find_process(name.strip()).name for name in processes.split(",") if name.strip())
     settings = GenerateSettings(

@@ -8,9 +8,13 @@ writes it, and the baskets that LZ4 or ZLIB left raw cannot tell.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from unittest import mock
+from uuid import UUID
 
 import awkward as ak
 import numpy as np
@@ -29,6 +33,8 @@ CHECKSUMS_KEY = "checksums"
 CLUSTER = 5000  # jets in a basket: 1 MB a jagged branch, so reading is fast and memory stays small
 COMPRESSION = uproot.ZLIB(1)
 TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple", "TNtuple", "TNtupleD", "TChain")
+WRITTEN = uproot._util.datetime_to_code(datetime(2026, 1, 1))
+FILE_UUID = UUID(int=0)
 SHARED_PREFIX = "part_"  # jagged branches of this prefix have one counter, npart
 
 
@@ -78,7 +84,9 @@ def _write_root(
 ) -> int:
     rows = 0
     checksums = Checksums()
-    with uproot.recreate(path, compression=COMPRESSION) as file:
+    options = {"compression": COMPRESSION, "uuid_function": lambda: FILE_UUID}
+    # An open file has no name that uproot could write into it: the temporary one holds a process number.
+    with _no_trace_of_when(), path.open("w+b") as sink, uproot.recreate(sink, **options) as file:
         tree: Any = None
         for cluster in clusters:
             columns: Any = _share_counter(cluster) if kind == "ttree" else ak.zip(cluster, depth_limit=1)
@@ -94,6 +102,13 @@ def _write_root(
         file[CHECKSUMS_KEY] = json.dumps(checksums.digests)
         file[METADATA_KEY] = json.dumps(dict(metadata))
     return rows
+
+
+@contextmanager
+def _no_trace_of_when() -> Iterator[None]:
+    """Write fixed dates, so that the same jets are the same file to the byte; uproot offers no option for them."""
+    with mock.patch.object(uproot._util, "datetime_to_code", return_value=WRITTEN):
+        yield
 
 
 def _share_counter(cluster: Mapping[str, ak.Array]) -> dict[str, ak.Array]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -126,3 +127,16 @@ def test_a_file_of_others_has_no_metadata(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"other\.root"):
         read_metadata(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_columns_are_the_same_file_to_the_byte(tmp_path, kind):
+    """Whoever writes them, whenever, under whatever temporary name: another process does, a second later."""
+    script = (
+        "import sys; from pathlib import Path; from jettag.data.root import write_tree; "
+        "from tests.data.make import make_columns; "
+        f"write_tree(Path(sys.argv[1]), 'tree', [make_columns(30)], metadata={{'seed': '1'}}, kind={kind!r})"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "other")], check=True, cwd=Path(__file__).parents[2])
+    write_tree(tmp_path / "ours", "tree", [make_columns(30)], metadata={"seed": "1"}, kind=kind)
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "ours").read_bytes()
