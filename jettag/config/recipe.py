@@ -36,7 +36,7 @@ class DataRecipe(Section):
     features: str = "jetclass_full"
     max_constituents: int = Field(128, ge=1, le=5000)
     max_jets: int | None = Field(None, ge=1)
-    batch_size: int = Field(256, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
 
 

@@ -95,3 +95,10 @@ def test_sections_are_frozen():
 
     with pytest.raises(ValueError, match="frozen"):
         Small().a = 2
+
+
+@pytest.mark.parametrize(("value", "kept"), [("auto", "auto"), ("17", 17)])
+def test_the_batch_size_is_a_number_or_auto(value, kept):
+    assert load_any_recipe("mpm", [f"data.batch_size={value}"]).data.batch_size == kept
+    with pytest.raises(RecipeError, match=r"data\.batch_size"):
+        load_any_recipe("mpm", ["data.batch_size=many"])
