@@ -19,7 +19,7 @@ def quickstart(
     jets: Annotated[
         int | None, typer.Option("--jets", min=100, help="Of each process; default fits the budget.")
     ] = None,
-    budget: Annotated[float, typer.Option("--budget", min=0.5, help="Minutes in all.")] = 8.0,
+    budget: Annotated[float, typer.Option("--budget", min=0.5, help="Minutes in all.")] = 9.0,
     seed: Annotated[int, typer.Option("--seed", min=0, max=1_000_000)] = 0,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Simulating processes; default all cores.")
@@ -29,7 +29,7 @@ def quickstart(
 ) -> None:
     """Simulate jets, pre-train, fine-tune a top tagger, train one from scratch, and compare them.
 
-    Example: jettag quickstart --out quickstart --budget 8
+    Example: jettag quickstart --out quickstart --budget 9
     """
     from jettag.evaluation.rows import remarks, to_json
     from jettag.quickstart import make_plan
@@ -54,7 +54,7 @@ def quickstart(
     print_rows(console, judgement.rows, notes=remarks(judgement.scores, judgement.rows))
     say(f"quickstart: {(time.monotonic() - begin) / 60:.1f} minutes in all; next, with these jets or your own:")
     runs = f"{out}/runs"
-    say(f"  jettag eval {runs}/finetuned {runs}/scratch --data '{out}/data/test/*.root' --out report")
+    say(f"  jettag eval {runs}/finetuned {runs}/scratch --data '{out}/data/test_*.root' --out report")
     say(f"  jettag finetune --task top --from {runs}/pretrain --card CARD --data FILES --out runs/top")
     say("  jettag generate QCD,Hbb,Tbqq --jets 20000 --out jets")
     say("  jettag ls")

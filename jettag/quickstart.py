@@ -20,13 +20,16 @@ __all__ = ["Plan", "make_plan", "quickstart"]
 
 PROCESSES = ("QCD", "Tbqq")
 TEST_FRACTION = 0.3  # of the simulated jets; judging needs background, and each jet of it costs the same
-MOST_JETS = 12_000  # of each process: more does not help networks that train for minutes
+MOST_JETS = 8_000  # of each process: in minutes a network sees more only a few times
 FEWEST_JETS = 500
-SIMULATING = 0.35  # share of the budget that decides how many jets are simulated
+SIMULATING = 0.22  # share of the budget that decides how many jets are simulated
 # Shares of what simulation leaves. The rest is start-up, reading and judging.
-PRETRAINING = 0.42
-TRAINING = 0.22  # each, fine-tuned and from scratch
-LEAST_LEFT = 0.3  # share of the budget that trainings get even where simulation took longer than planned
+PRETRAINING = 0.36
+TRAINING = 0.24  # each, fine-tuned and from scratch
+LEAST_LEFT = 0.5  # share of the budget that trainings get even where simulation took longer than planned
+
+# The recipes are made for hours; minutes of a small network take twice the learning rate and look more often.
+FOR_MINUTES = ("training.learning_rate=2e-3", "training.val_every=250", "training.epochs=1000")
 
 Report = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
@@ -110,14 +113,14 @@ def quickstart(
         device: of the trainings.
     """
     begin = time.monotonic() - spent
-    train = _simulate(out / "data" / "train", plan, plan.jets - plan.test_jets, 1, report)
-    test = _simulate(out / "data" / "test", plan, plan.test_jets, 2, report)
+    train = _simulate(out / "data", "train", plan, plan.jets - plan.test_jets, 1, report)
+    test = _simulate(out / "data", "test", plan, plan.test_jets, 2, report)
     left = max(plan.seconds - (time.monotonic() - begin), LEAST_LEFT * plan.seconds)
     runs = out / "runs"
-    seed = [f"seed={plan.seed}"]
+    changes = [f"seed={plan.seed}", *FOR_MINUTES]
     with training_report("pretrain") as told:
         pretrain(
-            load_recipe("mpm", PretrainRecipe, seed, card="generated"),
+            load_recipe("mpm", PretrainRecipe, changes, card="generated"),
             Sources(train=train, card="generated"),
             runs / "pretrain",
             device=device,
@@ -128,7 +131,7 @@ def quickstart(
     for name, start in (("finetuned", runs / "pretrain"), ("scratch", None)):
         with training_report(name) as told:
             finetune(
-                load_recipe("top", FinetuneRecipe, seed, card="generated"),
+                load_recipe("top", FinetuneRecipe, changes, card="generated"),
                 Sources(train=train, card="generated"),
                 runs / name,
                 pretrained=start,
@@ -141,11 +144,14 @@ def quickstart(
         return evaluate([runs / "finetuned", runs / "scratch"], test, device=choose_device(device), on_progress=update)
 
 
-def _simulate(folder: Path, plan: Plan, jets: int, seed_offset: int, report: Report) -> list[str]:
-    """Simulate what is not there yet; a file that is there is whole."""
-    missing = tuple(name for name in PROCESSES if not (folder / f"{name}.root").is_file())
+def _simulate(folder: Path, part: str, plan: Plan, jets: int, seed_offset: int, report: Report) -> list[str]:
+    """``folder/PART_PROCESS.root``: simulate what is not there yet; a file that is there is whole."""
+    files = {name: folder / f"{part}_{name}.root" for name in PROCESSES}
+    missing = tuple(name for name, path in files.items() if not path.is_file())
     if missing:
-        with report(f"simulate {folder.name}", len(missing) * jets) as update:
+        folder.mkdir(parents=True, exist_ok=True)
+        with report(f"simulate {part}", len(missing) * jets) as update, TemporaryDirectory(dir=folder) as made:
             settings = GenerateSettings(missing, jets=jets, seed=2 * plan.seed + seed_offset)
-            generate(settings, folder, workers=plan.workers, on_progress=update)
-    return [str(folder / f"{name}.root") for name in PROCESSES]
+            for path in generate(settings, Path(made), workers=plan.workers, on_progress=update):
+                path.replace(files[path.stem])
+    return [str(path) for path in files.values()]
