@@ -24,8 +24,7 @@ from jettag.inference import embed, evaluate, predict
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Classification, MaskedModelling
-from jettag.training import Limits, Trainer, load_backbone, load_checkpoint, train
-from jettag.training.checkpoint import resolve_checkpoint
+from jettag.training import Limits, Trainer, load_backbone, load_last_good, train
 from jettag.training.run_directory import (
     describe_inputs,
     occupy,
@@ -107,7 +106,8 @@ def _read(
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets,
-        jet_columns=stored_in_all(inputs, card, ["event_number"]),  # keeps jets of one event on one side of a split
+        # The first keeps jets of one event on one side of a split; the others name a jet in messages.
+        jet_columns=(*stored_in_all(inputs, card, ["event_number"]), "file", "entry"),
     )
     for what, count in table.notes.items():
         if count:
@@ -170,6 +170,7 @@ def _train(
     out: Path,
     device: torch.device,
     settings: dict[str, Any],
+    files: Sequence[str],
     resume: bool,
     max_seconds: float,
     max_steps: int | None,
@@ -184,16 +185,23 @@ def _train(
     batch_size = min(batch_size, len(table))
     limits = _limits(recipe, len(table), batch_size, max_seconds, max_steps)
     loader = Loader(table, batch_size=batch_size, seed=recipe.seed)
-    trainer = Trainer(model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings)
+    trainer = Trainer(model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files)
     if resume:
-        trainer.restore(load_checkpoint(resolve_checkpoint(out, prefer="last")))
+        trainer.restore(load_last_good(out, told.note))
         told.note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
-        train(trainer, val_table, limits, out, seed=recipe.seed, log=told.log)
+        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=told.log)
     except torch.OutOfMemoryError:
         raise ResourceError("out of device memory", do="halve data.batch_size with --set") from None
+    if ended in ("patience", "STOP"):
+        told.note(f"ended by {ended} at step {trainer.step}")
     update_run(
-        out, steps=trainer.step, seconds=round(trainer.seconds, 1), best_val_loss=trainer.best_loss, finished=True
+        out,
+        steps=trainer.step,
+        seconds=round(trainer.seconds, 1),
+        best_val_loss=trainer.best_loss,
+        ended_by=ended,
+        finished=True,
     )
 
 
@@ -278,6 +286,7 @@ def pretrain(
             out=out,
             device=chosen,
             settings=settings,
+            files=[item.address for item in inputs],
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
@@ -357,6 +366,7 @@ def finetune(
             out=out,
             device=chosen,
             settings=settings,
+            files=[item.address for item in inputs],
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,

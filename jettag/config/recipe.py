@@ -98,6 +98,7 @@ class TrainingRecipe(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
     log_every: int = Field(50, ge=1)
     val_every: int = Field(500, ge=1)
+    patience: int | None = Field(None, ge=1)  # validations without a lower loss after which the run ends
     keep_checkpoints: int = Field(2, ge=1)
 
     @field_validator("optimizer")
