@@ -10,7 +10,7 @@ import typer
 
 from jettag.errors import UsageError
 
-from .console import progress, say
+from .console import is_first, progress, say
 
 if TYPE_CHECKING:
     from jettag.run import Told
@@ -73,6 +73,9 @@ def training_report(what: str) -> Iterator["Told"]:
     """Show notes as lines and the log as a progress bar in per cent of the run."""
     from jettag.run import Told
 
+    if not is_first():
+        yield Told()
+        return
     with progress(what, 100, unit="%") as update:
         latest: dict[str, Any] = {}
 

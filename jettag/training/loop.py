@@ -37,15 +37,17 @@ def train(trainer: Trainer, val_table: JetTable, limits: Limits, run: Path, *, s
         DivergenceError: a loss or gradient is not finite; the last checkpoint is from before.
         Stopped: a signal came; everything is saved.
     """
-    recipe = trainer.recipe
-    trainer.run = run
+    recipe, world = trainer.recipe, trainer.world
     metrics = run / "metrics.jsonl"
-    _forget_after(metrics, trainer.step)
+    if world.is_first:
+        trainer.run = run
+        _forget_after(metrics, trainer.step)
 
     def record(entry: dict[str, Any]) -> None:
         entry = {"step": trainer.step, **entry, "seconds": round(trainer.seconds, 3)}
-        with metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        if world.is_first:
+            with metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
         log({**entry, "progress": limits.progress(trainer.step, trainer.seconds)})
 
     trainer.model.train()
@@ -55,33 +57,39 @@ def train(trainer: Trainer, val_table: JetTable, limits: Limits, run: Path, *, s
     with stop_requests() as stop_request:
         while ended is None:
             losses = trainer.update(limits)
-            trainer.seconds = time.monotonic() - begin
-            ended = limits.reached(trainer.step, trainer.seconds) or (STOP if (run / STOP).exists() else None)
+            # One exchange a step, between the hosts: the first process's clock is everybody's, anybody's signal too.
+            clock, asked, signalled = world.most(
+                time.monotonic() - begin if world.is_first else 0.0,
+                world.is_first and (run / STOP).exists(),
+                stop_request() or 0,
+            )
+            trainer.seconds = clock
+            ended = limits.reached(trainer.step, trainer.seconds) or (STOP if asked else None)
             if trainer.step % recipe.log_every == 0 or ended:
                 trainer.refuse_divergence()
                 rate = trainer.optimizer.param_groups[0]["lr"] / trainer.optimizer.param_groups[0]["lr_scale"]
                 values = {name: value.item() for name, value in losses.items()}
                 record({"jets": trainer.jets, "learning_rate": rate, **values})
-            stopped = stop_request()
             if trainer.step % recipe.val_every == 0 or ended:
                 losses_val = trainer.validate(val_table, trainer.loader.batch_size, seed)
                 is_best = trainer.judge(losses_val["loss"])
-                trainer.seconds = time.monotonic() - begin
+                (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
                 record({f"val_{name}": value for name, value in losses_val.items()})
                 trainer.save(run, is_best=is_best)
                 last_save = trainer.seconds
                 ended = ended or ("patience" if trainer.out_of_patience else None)
-            elif stopped is not None or trainer.seconds - last_save > SECONDS_BETWEEN_SAVES:
+            elif signalled or trainer.seconds - last_save > SECONDS_BETWEEN_SAVES:
                 trainer.save(run, is_best=False)
                 last_save = trainer.seconds
-            if stopped is not None and not ended:
+            if signalled and not ended:
                 raise Stopped(
                     f"stopped at step {trainer.step} of {limits.max_steps}, saved",
                     where=run,
                     do="go on with the same command and --resume",
-                    exit_code=stopped,
+                    exit_code=int(signalled),
                 )
-    take_stop_file(run)
+    if world.is_first:
+        take_stop_file(run)
     return ended
 
 

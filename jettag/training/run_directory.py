@@ -135,8 +135,8 @@ def _count(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
-def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> None:
-    """``README.md`` with the front matter that model hubs read, and what the run knows about itself."""
+def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> dict[str, Any]:
+    """``README.md`` with the front matter that model hubs read, and the facts of the run, which it returns."""
     facts = read_run(run)
     lines = [
         "---",
@@ -162,3 +162,4 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         "",
     ]
     write_atomically(run / "README.md", "\n".join(lines))
+    return facts

@@ -39,9 +39,18 @@ def losses(folder):
     ]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, optimizer):
-    recipe = RECIPE.model_copy(update={"optimizer": optimizer})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"optimizer": name} for name in ("adamw", "lion", "muon", "ranger", "sgd")),
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"accumulate": 3, "schedule": "one_cycle"},
+    ],
+    ids=str,
+)
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
+    recipe = RECIPE.model_copy(update=changes)
     whole = make_trainer(table, recipe)
     run_to(whole, tmp_path / "whole", 12)
 
