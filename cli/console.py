@@ -18,7 +18,7 @@ from rich.table import Column
 
 from jettag.errors import JettagError
 
-__all__ = ["JsonOption", "boundary", "emit_json", "err", "error_line", "out", "progress", "say"]
+__all__ = ["JsonOption", "boundary", "emit_json", "err", "error_line", "is_first", "out", "progress", "say"]
 
 out = Console()
 err = Console(stderr=True)
@@ -82,14 +82,23 @@ def _keep_traceback(arguments: dict[str, Any]) -> str:
     return "the traceback above"
 
 
+def is_first() -> bool:
+    """False for all but one of the processes that torchrun started: one speaks, though each may tell its error."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def emit_json(content: object) -> None:
     """The command's one JSON object, on stdout. NaN and infinity are no JSON and raise."""
+    if not is_first():
+        return
     sys.stdout.write(json.dumps(content, allow_nan=False, default=str) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
+    if not is_first():
+        return
     err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

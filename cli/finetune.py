@@ -13,9 +13,11 @@ from .options import (
     MaxSteps,
     MaxTime,
     Overrides,
+    Patience,
     Resume,
     Val,
     absent_folder,
+    patience_override,
     seconds,
     training_report,
 )
@@ -38,6 +40,7 @@ def finetune(
     device: Device = "auto",
     max_time: MaxTime = None,
     max_steps: MaxSteps = None,
+    patience: Patience = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a tagger from a backbone; without --from, train it from scratch.
@@ -47,7 +50,7 @@ def finetune(
     from jettag import run
     from jettag.config.recipe import FinetuneRecipe
 
-    changes = [*(overrides or []), *([f"mode={mode}"] if mode else [])]
+    changes = [*(overrides or []), *([f"mode={mode}"] if mode else []), *patience_override(patience)]
     resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card)
     folder = absent_folder(out, Path(task).stem)
     with training_report("finetune" if pretrained else "from scratch") as told:

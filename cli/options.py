@@ -10,12 +10,26 @@ import typer
 
 from jettag.errors import UsageError
 
-from .console import progress, say
+from .console import is_first, progress, say
 
 if TYPE_CHECKING:
     from jettag.run import Told
 
-__all__ = ["Card", "Data", "Device", "MaxSteps", "MaxTime", "Overrides", "Resume", "Val", "seconds", "training_report"]
+__all__ = [
+    "Card",
+    "Data",
+    "Device",
+    "MaxSteps",
+    "MaxTime",
+    "Overrides",
+    "Patience",
+    "Resume",
+    "Val",
+    "absent_folder",
+    "patience_override",
+    "seconds",
+    "training_report",
+]
 
 Data = Annotated[list[str], typer.Option("--data", help="Files or globs; CLASS:GLOB where the class is the file's.")]
 Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for the validation loss.")]
@@ -25,6 +39,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint, if it has one.")]
 MaxTime = Annotated[str | None, typer.Option("--max-time", help="End the training in time, e.g. 15m, 2h, 90s.")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="End the training after this many steps.")]
+Patience = Annotated[
+    int | None, typer.Option("--patience", min=1, help="End after so many validations without a lower loss.")
+]
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -46,11 +63,19 @@ def seconds(text: str | None) -> float:
     return total
 
 
+def patience_override(patience: int | None) -> list[str]:
+    """``--patience`` is the recipe's key, so that the run's recipe tells of it."""
+    return [] if patience is None else [f"training.patience={patience}"]
+
+
 @contextmanager
 def training_report(what: str) -> Iterator["Told"]:
     """Show notes as lines and the log as a progress bar in per cent of the run."""
     from jettag.run import Told
 
+    if not is_first():
+        yield Told()
+        return
     with progress(what, 100, unit="%") as update:
         latest: dict[str, Any] = {}
 

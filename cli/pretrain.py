@@ -13,9 +13,11 @@ from .options import (
     MaxSteps,
     MaxTime,
     Overrides,
+    Patience,
     Resume,
     Val,
     absent_folder,
+    patience_override,
     seconds,
     training_report,
 )
@@ -35,6 +37,7 @@ def pretrain(
     device: Device = "auto",
     max_time: MaxTime = None,
     max_steps: MaxSteps = None,
+    patience: Patience = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pre-train a backbone on unlabelled jets.
@@ -44,7 +47,7 @@ def pretrain(
     from jettag import run
     from jettag.config.recipe import PretrainRecipe
 
-    resolved = run.load_recipe(recipe, PretrainRecipe, overrides or [], card=card)
+    resolved = run.load_recipe(recipe, PretrainRecipe, [*(overrides or []), *patience_override(patience)], card=card)
     folder = absent_folder(out, Path(recipe).stem)
     with training_report("pretrain") as told:
         facts = run.pretrain(

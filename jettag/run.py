@@ -1,8 +1,10 @@
 """What the command line, a notebook and a test call: recipe -> jets, model, objective -> loop -> run directory."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_an
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
 from jettag.data.jets import JetTable
-from jettag.data.loader import Loader
 from jettag.data.read import InputFile, expand_inputs, read_table, stored_in_all
 from jettag.data.splits import hold_out
 from jettag.errors import DataError, RecipeError, ResourceError
@@ -24,16 +25,16 @@ from jettag.inference import embed, evaluate, predict
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Classification, MaskedModelling
-from jettag.training import Limits, Trainer, load_backbone, load_checkpoint, train
-from jettag.training.checkpoint import resolve_checkpoint
+from jettag.training import load_backbone
+from jettag.training.distributed import World, join
 from jettag.training.run_directory import (
     describe_inputs,
     occupy,
     open_run,
-    read_run,
     update_run,
     write_model_card,
 )
+from jettag.training.session import fit
 
 __all__ = [
     "Sources",
@@ -50,10 +51,6 @@ __all__ = [
 ]
 
 Log = Callable[[dict[str, Any]], None]
-
-# On a CPU a step costs what its jets cost, and more steps learn more: 64 jets reached a validation loss of 0.18 where
-# 128 reached 0.22 with the same jets seen (RESULTS.md). An accelerator is idle with so few.
-BATCH_SIZES = {"cpu": 64, "accelerator": 512}
 
 
 def _silent(_: object) -> None:
@@ -107,7 +104,8 @@ def _read(
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets,
-        jet_columns=stored_in_all(inputs, card, ["event_number"]),  # keeps jets of one event on one side of a split
+        # The first keeps jets of one event on one side of a split; the others name a jet in messages.
+        jet_columns=(*stored_in_all(inputs, card, ["event_number"]), "file", "entry"),
     )
     for what, count in table.notes.items():
         if count:
@@ -149,52 +147,21 @@ def _new_backbone(recipe: Recipe, num_features: int, device: torch.device, told:
     return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
 
 
-def _limits(recipe: Recipe, num_jets: int, batch_size: int, max_seconds: float, max_steps: int | None) -> Limits:
-    """The nearest of the recipe's epochs, its max_steps and the command's."""
-    per_epoch = math.ceil(num_jets / batch_size)
-    candidates = [recipe.training.max_steps, max_steps]
-    if recipe.training.epochs is not None:
-        candidates.append(math.ceil(recipe.training.epochs * per_epoch))
-    given = [steps for steps in candidates if steps is not None]
-    if not given and math.isinf(max_seconds):
-        raise RecipeError("the recipe never ends", do="set training.epochs or training.max_steps")
-    return Limits(min(given) if given else 2**62, max_seconds)
+@contextmanager
+def _session(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bool, Told]]:
+    """Hold the run directory, together with the processes that torchrun started beside this one.
 
+    Yields:
+        Who trains; whether to go on with what is there; and whom to tell, which only the first process does.
+    """
+    with join() as world, ExitStack() as held:
 
-def _train(
-    recipe: Recipe,
-    model: torch.nn.Module,
-    table: JetTable,
-    val_table: JetTable,
-    *,
-    out: Path,
-    device: torch.device,
-    settings: dict[str, Any],
-    resume: bool,
-    max_seconds: float,
-    max_steps: int | None,
-    told: Told,
-) -> None:
-    """Build the trainer, restore it where asked, and run the loop."""
-    if recipe.data.batch_size == "auto":
-        batch_size = BATCH_SIZES["cpu" if device.type == "cpu" else "accelerator"]
-        told.note(f"data.batch_size: auto takes {batch_size} on {device.type}")
-    else:
-        batch_size = recipe.data.batch_size
-    batch_size = min(batch_size, len(table))
-    limits = _limits(recipe, len(table), batch_size, max_seconds, max_steps)
-    loader = Loader(table, batch_size=batch_size, seed=recipe.seed)
-    trainer = Trainer(model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings)
-    if resume:
-        trainer.restore(load_checkpoint(resolve_checkpoint(out, prefer="last")))
-        told.note(f"resumed at step {trainer.step} of {limits.max_steps}")
-    try:
-        train(trainer, val_table, limits, out, seed=recipe.seed, log=told.log)
-    except torch.OutOfMemoryError:
-        raise ResourceError("out of device memory", do="halve data.batch_size with --set") from None
-    update_run(
-        out, steps=trainer.step, seconds=round(trainer.seconds, 1), best_val_loss=trainer.best_loss, finished=True
-    )
+        def enter() -> bool:
+            held.enter_context(occupy(out))
+            return open_run(out, resume=resume)
+
+        resuming = world.first(enter)
+        yield world, resuming, told if world.is_first else Told()
 
 
 def _begin(out: Path, recipe: Recipe, card: DataCard, **facts: Any) -> None:
@@ -242,8 +209,7 @@ def pretrain(
     chosen = choose_device(device)
     torch.manual_seed(recipe.seed)
     backbone = _new_backbone(recipe, len(_feature_names(recipe)), chosen, told)
-    with occupy(out):
-        resuming = open_run(out, resume=resume)
+    with _session(out, resume=resume, told=told) as (world, resuming, told):
         table, val_table, card, inputs = _tables(recipe, sources, classes=None, told=told)
         objective = recipe.objective
         model = MaskedModelling(
@@ -258,7 +224,8 @@ def pretrain(
         )
         if not resuming:
             model.prepare(table, fit_constituents=objective.target.fit_constituents, seed=recipe.seed)
-            _begin(
+            begin = partial(
+                _begin,
                 out,
                 recipe,
                 card,
@@ -267,29 +234,35 @@ def pretrain(
                 feature_names=list(table.feature_names),
                 n_train=len(table),
                 parameters=_parameters(backbone),
-                inputs=describe_inputs([item.path for item in inputs]),
+                inputs=describe_inputs([item.path for item in inputs]) if world.is_first else [],
             )
+            world.first(begin)
         settings = _settings(recipe, backbone, table)
-        _train(
+        fit(
             recipe,
             model,
             table,
             val_table,
             out=out,
-            device=chosen,
+            device=world.device(chosen),
+            world=world,
             settings=settings,
+            files=[item.address for item in inputs],
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
-            told=told,
+            log=told.log,
+            note=told.note,
         )
-        write_model_card(
-            out,
-            title="A jettag backbone",
-            tags=["masked-particle-modelling", "self-supervised"],
-            summary=["Pre-trained by masked particle modelling (arXiv:2401.13537) without labels."],
+        return world.first(
+            partial(
+                write_model_card,
+                out,
+                title="A jettag backbone",
+                tags=["masked-particle-modelling", "self-supervised"],
+                summary=["Pre-trained by masked particle modelling (arXiv:2401.13537) without labels."],
+            )
         )
-        return read_run(out)
 
 
 def finetune(
@@ -321,8 +294,7 @@ def finetune(
         backbone = _new_backbone(recipe, len(feature_names), chosen, told)
     else:
         backbone, _ = load_backbone(pretrained, feature_names)
-    with occupy(out):
-        resuming = open_run(out, resume=resume)
+    with _session(out, resume=resume, told=told) as (world, resuming, told):
         table, val_table, card, inputs = _tables(recipe, sources, classes=recipe.classes, told=told)
         counts = _class_counts(table)
         weight = len(table) / (len(counts) * counts) if recipe.objective.balance_classes else np.ones(len(counts))
@@ -334,7 +306,8 @@ def finetune(
             freeze_backbone=recipe.mode == "head",
         )
         if not resuming:
-            _begin(
+            begin = partial(
+                _begin,
                 out,
                 recipe,
                 card,
@@ -346,30 +319,36 @@ def finetune(
                 n_train=len(table),
                 class_counts=dict(zip(table.class_names, counts.tolist(), strict=True)),
                 parameters=_parameters(model),
-                inputs=describe_inputs([item.path for item in inputs]),
+                inputs=describe_inputs([item.path for item in inputs]) if world.is_first else [],
             )
+            world.first(begin)
         settings = _settings(recipe, backbone, table)
-        _train(
+        fit(
             recipe,
             model,
             table,
             val_table,
             out=out,
-            device=chosen,
+            device=world.device(chosen),
+            world=world,
             settings=settings,
+            files=[item.address for item in inputs],
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
-            told=told,
+            log=told.log,
+            note=told.note,
         )
         origin = f"fine-tuned from `{pretrained}`" if pretrained else "trained from scratch"
-        write_model_card(
-            out,
-            title=f"A jettag tagger of {', '.join(table.class_names)}",
-            tags=["classification"],
-            summary=[f"A jet classifier {origin}."],
+        return world.first(
+            partial(
+                write_model_card,
+                out,
+                title=f"A jettag tagger of {', '.join(table.class_names)}",
+                tags=["classification"],
+                summary=[f"A jet classifier {origin}."],
+            )
         )
-        return read_run(out)
 
 
 def _class_counts(table: JetTable) -> np.ndarray:

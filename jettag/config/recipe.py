@@ -13,6 +13,7 @@ from jettag.config.shipped import find
 from jettag.errors import RecipeError, nearest
 
 __all__ = [
+    "RANGER",
     "BackboneRecipe",
     "ClassificationRecipe",
     "DataRecipe",
@@ -25,6 +26,8 @@ __all__ = [
     "load_any_recipe",
     "load_recipe",
 ]
+
+RANGER = "ranger"  # timm has its two halves, Lookahead and RAdam
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -84,20 +87,22 @@ class ClassificationRecipe(Section):
 class TrainingRecipe(Section):
     """How the loop runs. Steps are optimizer updates; the run ends at the first limit that is reached."""
 
-    optimizer: str = "adamw"  # any name `timm.optim` knows
+    optimizer: str = "adamw"  # any name `timm.optim` knows, or ranger
     learning_rate: float = Field(1e-3, gt=0, le=10)
     head_rate_multiplier: float = Field(1.0, gt=0)  # learning rate of everything outside the backbone, relative
     weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["cosine", "flat_decay", "constant"] = "cosine"
+    schedule: Literal["cosine", "one_cycle", "flat_decay", "constant"] = "cosine"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
     final_rate_fraction: float = Field(0.01, ge=0, le=1)
     epochs: float | None = Field(None, gt=0)
     max_steps: int | None = Field(None, ge=1)
     clip_gradient_norm: float = Field(1.0, gt=0)
     ema_decay: float | None = Field(0.999, gt=0, lt=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
+    accumulate: int = Field(1, ge=1)  # pieces a batch is cut in where memory is short; data.batch_size stays the whole
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
     log_every: int = Field(50, ge=1)
     val_every: int = Field(500, ge=1)
+    patience: int | None = Field(None, ge=1)  # validations without a lower loss after which the run ends
     keep_checkpoints: int = Field(2, ge=1)
 
     @field_validator("optimizer")
@@ -105,8 +110,9 @@ class TrainingRecipe(Section):
     def _known_optimizer(cls, name: str) -> str:
         from timm.optim import list_optimizers
 
-        if name not in list_optimizers():
-            msg = f"no optimizer of timm; {nearest(name, list_optimizers())}"
+        known = [*list_optimizers(), RANGER]
+        if name not in known:
+            msg = f"no optimizer of timm; {nearest(name, known)}"
             raise ValueError(msg)
         return name
 

@@ -43,14 +43,25 @@ class Jets:
         }
         return Jets(**{name: value.to(device, non_blocking=True) for name, value in present.items()})
 
-    def keep(self, kept: Tensor) -> "Jets":
+    def pin(self) -> "Jets":
+        """The same batch in page-locked memory, from which a copy to CUDA need not wait."""
+        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return Jets(**{name: value.pin_memory() for name, value in present.items()})
+
+    def rows(self, chosen: slice) -> "Jets":
+        """Some of the jets, padded as before."""
+        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return Jets(**{name: value[chosen] for name, value in present.items()})
+
+    def keep(self, kept: Tensor, width: int | None = None) -> "Jets":
         """Only the constituents where ``kept`` (B, N) is True, moved to the front, in the same order.
 
-        The result is as wide as the fullest jet.
+        The result is as wide as the fullest jet, which ``width`` tells where it is known: then nothing waits for the
+        device to find out.
         """
         kept = kept & self.mask
         order = torch.argsort(~kept, dim=1, stable=True)
-        width = max(int(kept.sum(1).max()), 1)
+        width = max(int(kept.sum(1).max()), 1) if width is None else width
         order = order[:, :width]
         mask = kept.gather(1, order)
 

@@ -81,6 +81,12 @@ class Loader:
         self._cursor += 1
         return self._table.batch(self._batches[self._cursor - 1])
 
+    def origin(self) -> dict[str, Index]:
+        """Of each jet of the latest batch: its row in the table, ``file`` and ``entry`` where the table has them."""
+        rows = self._batches[max(self._cursor, 1) - 1]
+        known = {name: self._table.jet[name][rows] for name in ("file", "entry") if name in self._table.jet}
+        return {"row": rows, **known}
+
     def state_dict(self) -> dict[str, int]:
         """Where the loader is, and what must be equal for that to mean the same."""
         return {"epoch": self._epoch, "cursor": self._cursor, **self._identity()}

@@ -28,7 +28,7 @@ from jettag.errors import DataError
 __all__ = ["InputFile", "expand_inputs", "read_events", "read_table", "stored_in_all"]
 
 MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")  # fields that a vector record has by itself
-ENTRY = "entry"  # the jet column that no file stores
+ENTRY, FILE = "entry", "file"  # the jet columns that no file stores
 UNLABELLED = 0  # label of every jet while none is asked for
 
 
@@ -70,7 +70,7 @@ def read_table(
         max_jets: at most so many, as equally as possible from each class (where labels are asked for or files carry a
             class) and within a class from each file; from each file the first ones.
         jet_columns: names under ``jet`` on the card; pt, eta, phi, energy, mass, nparticles are summed where absent.
-            ``entry`` is the jet's row in its file.
+            ``entry`` is the jet's row in its file, ``file`` the file's place among the inputs.
         on_progress: called with the number of jets read so far.
 
     Raises:
@@ -81,7 +81,7 @@ def read_table(
     """
     wanted = feature_set(features)
     names = class_names(card, inputs, classes) if labels else ()
-    stored = tuple(name for name in jet_columns if name != ENTRY)
+    stored = tuple(name for name in jet_columns if name not in (ENTRY, FILE))
     jobs, notes = _prepare(inputs, card, wanted.fields, stored, names if labels else None)
     quotas = _quotas(jobs, card, max_jets)
     builder = TableBuilder(wanted, labelled=labels)
@@ -89,7 +89,7 @@ def read_table(
     done, total = 0, sum(job.entries for job in jobs)
     if max_jets is not None:
         total = min(total, max_jets)
-    for job, quota in zip(jobs, quotas, strict=True):
+    for place, (job, quota) in enumerate(zip(jobs, quotas, strict=True)):
         branches = (*job.binding.branches, *(job.labels.branches if job.labels else ()))
         for entries, chunk in _chunks(job, card, tuple(dict.fromkeys(branches)), quota):
             label = job.labels(chunk, entries) if job.labels else np.full(len(entries), UNLABELLED)
@@ -102,6 +102,8 @@ def read_table(
                 piece = make_piece(chunk, job.binding, entries[taken], max_constituents)
                 if ENTRY in jet_columns:
                     piece.jet[ENTRY] = entries[taken][piece.kept]
+                if FILE in jet_columns:
+                    piece.jet[FILE] = np.full(len(piece.counts), place)
                 share_read = min((done + len(entries)) / total, 1.0)
                 builder.add(piece, label[taken][piece.kept] if labels else None, share_read)
             done += len(entries)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from jettag.models.layout import Group
+from jettag.models.synchronise import is_spread, summed
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, pair_features
 
 __all__ = ["PairEmbedding", "RealBatchNorm"]
@@ -18,19 +19,21 @@ class RealBatchNorm(nn.BatchNorm1d):
     """Batch normalisation of rows (M, K) whose statistics are those of the real rows.
 
     A batch with a single row has no spread: it is normalised with the running statistics, which it leaves alone.
+    Where several processes train together, the rows of all of them are one batch.
     """
 
     def forward(self, x: Tensor, is_real: Tensor | None = None) -> Tensor:
         """Normalise (M, K); ``is_real`` (M,) marks the rows that count, None for all."""
-        if not self.training or len(x) < 2:
+        spread = is_spread()
+        if not self.training or (len(x) < 2 and not spread):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        if is_real is None:
+        if is_real is None and not spread:
             return super().forward(x)
-        weight = is_real.to(x.dtype)[:, None]
-        count = weight.sum()
-        mean = (x * weight).sum(0) / count.clamp(min=1)
+        weight = x.new_ones(len(x), 1) if is_real is None else is_real.to(x.dtype)[:, None]
+        total, count = summed((x * weight).sum(0), weight.sum())
+        mean = total / count.clamp(min=1)
         centred = x - mean
-        variance = (centred.square() * weight).sum(0) / count.clamp(min=1)
+        variance = summed((centred.square() * weight).sum(0))[0] / count.clamp(min=1)
         self.track(mean, variance, count)
         return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
@@ -126,7 +129,7 @@ def _folded(
     is one small matrix product, where normalising the outputs would take several passes over every pair.
     """
     with torch.autocast(linear.weight.device.type, enabled=False):
-        if norm.training and sum(len(piece) for piece in pieces) > 1:
+        if norm.training and (is_spread() or sum(len(piece) for piece in pieces) > 1):
             input_mean, covariance, count = _moments(pieces, groups)
             mean = linear(input_mean)
             variance = ((linear.weight @ covariance) * linear.weight).sum(1)
@@ -144,9 +147,13 @@ def _moments(pieces: Sequence[Tensor], groups: Sequence[Group]) -> tuple[Tensor,
         masked = list(pieces)
     else:
         real = [cast("Tensor", group.pair_is_real)[:, None].to(pieces[0].dtype) for group in groups]
-        count = torch.stack([weight.sum() for weight in real]).sum().clamp(min=1)
+        count = torch.stack([weight.sum() for weight in real]).sum()
         masked = [piece * weight for piece, weight in zip(pieces, real, strict=True)]
     masked = [piece.to(torch.promote_types(piece.dtype, torch.float32)) for piece in masked]
-    mean = torch.stack([piece.sum(0) for piece in masked]).sum(0) / count
-    second = torch.stack([piece.T @ piece for piece in masked]).sum(0) / count
+    first = torch.stack([piece.sum(0) for piece in masked]).sum(0)
+    second = torch.stack([piece.T @ piece for piece in masked]).sum(0)
+    if is_spread():
+        first, second, count = summed(first, second, torch.as_tensor(count, dtype=first.dtype, device=first.device))
+    count = count.clamp(min=1) if isinstance(count, Tensor) else count
+    mean, second = first / count, second / count
     return mean, second - mean[:, None] * mean, count

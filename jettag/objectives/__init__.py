@@ -2,7 +2,8 @@
 
 from jettag.objectives.classification import Classification
 from jettag.objectives.masked import MaskedModelling
+from jettag.objectives.objective import Objective
 
-__all__ = ["OBJECTIVES", "Classification", "MaskedModelling"]
+__all__ = ["OBJECTIVES", "Classification", "MaskedModelling", "Objective"]
 
 OBJECTIVES = {"masked": MaskedModelling, "classification": Classification}

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from jettag.data.jets import Jets
 from jettag.models.heads import ClassHead
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.objective import Objective
 
 __all__ = ["Classification"]
 
 
-class Classification(nn.Module):
+class Classification(Objective):
     """A class head on a backbone, and its loss.
 
     Args:
@@ -56,11 +57,19 @@ class Classification(nn.Module):
         logits: Tensor = self.head(self.backbone(jets).jet)
         return logits.float()
 
-    def forward(self, jets: Jets, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002
-        """Losses of a batch with labels: ``loss`` and ``accuracy``."""
+    def forward(
+        self,
+        jets: Jets,
+        generator: torch.Generator | None = None,  # noqa: ARG002
+        drawn: Tensor | None = None,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """Losses of a batch with labels: ``loss`` and ``accuracy``, and the ``weight`` of both."""
         if jets.label is None:
             msg = "classification needs labelled jets"
             raise ValueError(msg)
         logits = self.logits(jets)
-        loss = F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=self.label_smoothing)
-        return {"loss": loss, "accuracy": (logits.argmax(1) == jets.label).float().mean().detach()}
+        return {
+            "loss": F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=self.label_smoothing),
+            "accuracy": (logits.argmax(1) == jets.label).float().mean().detach(),
+            "weight": torch.stack([self.class_weight[jets.label].sum(), self.class_weight.new_full((), len(jets))]),
+        }

@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from jettag.data.jets import Jets, JetTable
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.objective import Objective
 from jettag.objectives.tokens import KmeansTokens
 
 __all__ = ["MaskedModelling", "draw_hidden"]
+
+PADDED, VISIBLE, HIDDEN = 0, 1, 2  # what becomes of a slot
 
 
 def draw_hidden(mask: Tensor, fraction: float, generator: torch.Generator | None = None) -> Tensor:
@@ -58,13 +61,14 @@ class Decoder(nn.Module):
         self.logits = nn.Linear(width, num_codes)
         trunc_normal_(self.hidden_token, std=0.02)
 
-    def forward(self, encoded: Tensor, jet: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, encoded: Tensor, jet: Tensor, hidden: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
         """Logits of the hidden slots in row-major order, (number of hidden, K).
 
         Args:
             encoded: (B, N, D), zero at hidden slots.
             jet: (B, D).
             hidden: (B, N) bool.
+            rows: (number of hidden,) positions of the hidden slots in the flattened (B, N).
             mask: (B, N) bool.
         """
         num_slots = mask.shape[1]
@@ -74,11 +78,11 @@ class Decoder(nn.Module):
         attend = F.pad(mask, (1, 0), value=True)[:, None, None, :]
         for block in self.blocks:
             x = block(x, attn_mask=attend)
-        logits: Tensor = self.logits(self.norm(x[:, 1:][hidden]))
+        logits: Tensor = self.logits(self.norm(x[:, 1:].flatten(0, 1).index_select(0, rows)))
         return logits
 
 
-class MaskedModelling(nn.Module):
+class MaskedModelling(Objective):
     """The masked-modelling objective on a backbone.
 
     The loss is the cross entropy of the hidden constituents, averaged over those of a jet and then over the jets
@@ -122,24 +126,45 @@ class MaskedModelling(nn.Module):
         """Fit what must be known before the first step: the tokens' centres, on a sample of the training jets."""
         self.tokens.fit(table.features, fit_constituents, seed)
 
-    def forward(self, jets: Jets, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss`` and ``token_accuracy``."""
-        hidden = draw_hidden(jets.mask, self.mask_fraction, generator)
+    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+        """What is hidden of a batch: (B, N) int8 on the CPU, of `PADDED`, `VISIBLE` and `HIDDEN`."""
+        mask = jets.mask.cpu()
+        return mask.to(torch.int8) + draw_hidden(mask, self.mask_fraction, generator)
+
+    def forward(
+        self, jets: Jets, generator: torch.Generator | None = None, drawn: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of a batch: ``loss`` and ``token_accuracy``, and the ``weight`` of both: the jets that hide anything.
+
+        Every shape follows from ``drawn``, which is on the CPU: nothing here waits for the device.
+
+        Args:
+            jets: the batch.
+            generator: of `draw`, where ``drawn`` is not given.
+            drawn: (B, N) from `draw`.
+        """
+        fate = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
+        device = jets.mask.device
+        width = max(int((fate == VISIBLE).sum(1).max()), 1)
+        hidden_rows = (fate == HIDDEN).flatten().nonzero().flatten().to(device, non_blocking=True)
+        hidden = (fate == HIDDEN).to(device, non_blocking=True)
         visible = jets.mask & ~hidden
-        seen = jets.keep(visible)
-        encoded_visible = self.backbone.constituents(seen)
-        jet = self.backbone.pool(encoded_visible, seen.mask)
 
-        slots = torch.zeros(*jets.mask.shape, encoded_visible.shape[-1], device=jet.device, dtype=encoded_visible.dtype)
-        slots = slots.masked_scatter(visible[..., None], encoded_visible[seen.mask])
-        logits = self.decoder(slots, jet, hidden, jets.mask).float()
+        seen = jets.keep(visible, width)
+        encoded = self.backbone.constituents(seen)
+        jet = self.backbone.pool(encoded, seen.mask)
+        # The i-th visible constituent of a jet stands in slot i of what the encoder saw.
+        place = (visible.cumsum(1) - 1).clamp(min=0, max=width - 1)
+        slots = encoded.gather(1, place[..., None].expand(-1, -1, encoded.shape[-1])) * visible[..., None]
+        logits = self.decoder(slots, jet, hidden, hidden_rows, jets.mask).float()
 
-        target = self.tokens(jets.features[hidden])
+        target = self.tokens(jets.features.flatten(0, 1).index_select(0, hidden_rows))
         per_constituent = F.cross_entropy(logits, target, reduction="none")
-        per_jet_count = hidden.sum(1)
-        weight = (1.0 / per_jet_count.clamp(min=1))[:, None].expand_as(hidden)[hidden]
-        num_jets = (per_jet_count > 0).sum().clamp(min=1)
+        count = hidden.sum(1, keepdim=True)
+        share = (1.0 / count.clamp(min=1)).expand_as(hidden).flatten().index_select(0, hidden_rows)
+        num_jets = (count > 0).sum()
         return {
-            "loss": (per_constituent * weight).sum() / num_jets,
-            "token_accuracy": ((logits.argmax(1) == target) * weight).sum().detach() / num_jets,
+            "loss": (per_constituent * share).sum() / num_jets.clamp(min=1),
+            "token_accuracy": ((logits.argmax(1) == target) * share).sum().detach() / num_jets.clamp(min=1),
+            "weight": num_jets.to(share.dtype).expand(2),
         }

@@ -1,14 +1,14 @@
 """Checkpoints: whole or absent, checked on reading, never a pickle.
 
-A run keeps ``checkpoints/step-XXXXXXXX/{model,ema,optimizer}.safetensors`` and ``state.json``, and the small text files
 A run keeps ``checkpoints/step-XXXXXXXX/{model,ema,optimizer}.safetensors`` and ``state.json``, and the text files
-synced and renamed; ``state.json`` holds the SHA-256 of its neighbours.
+``checkpoints/last`` and ``checkpoints/best`` that name one of them. Everything is written under another name, synced
+and renamed; ``state.json`` holds the SHA-256 of its neighbours.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from jettag.errors import CheckpointError, ResourceError
 
 __all__ = [
     "Checkpoint",
+    "has_checkpoint",
     "load_checkpoint",
+    "load_last_good",
     "load_model_state",
     "pack_optimizer",
     "point_to",
@@ -88,7 +90,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bo
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise ResourceError(f"cannot save step {checkpoint.step} ({reason})", where=folder, do="free space") from None
-    _prune(folder, keep)
+    _prune(folder, keep, name)
     return folder / name
 
 
@@ -97,9 +99,12 @@ def point_to(run: Path, pointer: str, name: str) -> None:
     write_atomically(run / "checkpoints" / pointer, name + "\n")
 
 
-def _prune(folder: Path, keep: int) -> None:
+def _prune(folder: Path, keep: int, newest: str) -> None:
+    """Drop what a killed process left half-written, and all but ``keep`` of the checkpoints up to ``newest``."""
     pointed = {_pointed(folder, "last"), _pointed(folder, "best")}
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+    for torn in folder.glob(".*.tmp"):
+        shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
+    for old in sorted(path for path in folder.glob("step-*") if path.name <= newest)[:-keep]:
         if old.name not in pointed:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -160,6 +165,33 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(step=step, state=state, **parts)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"unreadable ({error})", where=folder, do="use another checkpoint of the run") from None
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run has anything to go on from, whole or not."""
+    return any(run.glob("checkpoints/step-*/state.json"))
+
+
+def load_last_good(run: Path, warn: Callable[[str], None]) -> Checkpoint:
+    """The last checkpoint of a run; where it is damaged, the newest one that is whole, with one warning naming both.
+
+    Raises:
+        CheckpointError: none is whole; the reason is that of the last one.
+    """
+    folder = run / "checkpoints"
+    newest_first = sorted((path.name for path in folder.glob("step-*")), reverse=True)
+    names = dict.fromkeys([name for name in [_pointed(folder, "last")] if name] + newest_first)
+    first: CheckpointError | None = None
+    for name in names:
+        try:
+            checkpoint = load_checkpoint(folder / name)
+        except CheckpointError as error:
+            first = first or error
+        else:
+            if first is not None:
+                warn(f"the last checkpoint is damaged ({first.what} in {first.where}): going on from {folder / name}")
+            return checkpoint
+    raise first or CheckpointError("no checkpoint found", where=run, do="start the run again without --resume")
 
 
 def load_model_state(place: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:

@@ -22,6 +22,7 @@ import torch
 from jettag import __version__
 from jettag.config.files import write_atomically
 from jettag.errors import CheckpointError, ResourceError, UsageError
+from jettag.training.checkpoint import has_checkpoint
 
 __all__ = ["describe_inputs", "occupy", "open_run", "read_run", "update_run", "write_model_card"]
 
@@ -63,7 +64,7 @@ def open_run(run: Path, *, resume: bool) -> bool:
         UsageError: the directory holds a run, and nobody asked to resume it.
     """
     started = (run / "run.json").is_file()
-    resumable = (run / "checkpoints" / "last").is_file()
+    resumable = has_checkpoint(run)
     if resume:
         return resumable
     if started and resumable:
@@ -134,8 +135,8 @@ def _count(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
-def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> None:
-    """``README.md`` with the front matter that model hubs read, and what the run knows about itself."""
+def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> dict[str, Any]:
+    """``README.md`` with the front matter that model hubs read, and the facts of the run, which it returns."""
     facts = read_run(run)
     lines = [
         "---",
@@ -161,3 +162,4 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         "",
     ]
     write_atomically(run / "README.md", "\n".join(lines))
+    return facts

@@ -1,6 +1,7 @@
 """The order of jets: decided by (seed, epoch), every jet once, the same after a resume."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,3 +92,13 @@ def test_once_gives_every_jet_with_its_row():
         assert row_ids(jets) == index.tolist()
         seen += index.tolist()
     assert sorted(seen) == list(range(len(TABLE)))
+
+
+def test_a_batch_tells_where_its_jets_come_from():
+    table = make_table(40)
+    table = replace(table, jet={"entry": 7 * np.arange(40)})
+    loader = Loader(table, batch_size=16, seed=1)
+    for _ in range(5):
+        jets, origin = next(loader), loader.origin()
+        assert torch.equal(jets.p4, table.batch(origin["row"]).p4)
+        np.testing.assert_array_equal(origin["entry"], 7 * origin["row"])

@@ -215,6 +215,16 @@ def test_one_tree_of_another_name_is_read_and_several_are_not(tmp_path):
         read(path)
 
 
+def test_every_jet_knows_its_file_and_entry(tmp_path):
+    files = [write(tmp_path / f"{name}.root", make_columns(20, seed=seed)) for seed, name in enumerate("ab")]
+    table = read(*files, jet_columns=["file", "entry"])
+    for place, file in enumerate(files):
+        alone = read(file, jet_columns=["entry"])
+        chosen = table.select(table.jet["file"] == place)
+        np.testing.assert_array_equal(chosen.jet["entry"], alone.jet["entry"])
+        np.testing.assert_array_equal(chosen.p4, alone.p4)
+
+
 def test_jet_columns_come_from_the_file_or_the_sum(tmp_path):
     columns = make_columns(20, dtype=np.float64)
     wanted = ["pt", "eta", "phi", "energy", "nparticles"]

@@ -7,6 +7,7 @@ from jettag.errors import CheckpointError, ResourceError
 from jettag.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
+    load_last_good,
     load_model_state,
     pack_optimizer,
     resolve_checkpoint,
@@ -53,6 +54,38 @@ def test_damage_is_seen(tmp_path, part):
     (folder / part).unlink()
     with pytest.raises(CheckpointError):
         load_checkpoint(folder)
+
+
+def test_a_damaged_last_one_gives_way_to_the_newest_whole_one_with_one_warning(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, checkpoint(step, float(step)), keep=3, is_best=False)
+    folder = tmp_path / "checkpoints"
+    said = []
+    assert load_last_good(tmp_path, said.append).step == 3
+    assert not said
+    (folder / "step-00000003" / "model.safetensors").write_bytes(b"")
+    assert load_last_good(tmp_path, said.append).step == 2
+    assert len(said) == 1
+    assert "step-00000003" in said[0]
+    assert "step-00000002" in said[0]
+    (folder / "last").write_text("step-00000009\n")  # names one that is not there
+    assert load_last_good(tmp_path, said.append).step == 2
+    for path in folder.glob("step-*/state.json"):
+        path.write_text("{")
+    with pytest.raises(CheckpointError, match="step-00000009"):
+        load_last_good(tmp_path, said.append)
+    with pytest.raises(CheckpointError, match="no checkpoint found"):
+        load_last_good(tmp_path / "nowhere", said.append)
+
+
+def test_pruning_counts_from_the_newest_and_leaves_no_torn_folder(tmp_path):
+    """A run that went back to step 2 must not lose its new checkpoints to the damaged one of step 9."""
+    save_checkpoint(tmp_path, checkpoint(9), keep=2, is_best=False)
+    (tmp_path / "checkpoints" / ".step-00000007.tmp").mkdir()
+    for step in (3, 4, 5):
+        save_checkpoint(tmp_path, checkpoint(step), keep=2, is_best=False)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"last", "step-00000004", "step-00000005", "step-00000009"}
 
 
 def test_the_average_is_preferred_to_the_plain_weights(tmp_path):

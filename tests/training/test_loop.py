@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.loader import Loader
 from jettag.errors import CheckpointError, DivergenceError, Stopped
-from jettag.training import Limits, Trainer, load_checkpoint, resolve_checkpoint, train
+from jettag.training import Limits, Trainer, load_checkpoint, load_last_good, resolve_checkpoint, train
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
@@ -28,7 +29,7 @@ def make_trainer(table, recipe=RECIPE, seed=0, model=None):
 
 def run_to(trainer, folder, steps, log=lambda _: None, **limits):
     folder.mkdir(exist_ok=True)
-    train(trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log)
+    return train(trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log)
 
 
 def losses(folder):
@@ -38,9 +39,18 @@ def losses(folder):
     ]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, optimizer):
-    recipe = RECIPE.model_copy(update={"optimizer": optimizer})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"optimizer": name} for name in ("adamw", "lion", "muon", "ranger", "sgd")),
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"accumulate": 3, "schedule": "one_cycle"},
+    ],
+    ids=str,
+)
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
+    recipe = RECIPE.model_copy(update=changes)
     whole = make_trainer(table, recipe)
     run_to(whole, tmp_path / "whole", 12)
 
@@ -90,6 +100,56 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path, table):
         if "num_batches" not in name:
             assert torch.equal(trainer.model.state_dict()[name], value), name
     assert load_checkpoint(resolve_checkpoint(tmp_path / "run", prefer="last")).step == 4
+
+
+def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table):
+    """Two jets are made bad; the message and the file name these two as the loader met them, and no other."""
+    origin = {"file": np.arange(200) % 2, "entry": 1000 + np.arange(200)}
+    table = replace(table, jet=origin)
+    trainer = make_trainer(table)
+    trainer.files = ("a.root", "b.root")
+    bad = [7, 120]
+    for jet in bad:
+        table.features[table.offsets[jet]] = np.inf
+    with pytest.raises(DivergenceError) as caught:
+        run_to(trainer, tmp_path / "run", 14)
+    content = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    named = {(row["row"], row["file"], row["entry"]) for row in content["not_finite_jets"]}
+    assert named
+    assert named <= {(jet, "ab"[jet % 2] + ".root", 1000 + jet) for jet in bad}
+    for _, file, entry in named:
+        assert f"entry {entry} of {file}" in str(caught.value)
+    assert len(content["jets"]) == 32
+    assert content["step"] == trainer.step
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path, table):
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e-12, "ema_decay": None, "val_every": 2, "patience": 3})
+    trainer = make_trainer(table, recipe)
+    losses_val = iter([3.0, 2.0, 2.5, 2.0, 2.1, 1.0])
+    trainer.validate = lambda *_: {"loss": next(losses_val)}
+    assert run_to(trainer, tmp_path / "run", 100) == "patience"
+    assert trainer.step == 10  # the second validation was the best, and three came after it
+    assert resolve_checkpoint(tmp_path / "run").name == "step-00000004"
+    again = make_trainer(table, recipe)
+    again.restore(load_last_good(tmp_path / "run", pytest.fail))
+    assert run_to(again, tmp_path / "run", 100) == "patience"
+    assert again.step == 10
+
+
+def test_a_stop_file_ends_a_run_as_finished_and_the_run_can_go_on(tmp_path, table):
+    trainer = make_trainer(table)
+
+    def ask(record):
+        if record["step"] == 2:
+            (tmp_path / "run" / "STOP").touch()
+
+    assert run_to(trainer, tmp_path / "run", 100, log=ask) == "STOP"
+    assert trainer.step == 3
+    assert not (tmp_path / "run" / "STOP").exists()
+    assert [val is not None for _, _, val in losses(tmp_path / "run")][-1]
+    assert load_checkpoint(resolve_checkpoint(tmp_path / "run", prefer="last")).step == 3
+    assert run_to(trainer, tmp_path / "run", 5) == "max_steps"
 
 
 def test_time_ends_a_run_as_finished_with_the_rate_brought_down(tmp_path, table):

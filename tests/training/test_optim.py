@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.objectives import Classification
@@ -20,6 +21,20 @@ def test_schedules_rise_then_never_rise_again(schedule):
     assert values[peak:] == sorted(values[peak:], reverse=True)
     assert max(values) == pytest.approx(1.0)
     assert values[-1] == pytest.approx(1.0 if schedule == "constant" else recipe.final_rate_fraction)
+
+
+def test_one_cycle_is_torchs():
+    """The same rates as torch.optim.lr_scheduler.OneCycleLR at its defaults, momentum aside."""
+    steps, peak = 200, 0.5
+    recipe = TrainingRecipe(schedule="one_cycle", warmup_fraction=0.0, final_rate_fraction=1 / 25e4, epochs=1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    peer = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps + 1, cycle_momentum=False)
+    top = 0.3 * (steps + 1) - 1  # where torch, counting steps from 0 to `steps`, puts the peak
+    for step in range(steps + 1):
+        progress = 0.3 * step / top if step <= top else 0.3 + 0.7 * (step - top) / (steps - top)
+        assert peak * rate_factor(progress, recipe) == pytest.approx(peer.get_last_lr()[0], rel=1e-6), step
+        optimizer.step()
+        peer.step()
 
 
 def test_cosine_is_the_formula():

@@ -1,0 +1,61 @@
+"""A batch cut in pieces: over the processes of a training, and one after the other where memory is short."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from jettag.data.jets import Jets
+from jettag.training.distributed import World
+
+__all__ = ["TINY", "Means", "cut", "upload"]
+
+TINY = 1e-12  # weight of a batch in which nothing counts: its loss is 0 then, and not 0 / 0
+
+
+def cut(jets: Jets, drawn: Tensor | None, world: World, parts: int) -> Iterator[tuple[Jets, Tensor | None, bool]]:
+    """This process's pieces of a batch, with the rows drawn for them, and whether a piece is the last.
+
+    The batch is dealt out jet by jet, so that all pieces are alike. Every process gets equally many pieces, none of
+    them empty: fewer than ``parts`` where the batch has too few jets.
+    """
+    parts = max(min(parts, len(jets) // world.size), 1)
+    every = parts * world.size
+    for part in range(parts):
+        chosen = slice(part * world.size + world.rank, None, every)
+        whole = every == 1
+        yield (
+            jets if whole else jets.rows(chosen),
+            drawn if whole or drawn is None else drawn[chosen],
+            part + 1 == parts,
+        )
+
+
+def upload(jets: Jets, device: torch.device) -> Jets:
+    """The batch on a device; through pinned memory where only that lets the copy run beside the computation."""
+    return (jets.pin() if device.type == "cuda" else jets).to(device)
+
+
+class Means:
+    """Weighted means of losses over the pieces of a batch and over all processes, kept on the device."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+
+    def add(self, losses: dict[str, Tensor], weight: Tensor) -> None:
+        """Losses of a piece, and what each is a mean over, (K,)."""
+        self._names = list(losses)
+        values = torch.stack([value.detach().to(weight.dtype) for value in losses.values()])
+        piece = torch.stack([values * weight, weight])
+        self._sums = piece if self._sums is None else self._sums + piece
+
+    def finish(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Means of the whole batch, and the weight of its ``loss``, which is the first."""
+        if self._sums is None:
+            msg = "no piece was added"
+            raise ValueError(msg)
+        values, weights = self._world.sum(self._sums)
+        weights = weights.clamp(min=TINY)
+        return dict(zip(self._names, values / weights, strict=True)), weights[0]

@@ -1,0 +1,253 @@
+"""All mutable state of a run, and one step of it."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from jettag.config.recipe import TrainingRecipe
+from jettag.data.jets import Jets, JetTable
+from jettag.data.loader import Loader
+from jettag.errors import CheckpointError, DivergenceError
+from jettag.objectives import Objective
+from jettag.training.blame import blame
+from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
+from jettag.training.distributed import ALONE, World, spread
+from jettag.training.limits import Limits
+from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
+from jettag.training.pieces import Means, cut, upload
+from jettag.training.validation import validate
+
+__all__ = ["Trainer"]
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """Owns all mutable state of a run; `Checkpoint` is its image on disk.
+
+    Args:
+        model: an objective: batch -> ``{"loss": ..., parts}``.
+        loader: endless batches with a place that can be saved.
+        recipe: how to train.
+        device: where.
+        seed: of what the objective draws.
+        settings: what a checkpoint must say for its tensors to mean anything.
+        files: the inputs' names, for messages about single jets.
+        world: the processes that train together.
+    """
+
+    def __init__(
+        self,
+        model: Objective,
+        loader: Loader,
+        recipe: TrainingRecipe,
+        *,
+        device: torch.device,
+        seed: int,
+        settings: dict[str, Any],
+        files: Sequence[str] = (),
+        world: World = ALONE,
+    ) -> None:
+        self.model = model.to(device)
+        self.loader = loader
+        self.recipe = recipe
+        self.device = device
+        self.settings = settings
+        self.files = files
+        self.world = world
+        self.optimizer = build_optimizer(model, recipe)
+        self.ema = ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+        self.parallel = spread(self.model, world)
+        self.generator = torch.Generator().manual_seed(seed)
+        if world.rank:
+            torch.manual_seed(seed + world.rank * 1_000_003)  # dropout must differ between the processes
+        self.run: Path | None = None  # where `blame` writes
+        self.step = 0
+        self.jets = 0
+        self.seconds = 0.0
+        self.best_loss = math.inf
+        self.stale = 0  # validations since the best one
+        self.unchecked: list[tuple[int, dict[str, Any], Tensor]] = []  # step, loader's place before it, (loss, norm)
+        self.precision = recipe.precision
+        if self.precision == "auto":
+            self.precision = "fp32" if device.type == "cpu" else "bf16"
+        # A step that overflows in half precision is left out, and the scale halved. Asking whether it did is the one
+        # thing that waits for the device, so bf16, which needs no scaler, is the default.
+        self.scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Mixed precision where the recipe asks for it."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
+
+    def next_batch(self) -> Jets:
+        """The next batch that has a jet for every process; a smaller rest of an epoch is left out."""
+        jets = next(self.loader)
+        while len(jets) < self.world.size:
+            jets = next(self.loader)
+        return jets
+
+    def update(self, limits: Limits) -> dict[str, Tensor]:
+        """One optimizer step on the next batch. Losses stay on the device: nothing here waits for an accelerator."""
+        rate = self.recipe.learning_rate * rate_factor(limits.progress(self.step, self.seconds), self.recipe)
+        set_learning_rate(self.optimizer, rate)
+        place = self.loader.state_dict()
+        batch = self.next_batch()
+        losses = self.gradients(batch)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
+        self.unchecked.append((self.step, place, torch.stack([losses["loss"], norm.to(losses["loss"].dtype)])))
+        if self.device.type == "cpu":
+            self.refuse_divergence()  # costs nothing here; elsewhere it is done when logging
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.jets += len(batch)
+        if self.ema is not None:
+            self.ema.update(self.model, self.step)
+        return losses | {"gradient_norm": norm}
+
+    def gradients(self, batch: Jets) -> dict[str, Tensor]:
+        """Gradients of a batch's loss in the parameters, and its losses.
+
+        The batch may be spread over processes and cut in ``training.accumulate`` pieces. Then each piece gives
+        loss * weight, and the sum is divided by the weight of the whole batch when that is known.
+        """
+        drawn = self.model.draw(batch, self.generator)
+        means = Means(self.world)
+        alone = True
+        for jets, rows, is_last in cut(batch, drawn, self.world, self.recipe.accumulate):
+            alone = len(jets) == len(batch)
+            hold = contextlib.nullcontext() if is_last or self.world.size == 1 else self.parallel.no_sync()
+            with hold:
+                with self.autocast():
+                    losses = self.parallel(upload(jets, self.device), drawn=rows)
+                weight = losses.pop("weight").detach()
+                loss = losses["loss"] if alone else losses["loss"] * weight[0] * (self.world.size / len(batch))
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            means.add(losses, weight)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        found, weight = means.finish()
+        if not alone:
+            present = [p.grad for p in self.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(present, len(batch) / weight)
+        return found
+
+    def refuse_divergence(self) -> None:
+        """Stop before a step, or a checkpoint, takes over numbers that are not finite.
+
+        Raises:
+            DivergenceError: naming the first batch that gave such a number, and its jets.
+        """
+        if not self.unchecked:
+            return
+        numbers = torch.stack([values for _, _, values in self.unchecked]).cpu()
+        if self.scaler is not None:
+            numbers[:, 1].nan_to_num_(0.0, 0.0, 0.0)  # a gradient that overflows is what the scaler is for
+        if not numbers.isfinite().all():
+            first = int((~numbers.isfinite().all(1)).nonzero()[0, 0])
+            (step, place, _), (loss, norm) = self.unchecked[first], numbers[first].tolist()
+            self.loader.load_state_dict(place)
+            culprits = blame(self.run, self.next_batch(), self.loader.origin(), self.files, step=step, loader=place)
+            raise DivergenceError(
+                f"loss {loss:g} with gradient norm {norm:g} at step {step} ({culprits})",
+                where=self.run / "bad_batch.json" if self.run else "",
+                do="repair those jets, or lower training.learning_rate; the last checkpoint is still good",
+            )
+        self.unchecked.clear()
+
+    @torch.no_grad()
+    def validate(self, table: JetTable, batch_size: int, seed: int) -> dict[str, float]:
+        """Losses of the averaged model over ``table``."""
+        model = self.ema.module if self.ema is not None else self.model
+        with self.autocast():
+            return validate(model, table, batch_size, self.device, seed, self.world)
+
+    def judge(self, loss: float) -> bool:
+        """Take note of a validation loss; True where it is the best so far."""
+        is_best = loss < self.best_loss
+        self.stale = 0 if is_best else self.stale + 1
+        self.best_loss = min(self.best_loss, loss)
+        return is_best
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the validation loss has not improved for as long as the recipe waits."""
+        return self.recipe.patience is not None and self.stale >= self.recipe.patience
+
+    def save(self, run: Path, *, is_best: bool) -> Path:
+        """Write everything a resumed run needs.
+
+        Raises:
+            DivergenceError: a number since the last look was not finite; nothing is written.
+        """
+        self.refuse_divergence()
+        tensors, rest = pack_optimizer(self.optimizer)
+        tensors["rng.generator"] = self.generator.get_state()
+        for rank, state in enumerate(self.world.gather(torch.get_rng_state())):
+            tensors[f"rng.cpu.{rank}"] = state
+        if self.device.type == "cuda":
+            for rank, state in enumerate(self.world.gather(torch.cuda.get_rng_state(self.device))):
+                tensors[f"rng.cuda.{rank}"] = state
+        checkpoint = Checkpoint(
+            step=self.step,
+            model=self.model.state_dict(),
+            ema=self.ema.module.state_dict() if self.ema is not None else {},
+            optimizer=tensors,
+            state={
+                "settings": self.settings,
+                "loader": self.loader.state_dict(),
+                "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
+                "stale": self.stale,
+                "processes": self.world.size,
+                "jets": self.jets,
+                "seconds": self.seconds,
+                "optimizer": rest,
+                "scaler": self.scaler.state_dict() if self.scaler is not None else {},
+            },
+        )
+        return self.world.first(
+            lambda: save_checkpoint(run, checkpoint, keep=self.recipe.keep_checkpoints, is_best=is_best)
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was written.
+
+        Raises:
+            CheckpointError: it belongs to another model.
+        """
+        if checkpoint.state["settings"] != self.settings:
+            raise CheckpointError(
+                f"the checkpoint holds {checkpoint.state['settings']}, the recipe makes {self.settings}",
+                do="resume with the recipe the run was started with",
+            )
+        self.model.load_state_dict(checkpoint.model)
+        if self.ema is not None:
+            self.ema.module.load_state_dict(checkpoint.ema)
+        unpack_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.state["optimizer"])
+        self.loader.load_state_dict(checkpoint.state["loader"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(checkpoint.state["scaler"])
+        self.generator.set_state(checkpoint.optimizer["rng.generator"])
+        rank = self.world.rank  # one that was not there before keeps its own dropout
+        if f"rng.cpu.{rank}" in checkpoint.optimizer:
+            torch.set_rng_state(checkpoint.optimizer[f"rng.cpu.{rank}"])
+        if self.device.type == "cuda" and f"rng.cuda.{rank}" in checkpoint.optimizer:
+            torch.cuda.set_rng_state(checkpoint.optimizer[f"rng.cuda.{rank}"], self.device)
+        self.step = checkpoint.step
+        self.jets = checkpoint.state["jets"]
+        self.seconds = checkpoint.state["seconds"]
+        best = checkpoint.state["best_loss"]
+        self.best_loss = math.inf if best is None else best
+        self.stale = checkpoint.state.get("stale", 0)

@@ -1,0 +1,145 @@
+"""One step: pieces of a batch are the batch, nothing waits for the device, half precision survives an overflow."""
+
+import contextlib
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from jettag.models.pair_embedding import RealBatchNorm
+from jettag.training import Limits, Trainer
+from jettag.training.distributed import World
+from jettag.training.memory import estimate, size
+from jettag.training.optim import build_optimizer
+from jettag.training.pieces import cut
+
+from ..conftest import make_table
+from ..objectives.test_classification import make_model as make_classifier
+from ..objectives.test_masked import make_model as make_masked
+from .test_loop import RECIPE, make_trainer
+
+MODELS = {"masked": make_masked, "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5])}
+
+
+def quiet(model):
+    """Training mode without what makes a jet depend on its batch (BatchNorm) or on chance (dropout)."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, RealBatchNorm):
+            module.eval()
+        for name in ("drop", "attention_drop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model
+
+
+@pytest.mark.parametrize("objective", MODELS)
+@pytest.mark.parametrize("pieces", [2, 5, 100])
+def test_pieces_of_a_batch_give_the_gradient_of_the_whole(table, objective, pieces):
+    """Classes weigh differently and jets of one constituent hide none: a mean of means would not do."""
+    whole = quiet(MODELS[objective](table))
+    parts = copy.deepcopy(whole)
+    recipe = RECIPE.model_copy(update={"accumulate": pieces})
+    one, other = make_trainer(table, model=whole), make_trainer(table, recipe, model=parts)
+    batch = table.batch(np.arange(33))
+    losses = [trainer.gradients(batch) for trainer in (one, other)]
+    for name, value in losses[0].items():
+        assert losses[1][name].item() == pytest.approx(value.item(), rel=1e-6), name
+    for (name, a), b in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None), name
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_batch_in_which_nothing_counts_has_loss_zero_and_moves_nothing():
+    table = make_table(40, longest=1)  # one constituent each: nothing can be hidden
+    trainer = make_trainer(table, RECIPE.model_copy(update={"accumulate": 2}), model=make_masked(make_table(100)))
+    losses = trainer.gradients(table.batch(np.arange(8)))
+    assert losses["loss"].item() == 0.0
+    assert all(p.grad is None or (p.grad == 0).all() for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize(("jets", "size", "parts"), [(10, 1, 1), (33, 2, 1), (33, 2, 4), (3, 2, 4), (2, 2, 1)])
+def test_every_jet_is_in_one_piece_and_no_piece_is_empty(table, jets, size, parts):
+    batch = table.batch(np.arange(jets))
+    drawn = torch.arange(jets)
+    pieces = [list(cut(batch, drawn, World(rank, size), parts)) for rank in range(size)]
+    assert len({len(of_rank) for of_rank in pieces}) == 1
+    found = []
+    for piece, rows, _ in (p for of_rank in pieces for p in of_rank):
+        assert len(piece)
+        assert torch.equal(piece.p4, batch.p4[rows])
+        found += rows.tolist()
+    assert sorted(found) == list(range(jets))
+    assert [is_last for _, _, is_last in pieces[0]] == [False] * (len(pieces[0]) - 1) + [True]
+
+
+class _ToMeta:
+    """A loader whose batches are the table's; the trainer uploads them."""
+
+    def __init__(self, table):
+        self.table, self.batch_size = table, 16
+
+    def __next__(self):
+        return self.table.batch(np.arange(16))
+
+    def state_dict(self):
+        return {}
+
+
+@pytest.mark.parametrize("objective", MODELS)
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+def test_a_step_never_waits_for_the_device(table, objective, accumulate, optimizer, monkeypatch):
+    """Tensors of the meta device hold no values: `.item()`, `float()`, `bool()` or `nonzero()` of one would raise."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # meta has none to turn off
+    recipe = RECIPE.model_copy(update={"accumulate": accumulate, "precision": "fp32", "optimizer": optimizer})
+    model = MODELS[objective](table).train()
+    trainer = Trainer(model, _ToMeta(table), recipe, device=torch.device("cpu"), seed=0, settings={})
+    trainer.device = torch.device("meta")  # only now: timm's average makes a generator, which meta has not
+    trainer.model.to("meta")
+    trainer.ema.module.to("meta")
+    trainer.optimizer = build_optimizer(trainer.model, recipe)
+    for _ in range(2):
+        losses = trainer.update(Limits(10))
+        assert {value.device.type for value in losses.values()} == {"meta"}
+    assert trainer.step == 2
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        losses["loss"].item()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(losses["loss"] > 0)
+
+
+def test_half_precision_leaves_out_a_step_that_overflows_and_goes_on(table):
+    trainer = make_trainer(table, RECIPE.model_copy(update={"precision": "fp16", "ema_decay": None}))
+    trainer.model.train()
+    trainer.update(Limits(100))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.scaler.update(2.0**120)  # no gradient fits into half precision at this scale
+    trainer.update(Limits(100))
+    for name, value in trainer.model.named_parameters():
+        assert torch.equal(value, before[name]), name
+    assert trainer.scaler.get_scale() < 2.0**120
+    trainer.scaler.update(2.0**8)
+    trainer.update(Limits(100))
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
+def test_the_estimate_of_memory_counts_what_can_be_counted_and_touches_nothing(table):
+    model = make_masked(table).train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    longest = table.batch(np.argsort(-table.counts)[:8])
+    memory = estimate(model, RECIPE, longest)
+    parameters = sum(4 * p.numel() for p in model.parameters())
+    assert memory.gradients == parameters
+    assert 2 * parameters <= memory.optimizer <= 2.1 * parameters  # AdamW: two moments, and a counter each
+    assert memory.average == memory.parameters >= parameters
+    twice = estimate(model, RECIPE, longest.rows(slice(None, 4))).jet
+    assert twice == pytest.approx(memory.jet, rel=0.5)
+    assert memory.total(20) - memory.total(10) == 10 * memory.jet
+    assert torch.equal(torch.get_rng_state(), random)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert [size(x) for x in (5, 2_500, 123_456_789)] == ["5 B", "2.5 kB", "123 MB"]
