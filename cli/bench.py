@@ -21,7 +21,7 @@ def bench() -> None:
 @boundary
 def generate(
     process: Annotated[str, typer.Option("--process", help="Which events.")] = "QCD",
-    events: Annotated[int, typer.Option("--events", min=1, help="Of each side, rounded up to 300.")] = 1500,
+    events: Annotated[int, typer.Option("--events", min=1, help="Of each side, rounded up to 100.")] = 1600,
     as_json: JsonOption = False,
 ) -> None:
     """Events per second of `jettag generate` and of bare `pythia.next()`, on the same events.
