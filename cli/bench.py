@@ -1,11 +1,14 @@
 """jettag bench: how fast, beside the obvious alternative, in one run."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
+from jettag.errors import UsageError
+
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, progress, say
+from .options import Device
 
 __all__ = ["app"]
 
@@ -52,5 +55,114 @@ def generate(
                 "ratio_two_workers": round(rates.ratio_two, 4),
                 "start_up_seconds": round(rates.start_one, 3),
                 "start_up_seconds_two_workers": round(rates.start_two, 3),
+            }
+        )
+
+
+Against = Annotated[str | None, typer.Option("--against", help="weaver: measure weaver-core beside, on the same jets.")]
+BenchCard = Annotated[str, typer.Option("--card", help="Data card of the files.")]
+BenchData = Annotated[list[str] | None, typer.Option("--data", help="Files or globs; random jets without.")]
+Size = Annotated[str, typer.Option("--size", help="Size of the network, e.g. tiny, base.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=2, help="Jets in a batch.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Timed batches of each side.")]
+
+
+@app.command(cls=SeveralValues)
+@boundary
+def train(
+    against: Against = None,
+    data: BenchData = None,
+    card: BenchCard = "jetclass",
+    size: Size = "base",
+    batch_size: BatchSize = 128,
+    steps: Steps = 8,
+    loss_steps: Annotated[int, typer.Option("--loss-steps", min=0, help="Steps of the comparison of losses.")] = 50,
+    dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
+    device: Device = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Jets per second of a training step, and how far the losses of both sides part.
+
+    Example: jettag bench train --against weaver --size base
+    """
+    told = {"size": size, "batch_size": batch_size, "steps": steps, "loss_steps": loss_steps, "dropout": dropout}
+    _network_rates("train", against, data, card, device, as_json, **told)
+
+
+@app.command(cls=SeveralValues)
+@boundary
+def infer(
+    against: Against = None,
+    data: BenchData = None,
+    card: BenchCard = "jetclass",
+    size: Size = "base",
+    batch_size: BatchSize = 256,
+    steps: Steps = 8,
+    device: Device = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Jets per second of inference, and how far the class logits of both sides differ.
+
+    Example: jettag bench infer --against weaver --size base
+    """
+    _network_rates("infer", against, data, card, device, as_json, size=size, batch_size=batch_size, steps=steps)
+
+
+def _network_rates(
+    mode: Literal["train", "infer"],
+    against: str | None,
+    data: list[str] | None,
+    card: str,
+    device: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Measure, and print both rates."""
+    if against not in (None, "weaver"):
+        raise UsageError(f"--against {against!r} is unknown", do="only weaver is known")
+    import torch
+
+    from jettag.benchmarks import BenchSettings, bench_jets, compare
+    from jettag.run import choose_device
+
+    chosen = BenchSettings(mode, **settings)
+    table = bench_jets(chosen, data or [], card)
+    place = choose_device(device)
+    with progress(f"bench {mode}", chosen.jets) as update:
+        found = compare(chosen, table, weaver=against == "weaver", device=place, on_progress=update)
+    threads = torch.get_num_threads()
+    jets = f"{found.jets} jets, {found.mean_constituents:.0f} constituents on average, {found.max_constituents} at most"
+    say(f"{chosen.size} ({found.parameters} parameters), {place.type}, {threads} threads, {jets}")
+    say(f"jettag       {found.ours.wall:8.1f} jets/s   {found.ours.cpu:8.1f} jets per CPU second")
+    ratio = ratio_cpu = None
+    if found.weaver is not None and found.difference is not None:
+        ratio, ratio_cpu = found.ours.wall / found.weaver.wall, found.ours.cpu / found.weaver.cpu
+        what = f"losses over {chosen.loss_steps} steps" if mode == "train" else "class logits"
+        say(f"weaver-core  {found.weaver.wall:8.1f} jets/s   {found.weaver.cpu:8.1f} jets per CPU second")
+        say(f"ratio        {ratio:8.2f}          {ratio_cpu:8.2f}")
+        say(f"largest difference of the {what}: {found.difference:.1e}")
+    if as_json:
+        emit_json(
+            {
+                "schema": 1,
+                "bench": mode,
+                "size": chosen.size,
+                "parameters": found.parameters,
+                "device": place.type,
+                "threads": threads,
+                "batch_size": chosen.batch_size,
+                "steps": chosen.steps,
+                "jets": found.jets,
+                "mean_constituents": round(found.mean_constituents, 2),
+                "max_constituents": found.max_constituents,
+                "dropout": found.dropout if mode == "train" else 0.0,
+                "jets_per_second": round(found.ours.wall, 2),
+                "jets_per_cpu_second": round(found.ours.cpu, 2),
+                "weaver_jets_per_second": found.weaver and round(found.weaver.wall, 2),
+                "weaver_jets_per_cpu_second": found.weaver and round(found.weaver.cpu, 2),
+                "ratio": ratio and round(ratio, 4),
+                "ratio_cpu": ratio_cpu and round(ratio_cpu, 4),
+                "max_difference": found.difference,
+                "loss_steps": chosen.loss_steps if mode == "train" else 0,
             }
         )

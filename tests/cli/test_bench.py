@@ -1,0 +1,26 @@
+"""jettag bench train | infer: one JSON object with both rates, on files and on random jets."""
+
+import pytest
+
+TINY = ("--size", "tiny", "--batch-size", 8, "--steps", 2)
+
+
+def test_train_against_weaver_on_files(files, call_json):
+    jets = sorted((files / "train").glob("*.root"))
+    found = call_json("bench", "train", "--against", "weaver", "--data", *jets, *TINY, "--loss-steps", 3)
+    assert (found["jets"], found["batch_size"], found["size"], found["bench"]) == (16, 8, "tiny", "train")
+    assert found["ratio"] == pytest.approx(found["jets_per_second"] / found["weaver_jets_per_second"], rel=0.01)
+    assert found["max_difference"] < 1e-4
+
+
+def test_infer_alone_on_random_jets(call_json):
+    found = call_json("bench", "infer", *TINY)
+    assert found["jets_per_second"] > 0
+    assert (found["weaver_jets_per_second"], found["ratio"], found["max_difference"]) == (None, None, None)
+
+
+def test_an_unknown_rival_is_a_usage_error(jettag):
+    code, _, err = jettag("bench", "train", "--against", "salt")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "only weaver is known" in err

@@ -1,0 +1,58 @@
+"""Both sides of a comparison time the same jets and compute the same numbers."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from jettag.benchmarks import BenchSettings, bench_jets, compare, random_table
+from jettag.errors import DataError, ResourceError
+
+QUICK = {"size": "tiny", "batch_size": 12, "steps": 2, "loss_steps": 50}
+
+
+def test_random_jets_have_the_stated_distribution():
+    table = random_table(4000)
+    assert table.counts.mean() == pytest.approx(50, abs=5 * 18 / 4000**0.5)
+    assert table.counts.std() == pytest.approx(18, rel=0.05)
+    assert table.counts.min() >= 1
+    assert table.counts.max() <= 128
+    px, py, pz, energy = table.p4.astype(np.float64).T
+    assert (energy**2 > px**2 + py**2 + pz**2 - 1e-4 * energy**2).all()
+    pt = np.hypot(px, py)
+    first = table.offsets[:-1]
+    assert (np.maximum.reduceat(pt, first) <= pt[first] * (1 + 1e-6)).all()
+
+
+def test_losses_of_both_sides_agree_over_fifty_steps():
+    settings = BenchSettings("train", **QUICK)
+    found = compare(settings, bench_jets(settings, [], "jetclass"), weaver=True)
+    assert found.difference is not None
+    assert found.difference < 1e-4
+    assert found.jets == 24
+    assert min(found.ours.wall, found.ours.cpu, found.weaver.wall, found.weaver.cpu) > 0
+
+
+def test_logits_of_both_sides_agree():
+    settings = BenchSettings("infer", **QUICK)
+    found = compare(settings, bench_jets(settings, [], "jetclass"), weaver=True)
+    assert found.difference is not None
+    assert 0 < found.difference < 1e-5
+
+
+def test_one_side_alone_needs_no_weaver(monkeypatch):
+    monkeypatch.setitem(sys.modules, "weaver.nn.model.ParticleTransformer", None)
+    settings = BenchSettings("infer", **QUICK)
+    table = bench_jets(settings, [], "jetclass")
+    found = compare(settings, table, weaver=False)
+    assert (found.weaver, found.difference) == (None, None)
+    with pytest.raises(ResourceError, match=r"pip install weaver-core==0\.5\.3"):
+        compare(settings, table, weaver=True)
+
+
+def test_too_few_jets_are_an_error(tmp_path, monkeypatch):
+    few = random_table(5)
+    monkeypatch.setattr("jettag.benchmarks.read_table", lambda *_, **__: few)
+    monkeypatch.setattr("jettag.benchmarks.expand_inputs", lambda data: data)
+    with pytest.raises(DataError, match=r"5 jets for 2 batches of 12; give more files"):
+        bench_jets(BenchSettings("train", **QUICK), ["a.root"], "jetclass")
