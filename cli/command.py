@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from .console import error_line
+from .console import error_line, forget_stdout
 
 __all__ = ["Group", "SeveralValues"]
 
@@ -60,8 +60,22 @@ class Group(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and leave with the exit code."""
+        stdout = sys.stdout
         try:
             result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except BrokenPipeError:
+            forget_stdout()
+            result = 0
+        except SystemExit:
+            # Typer meets the closed pipe of `jettag --help | head` itself: it replaces stdout and exits with 1.
+            if sys.stdout is stdout:
+                raise
+            sys.stdout = stdout
+            forget_stdout()
+            result = 0
+        except OSError as error:
+            error_line(f"error: {error.strerror or error}; check where the output goes")
+            result = 7
         except typer.Abort:
             error_line("error: interrupted")
             result = 130

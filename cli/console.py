@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,15 +17,35 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from jettag.errors import JettagError
+from jettag.errors import JettagError, Stopped
 
-__all__ = ["JsonOption", "boundary", "emit_json", "err", "error_line", "is_first", "out", "progress", "say"]
+__all__ = [
+    "JsonOption",
+    "boundary",
+    "emit_json",
+    "err",
+    "error_line",
+    "forget_stdout",
+    "is_first",
+    "out",
+    "progress",
+    "say",
+]
 
-out = Console()
-err = Console(stderr=True)
+
+class _Pipe(Console):
+    """A console whose reader may leave: `boundary` decides what that means, not rich."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = _Pipe()
+err = _Pipe(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
 
+STOPPED_BY = {signal.SIGTERM: 143, signal.SIGUSR1: 75}
 PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +57,8 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with _signals():
+                return function(*args, **kwargs)
         except JettagError as error:
             error_line(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
@@ -44,8 +66,7 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
             error_line("error: interrupted; run the command again, with --resume where it has one")
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            # The reader of our output left (`| head`): that is no error, and Python must not flush into it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            forget_stdout()
             raise typer.Exit(0) from None
         except MemoryError:
             error_line("error: out of memory; use fewer jets or a smaller batch")
@@ -62,6 +83,29 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def forget_stdout() -> None:
+    """The reader of our output left (`| head`): that is no error, and Python must not flush into it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end a command as Ctrl-C does; a training takes them over while it runs, to save."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped("stopped by a signal", do="run the command again", exit_code=STOPPED_BY[signal.Signals(number)])
+
+    try:
+        previous = {number: signal.signal(number, stop) for number in STOPPED_BY}
+    except ValueError:  # not in the main thread
+        previous = {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def error_line(text: str) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jettag.errors import UsageError
+
 from .console import JsonOption, boundary, emit_json, out, progress, say
 from .options import Card, Data, Device
 
@@ -36,6 +38,8 @@ def evaluate(
 
     from .tables import print_published, print_rows
 
+    if target is not None and target.exists() and not target.is_dir():
+        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
     with progress("eval", None) as update:
         judgement = run.evaluate(
             runs,
@@ -50,11 +54,14 @@ def evaluate(
         )
     for note in judgement.notes:
         say(f"eval: {note}")
-    if as_json:
-        emit_json(to_json(judgement.rows))
-    else:
-        print_rows(out, judgement.rows, notes=remarks(judgement.scores, judgement.rows))
-        print_published(out)
     if target is not None:
         report.write(target, judgement.rows, judgement.scores)
         say(f"eval: plots and tables in {target}")
+    about = remarks(judgement.scores, judgement.rows)
+    if as_json:
+        for note in about:
+            say(f"eval: {note}")
+        emit_json(to_json(judgement.rows))
+    else:
+        print_rows(out, judgement.rows, notes=about)
+        print_published(out)

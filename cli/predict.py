@@ -23,8 +23,9 @@ def predict(
     Example: jettag predict runs/top --data 'test/*.root' --out scores.root
     """
     from jettag import run as library
-    from jettag.data.write import write_columns
+    from jettag.data.write import refuse_unknown_kind, write_columns
 
+    refuse_unknown_kind(target)
     with progress("predict", None) as update:
         chunks, facts = library.predict(run, data, card=card, device=library.choose_device(device), on_progress=update)
     jets = write_columns(target, chunks, facts)
@@ -42,8 +43,9 @@ def embed(
     Example: jettag embed runs/pretrain --data 'jets/*.root' --out embeddings.parquet
     """
     from jettag import run as library
-    from jettag.data.write import write_columns
+    from jettag.data.write import refuse_unknown_kind, write_columns
 
+    refuse_unknown_kind(target)
     with progress("embed", None) as update:
         chunks, facts = library.embed(run, data, card=card, device=library.choose_device(device), on_progress=update)
     jets = write_columns(target, chunks, facts)

@@ -1,6 +1,5 @@
 """jettag ls, cat, cp, validate: what there is, and how to make it one's own."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +7,8 @@ import typer
 from rich.table import Table
 
 from jettag.config import dump_yaml, find, list_shipped, read_text, read_yaml
-from jettag.errors import UsageError
+from jettag.config.files import write_atomically
+from jettag.errors import JettagError, RecipeError, UsageError, nearest
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import Overrides
@@ -43,19 +43,23 @@ def _models() -> list[dict[str, str]]:
 
 
 def _runs() -> list[dict[str, str]]:
+    from jettag.training.run_directory import read_run
+
     rows = []
     for path in sorted(Path.cwd().glob("**/run.json")):
-        if (path.parent / "recipe.yaml").is_file():
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            rows.append(
-                {
-                    "run": str(path.parent.relative_to(Path.cwd())),
-                    "task": str(facts.get("mode") or facts.get("task")),
-                    "jets": str(facts.get("n_train", "")),
-                    "finished": "yes" if facts.get("finished") else "no",
-                    "started": str(facts.get("started", "")),
-                }
-            )
+        try:
+            facts = read_run(path.parent)
+        except JettagError:
+            facts = {"task": "damaged run.json"}
+        rows.append(
+            {
+                "run": str(path.parent.relative_to(Path.cwd())),
+                "task": str(facts.get("mode") or facts.get("task")),
+                "jets": str(facts.get("n_train") or ""),
+                "finished": "yes" if facts.get("finished") else "no",
+                "started": str(facts.get("started", "")),
+            }
+        )
     return rows
 
 
@@ -131,8 +135,7 @@ def cp(
         place = place.with_name(place.name + ".yaml")
     if place.exists() and not force:
         raise UsageError("the file exists", where=place, do="choose another name, or add --force")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text, encoding="utf-8")
+    write_atomically(place, text)
     if as_json:
         emit_json({"schema": 1, "path": str(place)})
     say(f"{place}")
@@ -144,12 +147,17 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
 
     Example: jettag validate mpm --set training.learning_rate=3e-4
     """
-    from jettag.config.recipe import load_any_recipe
+    from jettag.config.recipe import FinetuneRecipe, load_any_recipe
     from jettag.data.card import load_card
+    from jettag.data.features import feature_set
     from jettag.models import build_backbone
 
     resolved = load_any_recipe(recipe, overrides or [])
-    load_card(resolved.data.card)
+    card = load_card(resolved.data.card)
+    feature_set(resolved.data.features)
+    for name in resolved.classes if isinstance(resolved, FinetuneRecipe) else ():
+        if card.classes and name not in card.classes:
+            raise RecipeError(f"classes: no class {name!r} on card {card.name}", do=nearest(name, card.classes))
     size = resolved.backbone.size
     sizes = ["tiny", "base"] if size == "auto" else [size]
     counts = {

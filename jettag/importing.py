@@ -58,6 +58,7 @@ def import_weaver(
         }
         update_run(
             out,
+            begin=True,
             task="import",
             source=found["source"],
             release=found["release"],

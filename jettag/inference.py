@@ -16,10 +16,12 @@ from jettag.data.card import DataCard, load_card
 from jettag.data.jets import Jets, JetTable
 from jettag.data.loader import once
 from jettag.data.read import InputFile, expand_inputs, read_table
+from jettag.errors import CheckpointError
 from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
 from jettag.evaluation.scores import Scores, name_runs
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
+from jettag.training.run_directory import file_sha256, read_run
 
 __all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities"]
 
@@ -65,7 +67,13 @@ def probabilities(
 
 
 def _card(name: str | None, run: Path) -> DataCard:
-    """The card asked for, or the one the run was trained with."""
+    """The card asked for, or the one the run was trained with.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    if name is None and not (run / "card.yaml").is_file():
+        raise CheckpointError("the run has no card.yaml", where=run, do="name a card with --card")
     return load_card(name or run / "card.yaml")
 
 
@@ -110,7 +118,7 @@ def evaluate(
             )
             notes += [f"{count} {what.replace('_', ' ')}" for what, count in table.notes.items() if count]
         table = tables[key]
-        notes += _seen_in_training(name, tagger, inputs)
+        notes += _seen_in_training(name, tagger.facts, inputs)
         base = done
 
         def report(count: int, base: int = base) -> None:
@@ -134,11 +142,23 @@ def evaluate(
     return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)))
 
 
-def _seen_in_training(name: str, tagger: Tagger, inputs: Sequence[InputFile]) -> list[str]:
-    """A warning where a file to be judged on is one the run was trained on."""
-    trained = {item["path"] for item in tagger.facts.get("inputs", [])}
-    seen = [str(item.path) for item in inputs if str(item.path.resolve()) in trained]
-    return [f"{name} was trained on jets of {', '.join(seen)}: the numbers flatter it"] if seen else []
+def _seen_in_training(name: str, facts: Mapping[str, Any], inputs: Sequence[InputFile]) -> list[str]:
+    """A warning for each file to be judged on whose content the run, or the backbone under it, was trained on."""
+    known = facts.get("inputs", [])
+    sizes = {item["bytes"] for item in known}
+    content = {item["sha256"]: item.get("role", "train") for item in known}
+    notes = []
+    for item in inputs:
+        if item.url is None and item.path.stat().st_size in sizes:
+            role = content.get(file_sha256(item.path))
+            if role == "train":
+                notes.append(f"{name} was trained on the jets of {item.path}: the numbers flatter it")
+            elif role == "val":
+                notes.append(f"{name} was chosen by its loss on {item.path}: the numbers flatter it a little")
+    source = facts.get("pretrained")
+    if source and (Path(source) / "run.json").is_file():
+        notes += _seen_in_training(f"the backbone of {name}", read_run(Path(source)), inputs)
+    return notes
 
 
 def predict(

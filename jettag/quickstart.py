@@ -15,6 +15,7 @@ from jettag.errors import UsageError
 from jettag.inference import Judgement, evaluate
 from jettag.run import Sources, Told, choose_device, finetune, load_recipe, pretrain
 from jettag.simulate import GenerateSettings, generate
+from jettag.training.run_directory import read_run
 
 __all__ = ["Plan", "make_plan", "quickstart"]
 
@@ -57,14 +58,17 @@ def make_plan(out: Path, *, jets: int | None, seconds: float, seed: int, workers
     """
     path = out / "plan.json"
     if path.is_file():
-        plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            plan = Plan(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise UsageError("not the plan of a quickstart", where=path, do="choose another --out") from None
         if (jets is not None and jets != plan.jets) or seed != plan.seed:
             raise UsageError(
                 f"the folder holds a quickstart of {plan.jets} jets with seed {plan.seed}",
                 where=out,
                 do="choose another --out, or leave --jets and --seed as they were",
             )
-        told.note(f"going on with the quickstart in {out}")
+        told.note(f"going on with the quickstart in {out}, whose budget is {plan.seconds / 60:g} minutes")
         return plan
     workers = workers or min(os.cpu_count() or 1, 8)
     if jets is None:
@@ -118,17 +122,20 @@ def quickstart(
     left = max(plan.seconds - (time.monotonic() - begin), LEAST_LEFT * plan.seconds)
     runs = out / "runs"
     changes = [f"seed={plan.seed}", *FOR_MINUTES]
-    with training_report("pretrain") as told:
-        pretrain(
-            load_recipe("mpm", PretrainRecipe, changes, card="generated"),
-            Sources(train=train, card="generated"),
-            runs / "pretrain",
-            device=device,
-            resume=True,
-            max_seconds=left * PRETRAINING,
-            told=told,
-        )
+    if not _finished(runs / "pretrain"):
+        with training_report("pretrain") as told:
+            pretrain(
+                load_recipe("mpm", PretrainRecipe, changes, card="generated"),
+                Sources(train=train, card="generated"),
+                runs / "pretrain",
+                device=device,
+                resume=True,
+                max_seconds=left * PRETRAINING,
+                told=told,
+            )
     for name, start in (("finetuned", runs / "pretrain"), ("scratch", None)):
+        if _finished(runs / name):
+            continue
         with training_report(name) as told:
             finetune(
                 load_recipe("top", FinetuneRecipe, changes, card="generated"),
@@ -142,6 +149,11 @@ def quickstart(
             )
     with report("eval", 2 * len(PROCESSES) * plan.test_jets) as update:
         return evaluate([runs / "finetuned", runs / "scratch"], test, device=choose_device(device), on_progress=update)
+
+
+def _finished(run: Path) -> bool:
+    """Whether an earlier call ended this training."""
+    return (run / "run.json").is_file() and bool(read_run(run).get("finished"))
 
 
 def _simulate(folder: Path, part: str, plan: Plan, jets: int, seed_offset: int, report: Report) -> list[str]:

@@ -31,6 +31,7 @@ from jettag.training.run_directory import (
     describe_inputs,
     occupy,
     open_run,
+    refuse_another,
     update_run,
     write_model_card,
 )
@@ -115,8 +116,8 @@ def _read(
 
 def _tables(
     recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told
-) -> tuple[JetTable, JetTable, DataCard, list[InputFile]]:
-    """Training and validation jets, the card, and the files they came from."""
+) -> tuple[JetTable, JetTable, DataCard, list[InputFile], list[InputFile]]:
+    """Training and validation jets, the card, and the files of each."""
     card = load_card(sources.card or recipe.data.card)
     train_inputs = expand_inputs(sources.train)
     val_inputs = expand_inputs(sources.val) if sources.val else []
@@ -131,7 +132,7 @@ def _tables(
     for name, part in (("training", table), ("validation", held_out)):
         if len(part) == 0:
             raise DataError(f"no {name} jet left after selection", do="give more jets")
-    return table, held_out, card, [*train_inputs, *val_inputs]
+    return table, held_out, card, train_inputs, val_inputs
 
 
 def _feature_names(recipe: Recipe) -> tuple[str, ...]:
@@ -139,11 +140,10 @@ def _feature_names(recipe: Recipe) -> tuple[str, ...]:
     return feature_set(recipe.data.features).names
 
 
-def _new_backbone(recipe: Recipe, num_features: int, device: torch.device, told: Told) -> ParticleTransformer:
+def _new_backbone(recipe: Recipe, num_features: int, device: torch.device) -> ParticleTransformer:
     size = recipe.backbone.size
     if size == "auto":
         size = "tiny" if device.type == "cpu" else "base"
-        told.note(f"backbone.size: auto takes {size} on {device.type}")
     return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
 
 
@@ -164,11 +164,36 @@ def _session(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bo
         yield world, resuming, told if world.is_first else Told()
 
 
-def _begin(out: Path, recipe: Recipe, card: DataCard, **facts: Any) -> None:
-    """Write what is known before the first step."""
+def _begin(
+    out: Path,
+    recipe: Recipe,
+    card: DataCard,
+    inputs: tuple[Sequence[InputFile], Sequence[InputFile]],
+    *,
+    resuming: bool,
+    **facts: Any,
+) -> None:
+    """Write what is known before the first step, or see that a resumed run is the one that was begun.
+
+    Args:
+        out: the run directory.
+        recipe: resolved.
+        card: of the files.
+        inputs: training and validation files.
+        resuming: check, and write nothing.
+        facts: for ``run.json``.
+    """
+    described = [
+        item
+        for role, files in zip(("train", "val"), inputs, strict=True)
+        for item in describe_inputs([file.path for file in files if file.url is None], role)
+    ]
+    if resuming:
+        refuse_another(out, recipe.model_dump(mode="json"), described)
+        return
     write_atomically(out / "recipe.yaml", dump_yaml(recipe))
     write_atomically(out / "card.yaml", dump_yaml(card))
-    update_run(out, seed=recipe.seed, finished=False, **facts)
+    update_run(out, begin=True, seed=recipe.seed, inputs=described, finished=False, **facts)
 
 
 def _settings(recipe: Recipe, backbone: ParticleTransformer, table: JetTable) -> dict[str, Any]:
@@ -208,9 +233,9 @@ def pretrain(
     """
     chosen = choose_device(device)
     torch.manual_seed(recipe.seed)
-    backbone = _new_backbone(recipe, len(_feature_names(recipe)), chosen, told)
+    backbone = _new_backbone(recipe, len(_feature_names(recipe)), chosen)
     with _session(out, resume=resume, told=told) as (world, resuming, told):
-        table, val_table, card, inputs = _tables(recipe, sources, classes=None, told=told)
+        table, val_table, card, *inputs = _tables(recipe, sources, classes=None, told=told)
         objective = recipe.objective
         model = MaskedModelling(
             backbone,
@@ -222,21 +247,25 @@ def pretrain(
             decoder_heads=objective.decoder.heads,
             max_constituents=recipe.data.max_constituents,
         )
-        if not resuming:
-            model.prepare(table, fit_constituents=objective.target.fit_constituents, seed=recipe.seed)
-            begin = partial(
+        world.first(
+            partial(
                 _begin,
                 out,
                 recipe,
                 card,
+                (inputs[0], inputs[1]),
+                resuming=resuming,
                 task="pretrain",
                 class_names=[],
                 feature_names=list(table.feature_names),
                 n_train=len(table),
                 parameters=_parameters(backbone),
-                inputs=describe_inputs([item.path for item in inputs]) if world.is_first else [],
             )
-            world.first(begin)
+        )
+        if not resuming:
+            model.prepare(table, fit_constituents=objective.target.fit_constituents, seed=recipe.seed)
+        if recipe.backbone.size == "auto":
+            told.note(f"backbone.size: auto takes {'tiny' if chosen.type == 'cpu' else 'base'} on {chosen.type}")
         settings = _settings(recipe, backbone, table)
         fit(
             recipe,
@@ -247,7 +276,7 @@ def pretrain(
             device=world.device(chosen),
             world=world,
             settings=settings,
-            files=[item.address for item in inputs],
+            files=[item.address for item in inputs[0]],
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
@@ -291,11 +320,11 @@ def finetune(
     torch.manual_seed(recipe.seed)
     feature_names = _feature_names(recipe)
     if pretrained is None:
-        backbone = _new_backbone(recipe, len(feature_names), chosen, told)
+        backbone = _new_backbone(recipe, len(feature_names), chosen)
     else:
         backbone, _ = load_backbone(pretrained, feature_names)
     with _session(out, resume=resume, told=told) as (world, resuming, told):
-        table, val_table, card, inputs = _tables(recipe, sources, classes=recipe.classes, told=told)
+        table, val_table, card, *inputs = _tables(recipe, sources, classes=recipe.classes, told=told)
         counts = _class_counts(table)
         weight = len(table) / (len(counts) * counts) if recipe.objective.balance_classes else np.ones(len(counts))
         model = Classification(
@@ -305,12 +334,14 @@ def finetune(
             label_smoothing=recipe.objective.label_smoothing,
             freeze_backbone=recipe.mode == "head",
         )
-        if not resuming:
-            begin = partial(
+        world.first(
+            partial(
                 _begin,
                 out,
                 recipe,
                 card,
+                (inputs[0], inputs[1]),
+                resuming=resuming,
                 task="finetune",
                 mode=recipe.mode if pretrained else "scratch",
                 pretrained=str(pretrained.resolve()) if pretrained else None,
@@ -319,9 +350,10 @@ def finetune(
                 n_train=len(table),
                 class_counts=dict(zip(table.class_names, counts.tolist(), strict=True)),
                 parameters=_parameters(model),
-                inputs=describe_inputs([item.path for item in inputs]) if world.is_first else [],
             )
-            world.first(begin)
+        )
+        if pretrained is None and recipe.backbone.size == "auto":
+            told.note(f"backbone.size: auto takes {'tiny' if chosen.type == 'cpu' else 'base'} on {chosen.type}")
         settings = _settings(recipe, backbone, table)
         fit(
             recipe,
@@ -332,21 +364,20 @@ def finetune(
             device=world.device(chosen),
             world=world,
             settings=settings,
-            files=[item.address for item in inputs],
+            files=[item.address for item in inputs[0]],
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
             log=told.log,
             note=told.note,
         )
-        origin = f"fine-tuned from `{pretrained}`" if pretrained else "trained from scratch"
         return world.first(
             partial(
                 write_model_card,
                 out,
                 title=f"A jettag tagger of {', '.join(table.class_names)}",
                 tags=["classification"],
-                summary=[f"A jet classifier {origin}."],
+                summary=["A jet classifier on a Particle Transformer backbone (arXiv:2202.03772)."],
             )
         )
 

@@ -18,7 +18,9 @@ LARGEST_FILE = 1_000_000  # bytes; a recipe or card is a few kB, anything larger
 class Section(BaseModel):
     """A part of a recipe or card: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class _StrictLoader(yaml.SafeLoader):

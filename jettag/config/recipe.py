@@ -6,7 +6,7 @@ Learning rates, fractions and sizes carry their range here, so that a wrong reci
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
 from jettag.config.shipped import find
@@ -39,8 +39,16 @@ class DataRecipe(Section):
     features: str = "jetclass_full"
     max_constituents: int = Field(128, ge=1, le=5000)
     max_jets: int | None = Field(None, ge=1)
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
+    batch_size: int | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _jets_or_auto(cls, value: object) -> object:
+        if value != "auto" and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            msg = "expected a number of jets, or auto"
+            raise ValueError(msg)
+        return value
 
 
 class BackboneRecipe(Section):
@@ -65,6 +73,13 @@ class DecoderRecipe(Section):
     dim: int = Field(64, ge=8)
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "DecoderRecipe":
+        if self.dim % self.heads:
+            msg = f"{self.heads} heads cannot share a width of {self.dim}"
+            raise ValueError(msg)
+        return self
 
 
 class MaskedRecipe(Section):

@@ -10,9 +10,20 @@ from jettag.config.files import replacing
 from jettag.data.root import write_tree
 from jettag.errors import ResourceError, UsageError
 
-__all__ = ["write_columns"]
+__all__ = ["refuse_unknown_kind", "write_columns"]
 
 TREE = "tree"
+KINDS = (".root", ".parquet", ".h5", ".hdf5")
+
+
+def refuse_unknown_kind(path: Path) -> None:
+    """See that a file of this name can be written.
+
+    Raises:
+        UsageError: its ending is none of .root, .parquet and .h5.
+    """
+    if path.suffix not in KINDS:
+        raise UsageError(f"--out {path} is of no kind that can be written", do="end it in .root, .parquet or .h5")
 
 
 def write_columns(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata: Mapping[str, str]) -> int:
@@ -22,12 +33,11 @@ def write_columns(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata
         UsageError: the name ends in something else.
         ResourceError: the package for the kind is missing, or the disk refuses.
     """
+    refuse_unknown_kind(path)
     if path.suffix in (".root", ".parquet"):
         write_tree(path, TREE, chunks, metadata=metadata, kind="ttree" if path.suffix == ".root" else "parquet")
-    elif path.suffix in (".h5", ".hdf5"):
-        _write_hdf5(path, chunks, metadata)
     else:
-        raise UsageError(f"--out {path} is of no kind that can be written", do="end it in .root, .parquet or .h5")
+        _write_hdf5(path, chunks, metadata)
     return sum(len(next(iter(chunk.values()))) for chunk in chunks)
 
 

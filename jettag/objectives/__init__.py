@@ -4,6 +4,4 @@ from jettag.objectives.classification import Classification
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
 
-__all__ = ["OBJECTIVES", "Classification", "MaskedModelling", "Objective"]
-
-OBJECTIVES = {"masked": MaskedModelling, "classification": Classification}
+__all__ = ["Classification", "MaskedModelling", "Objective"]

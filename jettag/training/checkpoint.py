@@ -34,6 +34,7 @@ __all__ = [
     "unpack_optimizer",
 ]
 
+OTHER = "use another step-XXXXXXXX folder of the run"
 FORMAT = 1  # of state.json; another number means other names or another meaning
 
 
@@ -151,6 +152,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or "settings" not in state:
+            raise CheckpointError("state.json holds no settings", where=folder, do=OTHER)
         written = state.pop("format", None)
         if written != FORMAT:
             raise CheckpointError(f"checkpoint format {written}, this jettag reads {FORMAT}", where=folder)
@@ -160,11 +163,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         for name, expected in sums.items():
             path = folder / name
             if _sha256(path) != expected:
-                raise CheckpointError("SHA-256 differs from the one saved: the file is damaged", where=path)
+                raise CheckpointError("SHA-256 differs from the one saved: the file is damaged", where=path, do=OTHER)
             parts[path.stem] = load_file(path)
         return Checkpoint(step=step, state=state, **parts)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"unreadable ({error})", where=folder, do="use another checkpoint of the run") from None
+        raise CheckpointError(f"unreadable ({error})", where=folder, do=OTHER) from None
 
 
 def has_checkpoint(run: Path) -> bool:

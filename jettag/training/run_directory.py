@@ -11,20 +11,33 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from jettag import __version__
 from jettag.config.files import write_atomically
 from jettag.errors import CheckpointError, ResourceError, UsageError
 from jettag.training.checkpoint import has_checkpoint
 
-__all__ = ["describe_inputs", "occupy", "open_run", "read_run", "update_run", "write_model_card"]
+__all__ = [
+    "describe_inputs",
+    "file_sha256",
+    "occupy",
+    "open_run",
+    "read_run",
+    "refuse_another",
+    "update_run",
+    "write_model_card",
+]
+
+# Keys of a recipe that say when a run ends and nothing else: a resumed one may change them.
+ENDING = ("description", "training.epochs", "training.max_steps", "training.patience", "training.keep_checkpoints")
 
 
 @contextmanager
@@ -51,8 +64,13 @@ def occupy(run: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
         lock.flush()
-        yield
-    (run / ".lock").unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            # While it is held: a process that waits for this very file must not find another in its place.
+            (run / ".lock").unlink(missing_ok=True)
+            if not any(run.iterdir()):
+                run.rmdir()
 
 
 def open_run(run: Path, *, resume: bool) -> bool:
@@ -72,14 +90,58 @@ def open_run(run: Path, *, resume: bool) -> bool:
     return False
 
 
-def describe_inputs(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Path, size and SHA-256 of each input file."""
-    described = []
-    for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        described.append({"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": digest})
-    return described
+def describe_inputs(paths: Sequence[Path], role: str = "train") -> list[dict[str, Any]]:
+    """Path, size, SHA-256 and role (train or val) of each input file."""
+    return [
+        {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": file_sha256(path), "role": role}
+        for path in paths
+    ]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_another(run: Path, recipe: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> None:
+    """See that a resumed run is told what it was told when it began; its length may change.
+
+    Args:
+        run: the run directory.
+        recipe: resolved, as it would be written.
+        inputs: what `describe_inputs` says of the files given now.
+
+    Raises:
+        CheckpointError: another recipe or other files.
+    """
+    changed = _changed(yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")), recipe)
+    if changed:
+        raise CheckpointError(
+            f"the run was started with another recipe: {'; '.join(changed)}",
+            where=run,
+            do="resume with the same, or start anew in another --out",
+        )
+    before = {(item["sha256"], item["role"]) for item in read_run(run)["inputs"]}
+    other = [item["path"] for item in inputs if (item["sha256"], item["role"]) not in before]
+    if other or len(before) != len({(item["sha256"], item["role"]) for item in inputs}):
+        what = f"file {other[0]} is not one of them" if other else "some are missing"
+        raise CheckpointError(
+            f"the run was started on other files: {what}", where=run, do="give the same --data, --val"
+        )
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """``key: old then, new now`` of every key that differs, but for those that only end a run."""
+    found: list[str] = []
+    for key in {**before, **now}:
+        name = f"{path}{key}"
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _changed(old, new, f"{name}.")
+        elif old != new and name not in ENDING:
+            found.append(f"{name}: {old} then, {new} now")
+    return found
 
 
 def _commit() -> str | None:
@@ -92,10 +154,10 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def update_run(run: Path, **facts: Any) -> dict[str, Any]:
-    """Add facts to ``run.json``; the first call writes what is known of the machine and the code."""
+def update_run(run: Path, *, begin: bool = False, **facts: Any) -> dict[str, Any]:
+    """Add facts to ``run.json``; to ``begin`` writes a new one, with what is known of the machine and the code."""
     path = run / "run.json"
-    if path.is_file():
+    if not begin:
         content = read_run(run)
     else:
         content = {
@@ -122,6 +184,8 @@ def read_run(run: Path) -> dict[str, Any]:
     path = run / "run.json"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise CheckpointError(f"expected keys and values, found {type(content).__name__}", where=path)
     except FileNotFoundError:
         raise CheckpointError(
             "no run.json", where=run, do="give the directory of a run; see `jettag ls runs`"
@@ -152,6 +216,8 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         "|---|---|",
         f"| command | `{' '.join(facts['command'])}` |",
         f"| jettag, torch | {facts['version']}, {facts['torch']} |",
+        *([f"| mode | {facts['mode']} |"] if facts.get("mode") else []),
+        *([f"| backbone from | `{facts['pretrained']}` |"] if facts.get("pretrained") else []),
         f"| seed | {facts.get('seed')} |",
         f"| parameters | {_count(facts.get('parameters'))} |",
         f"| training jets | {_count(facts.get('n_train'))} |",

@@ -228,10 +228,13 @@ class Trainer:
             CheckpointError: it belongs to another model.
         """
         if checkpoint.state["settings"] != self.settings:
+            differ = [key for key, value in self.settings.items() if checkpoint.state["settings"].get(key) != value]
             raise CheckpointError(
-                f"the checkpoint holds {checkpoint.state['settings']}, the recipe makes {self.settings}",
+                f"the checkpoint's model differs from the recipe's in {', '.join(differ) or 'its settings'}",
                 do="resume with the recipe the run was started with",
             )
+        if "optimizer" not in checkpoint.state:
+            raise CheckpointError("an imported network has no training to resume", do="use finetune --from it")
         self.model.load_state_dict(checkpoint.model)
         if self.ema is not None:
             self.ema.module.load_state_dict(checkpoint.ema)

@@ -56,6 +56,13 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         (["eval", "nowhere", "--data", "x.root"], 5, "nowhere"),
         (["cat", "nothing"], 3, "mpm"),
         (["validate", "mpm", "--set", "a=1", "--set", "seed=x"], 3, "2 mistakes"),
+        (["validate", "mpm", "--set", "data.features=foo"], 3, "jetclass_full"),
+        (["validate", "mpm", "--set", "training.epochs=.inf"], 3, "finite"),
+        (["validate", "mpm", "--set", "objective.decoder.heads=5"], 3, "cannot share"),
+        (["validate", "mpm", "--set", "data.batch_size=0"], 3, "expected a number of jets, or auto"),
+        (["validate", "top", "--set", "classes=[QCD,Foo]"], 3, "Foo"),
+        (["eval", "nowhere", "--data", "x.root", "--out", "taken.yaml"], 2, "folder"),
+        (["predict", "nowhere", "--data", "x.root", "--out", "x.txt"], 2, ".parquet"),
         (["cp", "mpm", "taken.yaml"], 2, "--force"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -100,9 +107,10 @@ def test_the_doctor_knows_this_machine(call_json):
     assert found["packages"]["torch"]
 
 
-def test_a_closed_pipe_is_no_error():
+@pytest.mark.parametrize("command", ["cat mpm", "cat mpm --resolved", "ls recipes", "--help", "--version"])
+def test_a_closed_pipe_is_no_error(command):
     done = subprocess.run(
-        f"{sys.executable} -m jettag_cli cat mpm | head -n 1; exit ${{PIPESTATUS[0]}}",
+        f"{sys.executable} -m jettag_cli {command} | true; exit ${{PIPESTATUS[0]}}",
         shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0

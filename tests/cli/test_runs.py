@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 import uproot
+
+from jettag.config.recipe import PretrainRecipe
 
 from .conftest import SMALL, SMALL_DECODER
 
@@ -30,7 +33,7 @@ def test_the_run_directory_is_the_contracts(runs):
         for key in ("version", "seed", "command", "host", "torch", "inputs", "feature_names"):
             assert facts[key] is not None, key
         assert facts["class_names"] == classes
-        assert all(set(item) == {"path", "bytes", "sha256"} for item in facts["inputs"])
+        assert all(set(item) == {"path", "bytes", "sha256", "role"} for item in facts["inputs"])
         best = (folder / "checkpoints" / "best").read_text().strip()
         assert {p.name for p in (folder / "checkpoints" / best).iterdir()} == {
             "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json",
@@ -169,3 +172,54 @@ def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, cod
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert f"resumed at step {stopped_at}" in done.stderr
+
+
+def test_a_resumed_run_is_the_one_that_was_begun(files, jettag, runs, tmp_path):
+    """Another recipe or other files are refused by name; a longer run is the same run."""
+    run = tmp_path / "run"
+    shutil.copytree(runs / "scratch", run)
+    train = sorted((files / "train").glob("*.root"))
+    same = ["finetune", "--task", "top", "--card", "jetclass", *SMALL, "--out", run, "--resume", "--max-steps", 62]
+    code, _, err = jettag(*same, "--data", *train, "--set", "training.learning_rate=0.1")
+    assert code == 5
+    assert "training.learning_rate: 0.001 then, 0.1 now" in err
+    code, _, err = jettag(*same, "--data", *sorted((files / "test").glob("*.root")))
+    assert code == 5
+    assert "other files" in err
+    code, _, err = jettag(*same, "--data", *train, "--set", "training.epochs=100")
+    assert code == 0, err
+    assert json.loads((run / "run.json").read_text())["steps"] == 62
+
+
+def test_judging_on_training_jets_is_said_by_content_and_for_the_backbone_too(files, jettag, runs, tmp_path):
+    copies = []
+    for name in ("QCD", "Tbqq"):
+        copies.append(tmp_path / f"copy_of_{name}.root")
+        shutil.copy(files / "train" / f"{name}.root", copies[-1])
+    _, _, err = jettag("eval", runs / "finetuned", "--data", *copies)
+    assert "finetuned was trained on the jets of" in err
+    assert "the backbone of finetuned was trained on the jets of" in err
+    _, _, err = jettag("eval", runs / "finetuned", "--data", files / "test" / "QCD.root", files / "test" / "Tbqq.root")
+    assert "trained on" not in err
+
+
+def test_jets_of_one_event_stay_on_one_side_with_the_shipped_cards(tmp_path):
+    from jettag.config.recipe import load_recipe
+    from jettag.run import Sources, Told, _tables
+
+    from ..data.make import make_columns
+    from .conftest import write_root
+
+    columns = make_columns(200, seed=4)
+    columns["event_number"] = np.repeat(np.arange(100), 2)
+    path = write_root(tmp_path / "pairs.root", columns)
+    for card in ("jetclass", "generated"):
+        recipe = load_recipe("mpm", PretrainRecipe, card=card)
+        train, held_out, *_ = _tables(recipe, Sources(train=[str(path)]), classes=None, told=Told())
+        assert not set(train.jet["event_number"]) & set(held_out.jet["event_number"])
+
+
+def test_a_refused_run_leaves_no_trace(jettag, files, tmp_path):
+    code, _, _ = jettag("finetune", "--data", tmp_path / "nowhere.root", "--out", tmp_path / "run", *SMALL)
+    assert code == 4
+    assert not (tmp_path / "run").exists()

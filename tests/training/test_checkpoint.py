@@ -18,14 +18,17 @@ from jettag.training.checkpoint import (
 
 def checkpoint(step, value=0.0):
     return Checkpoint(
-        step=step, model={"w": torch.full((3,), value)}, optimizer={"rng": torch.arange(4)}, state={"a": [1, None]}
+        step=step,
+        model={"w": torch.full((3,), value)},
+        optimizer={"rng": torch.arange(4)},
+        state={"settings": {}, "a": [1, None]},
     )
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
     folder = save_checkpoint(tmp_path, checkpoint(7, 1.5), keep=2, is_best=True)
     loaded = load_checkpoint(folder)
-    assert (loaded.step, loaded.state) == (7, {"a": [1, None]})
+    assert (loaded.step, loaded.state) == (7, {"settings": {}, "a": [1, None]})
     assert torch.equal(loaded.model["w"], torch.full((3,), 1.5))
     assert torch.equal(loaded.optimizer["rng"], torch.arange(4))
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "optimizer.safetensors", "state.json"}
