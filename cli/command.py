@@ -66,9 +66,9 @@ class Group(TyperGroup):
         except BrokenPipeError:
             forget_stdout()
             result = 0
-        except SystemExit:
-            # Typer meets the closed pipe of `jettag --help | head` itself: it replaces stdout and exits with 1.
-            if sys.stdout is stdout:
+        except SystemExit as leaving:
+            # Typer and rich meet the closed pipe of `jettag --help | head` themselves, and leave with 1.
+            if leaving.code != 1:
                 raise
             sys.stdout = stdout
             forget_stdout()
