@@ -158,7 +158,10 @@ def _session(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bo
 
         def enter() -> bool:
             held.enter_context(occupy(out))
-            return open_run(out, resume=resume)
+            resuming = open_run(out, resume=resume)
+            if resuming:
+                update_run(out, stopped=None)
+            return resuming
 
         resuming = world.first(enter)
         yield world, resuming, told if world.is_first else Told()

@@ -11,7 +11,7 @@ import torch
 from jettag.config.recipe import Recipe
 from jettag.data.jets import JetTable
 from jettag.data.loader import Loader
-from jettag.errors import RecipeError, ResourceError
+from jettag.errors import RecipeError, ResourceError, Stopped
 from jettag.objectives import Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
@@ -70,6 +70,10 @@ def fit(
         note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
         ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log)
+    except Stopped as stop:
+        if world.is_first:
+            update_run(out, stopped=stop.exit_code)  # torchrun tells every failure as 1; scripts read it here
+        raise
     except torch.OutOfMemoryError:
         raise ResourceError("out of device memory", do="set training.accumulate=2, or halve data.batch_size") from None
     if ended in ("patience", "STOP"):
@@ -81,6 +85,7 @@ def fit(
             seconds=round(trainer.seconds, 1),
             best_val_loss=trainer.best_loss,
             ended_by=ended,
+            stopped=None,
             processes=world.size,
             finished=True,
         )
