@@ -11,7 +11,7 @@ import torch
 from jettag.config.recipe import Recipe
 from jettag.data.jets import JetTable
 from jettag.data.loader import Loader
-from jettag.errors import RecipeError, ResourceError, Stopped
+from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
@@ -66,14 +66,14 @@ def fit(
         model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
     )
     if resume:
-        trainer.restore(load_last_good(out, note))
+        checkpoint = load_last_good(out, note)
+        trainer.restore(checkpoint)
+        before = checkpoint.state.get("processes", 1)
+        if before != world.size:
+            note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
         note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
         ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log)
-    except Stopped as stop:
-        if world.is_first:
-            update_run(out, stopped=stop.exit_code)  # torchrun tells every failure as 1; scripts read it here
-        raise
     except torch.OutOfMemoryError:
         raise ResourceError("out of device memory", do="set training.accumulate=2, or halve data.batch_size") from None
     if ended in ("patience", "STOP"):
