@@ -43,7 +43,7 @@ def finetune(
     patience: Patience = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a tagger from a backbone; without --from, train it from scratch.
+    """Fine-tune a tagger from a backbone; without --from, from scratch. A file RUN/STOP ends it early, as finished.
 
     Example: jettag finetune --task top --from runs/pretrain --data 'train/*.root' --val 'val/*.root' --out runs/top
     """

@@ -40,7 +40,7 @@ def pretrain(
     patience: Patience = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Pre-train a backbone on unlabelled jets.
+    """Pre-train a backbone on unlabelled jets; a file RUN/STOP ends it early, as finished.
 
     Example: jettag pretrain mpm --data 'jets/*.root' --out runs/pretrain --max-time 15m
     """

@@ -19,7 +19,7 @@ from jettag.data.features import feature_set
 from jettag.data.jets import JetTable
 from jettag.data.read import InputFile, expand_inputs, read_table, stored_in_all
 from jettag.data.splits import hold_out
-from jettag.errors import DataError, RecipeError, ResourceError
+from jettag.errors import DataError, RecipeError, ResourceError, Stopped
 from jettag.importing import import_weaver
 from jettag.inference import embed, evaluate, predict
 from jettag.models import build_backbone
@@ -36,6 +36,7 @@ from jettag.training.run_directory import (
     write_model_card,
 )
 from jettag.training.session import fit
+from jettag.training.signals import stop_at_once
 
 __all__ = [
     "Sources",
@@ -154,14 +155,22 @@ def _session(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bo
     Yields:
         Who trains; whether to go on with what is there; and whom to tell, which only the first process does.
     """
-    with join() as world, ExitStack() as held:
+    with join() as world, ExitStack() as held, stop_at_once():
 
         def enter() -> bool:
             held.enter_context(occupy(out))
-            return open_run(out, resume=resume)
+            resuming = open_run(out, resume=resume)
+            if resuming:
+                update_run(out, stopped=None)
+            return resuming
 
         resuming = world.first(enter)
-        yield world, resuming, told if world.is_first else Told()
+        try:
+            yield world, resuming, told if world.is_first else Told()
+        except Stopped as stop:
+            if world.is_first:
+                update_run(out, stopped=stop.exit_code)  # torchrun tells every failure as 1; scripts read it here
+            raise
 
 
 def _begin(

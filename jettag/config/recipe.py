@@ -113,7 +113,9 @@ class TrainingRecipe(Section):
     max_steps: int | None = Field(None, ge=1)
     clip_gradient_norm: float = Field(1.0, gt=0)
     ema_decay: float | None = Field(0.999, gt=0, lt=1)
-    accumulate: int = Field(1, ge=1)  # pieces a batch is cut in where memory is short; data.batch_size stays the whole
+    # Pieces a batch is cut in where memory is short; data.batch_size stays the whole. The gradient is that of the whole
+    # batch, but each piece is normalised by its own batch statistics.
+    accumulate: int = Field(1, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
     log_every: int = Field(50, ge=1)
     val_every: int = Field(500, ge=1)

@@ -58,7 +58,8 @@ def size(count: float) -> str:
 def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
     """Take one step of a copy of ``model`` with ``jets``, and count what it keeps; the random state is left as it was.
 
-    Activations are the tensors that autograd saves, each storage once, in the precision of the parameters.
+    Activations are the tensors that autograd saves, each storage once, on the device and in the precision of the
+    parameters: half precision and an accelerator's fused attention keep less.
     """
     with torch.random.fork_rng(devices=[]):
         twin = copy.deepcopy(model).train()

@@ -66,7 +66,11 @@ def fit(
         model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
     )
     if resume:
-        trainer.restore(load_last_good(out, note))
+        checkpoint = load_last_good(out, note)
+        trainer.restore(checkpoint)
+        before = checkpoint.state.get("processes", 1)
+        if before != world.size:
+            note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
         note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
         ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log)
@@ -81,6 +85,7 @@ def fit(
             seconds=round(trainer.seconds, 1),
             best_val_loss=trainer.best_loss,
             ended_by=ended,
+            stopped=None,
             processes=world.size,
             finished=True,
         )

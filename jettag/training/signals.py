@@ -2,10 +2,12 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["STOP", "stop_requests", "take_stop_file"]
+from jettag.errors import Stopped
+
+__all__ = ["STOP", "stop_at_once", "stop_requests", "take_stop_file"]
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}  # exit codes
 STOP = "STOP"  # `touch RUN/STOP` ends a run as if it had reached its limit
@@ -21,15 +23,40 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
             raise KeyboardInterrupt  # asked twice: stop now
         received.append(number)
 
+    with _handled(SIGNALS, note):
+        yield lambda: SIGNALS[signal.Signals(received[0])] if received else None
+
+
+@contextlib.contextmanager
+def stop_at_once() -> Iterator[None]:
+    """Around a training, while there is nothing to save: SIGTERM and SIGUSR1 end it at once, with the same codes.
+
+    Raises:
+        Stopped: a signal came.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name} outside the training",
+            do="run the same command with --resume",
+            exit_code=SIGNALS[signal.Signals(number)],
+        )
+
+    with _handled([signal.SIGTERM, signal.SIGUSR1], stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(signals: Iterable[signal.Signals], handler: Callable[[int, object], None]) -> Iterator[None]:
     try:
-        previous = {number: signal.signal(number, note) for number in SIGNALS}
+        previous = {number: signal.signal(number, handler) for number in signals}
     except ValueError:  # not in the main thread: a notebook or a test drives us, signals are theirs
         previous = {}
     try:
-        yield lambda: SIGNALS[signal.Signals(received[0])] if received else None
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, old in previous.items():
+            signal.signal(number, old)
 
 
 def take_stop_file(run: Path) -> None:

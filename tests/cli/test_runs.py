@@ -149,7 +149,7 @@ def test_pretraining_needs_no_labels(files, jettag, tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, code):
     command = [
         *(sys.executable, "-m", "jettag_cli", "pretrain", "mpm", "--data", str(files / "train" / "*.root")),
@@ -167,6 +167,7 @@ def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, cod
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert err.strip().splitlines()[-1].startswith("error: stopped at step")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] == code
     stopped_at = int((tmp_path / "run" / "checkpoints" / "last").read_text().strip().removeprefix("step-"))
     command[command.index("100000")] = str(stopped_at + 3)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
@@ -223,3 +224,4 @@ def test_a_refused_run_leaves_no_trace(jettag, files, tmp_path):
     code, _, _ = jettag("finetune", "--data", tmp_path / "nowhere.root", "--out", tmp_path / "run", *SMALL)
     assert code == 4
     assert not (tmp_path / "run").exists()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] is None

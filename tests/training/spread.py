@@ -1,6 +1,8 @@
-"""What torchrun starts for test_distributed: a small training whose steps are recorded in double precision."""
+"""What torchrun starts for test_distributed: small trainings whose every step is recorded."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.loader import Loader
+from jettag.errors import JettagError, ResourceError
 from jettag.training import Limits, Trainer, load_last_good, train
 from jettag.training.checkpoint import has_checkpoint
 from jettag.training.distributed import World, join
@@ -20,13 +23,23 @@ MODELS = {"masked": make_masked, "classification": lambda table: make_classifier
 
 
 def run(
-    folder: Path, objective: str, world: World, steps: int = 20, dropout: float = 0.0, **changes: object
-) -> Trainer:
-    """Train; every step's loss is in ``metrics.jsonl``."""
+    *,
+    folder: Path,
+    objective: str,
+    world: World,
+    steps: int = 20,
+    dropout: float = 0.0,
+    term_at: tuple[int, int] = (-1, -1),
+    fail_at: tuple[int, int] = (-1, -1),
+    **changes: object,
+) -> None:
+    """Train; every step's loss is in ``metrics.jsonl``, the validation losses before the first in ``before.json``.
+
+    ``term_at`` and ``fail_at`` are a rank and the step at which that process gets SIGTERM, or fails.
+    """
     folder.mkdir(exist_ok=True, parents=True)
     torch.set_num_threads(1)
-    table = make_table(150)  # batches of 32 with a rest of 22
-    torch.manual_seed(0)
+    table, val_table = make_table(150), make_table(70, seed=9)  # batches of 32 with a rest of 22
     model = MODELS[objective](table)
     for module in model.modules():
         for name in ("drop", "attention_drop"):
@@ -37,10 +50,24 @@ def run(
     trainer = Trainer(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
-    train(trainer, make_table(70, seed=9), Limits(steps), folder, seed=0, log=lambda _: None)
-    return trainer
+    before = trainer.validate(val_table, 16, 0)
+    if world.is_first:
+        (folder / "before.json").write_text(json.dumps(before))
+
+    def disturb(record: dict[str, object]) -> None:
+        if [world.rank, record["step"]] == list(term_at):
+            os.kill(os.getpid(), signal.SIGTERM)
+        if [world.rank, record["step"]] == list(fail_at):
+            raise ResourceError(f"the disk of process {world.rank} is gone")
+
+    train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb)
 
 
 if __name__ == "__main__":
-    with join() as world:
-        run(Path(sys.argv[1]), sys.argv[2], world, **json.loads(sys.argv[3]) if len(sys.argv) > 3 else {})
+    try:
+        with join() as joined:
+            for call in json.loads(sys.argv[1]):
+                run(**{**call, "folder": Path(call["folder"])}, world=joined)
+    except JettagError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)

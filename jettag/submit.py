@@ -1,0 +1,243 @@
+"""Scripts for batch systems: what is submitted can be read, kept and changed.
+
+A training is asked to stop before its time is over (SIGUSR1), saves, and leaves with 75; its script then puts it back
+into the queue, where ``--resume`` goes on. Several GPUs or nodes are torchrun's.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jettag.config.files import write_atomically
+from jettag.errors import ResourceError, UsageError
+
+__all__ = ["SYSTEMS", "Job", "hand_in", "scripts"]
+
+TRAININGS = ("pretrain", "finetune")
+SECONDS_TO_SAVE = 180  # between the request to stop and the end of the job's time
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run, and where.
+
+    Attributes:
+        words: the command, without ``jettag``.
+        name: of the job, its scripts and its log.
+        folder: where it runs.
+        seconds: wall-clock time.
+        nodes: machines.
+        gpus: on each machine; 0 runs on the CPU.
+        cpus: on each machine.
+        options: lines for the batch system as they are, such as ``--partition=gpu``.
+    """
+
+    words: tuple[str, ...]
+    name: str
+    folder: Path
+    seconds: int
+    nodes: int = 1
+    gpus: int = 1
+    cpus: int = 4
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, words: Sequence[str], **settings: object) -> "Job":
+        """A job of a command line; trainings get ``--resume``.
+
+        Raises:
+            UsageError: there is no command, or one that could not go on where it was stopped.
+        """
+        command = [*words[1:]] if words[:1] == ["jettag"] else [*words]
+        if not command:
+            raise UsageError("no command to submit", do="write it after --, as in: submit --slurm -- pretrain mpm ...")
+        job = cls(tuple(command), **{"name": f"jettag-{command[0]}", **settings})  # type: ignore[arg-type]
+        if command[0] not in TRAININGS:
+            if job.processes > 1:
+                raise UsageError(f"`{command[0]}` runs in one process", do="ask for one node and one GPU")
+            return job
+        if job.run is None:
+            raise UsageError(f"`{command[0]}` needs --out", do="name the run, so that it can be found and resumed")
+        resumed = () if "--resume" in command else ("--resume",)
+        return cls(**{**job.__dict__, "words": (*job.words, *resumed)})
+
+    @property
+    def processes(self) -> int:
+        """Of the training: one a GPU, or one a node."""
+        return self.nodes * max(self.gpus, 1)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it can be stopped and go on."""
+        return self.words[0] in TRAININGS
+
+    @property
+    def run(self) -> str | None:
+        """The run directory of a training."""
+        for place, word in enumerate(self.words):
+            if word == "--out":
+                return self.words[place + 1] if place + 1 < len(self.words) else None
+            if word.startswith("--out="):
+                return word.removeprefix("--out=")
+        return None
+
+
+def _command(job: Job, meeting: str) -> str:
+    """The line that starts the command; ``meeting`` tells torchrun's processes where to find one another."""
+    words = shlex.join(job.words)
+    if job.processes == 1:
+        return f"{shlex.quote(sys.executable)} -m jettag_cli {words}"
+    return (
+        f"{shlex.quote(sys.executable)} -m torch.distributed.run {meeting} --nproc-per-node {max(job.gpus, 1)} "
+        f"--signals-to-handle SIGTERM,SIGINT,SIGUSR1 -m jettag_cli {words}"
+    )
+
+
+def _body(job: Job) -> list[str]:
+    lines = [
+        f"cd {shlex.quote(str(job.folder))}",
+        f"export OMP_NUM_THREADS={max(job.cpus // max(job.gpus, 1), 1)} PYTHONUNBUFFERED=1",
+    ]
+    if job.processes > 1:
+        lines += [
+            f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={SECONDS_TO_SAVE}  # torchrun's patience with the stopped",
+            "begin=$(date +%s)",
+        ]
+    return lines
+
+
+def _status(job: Job) -> list[str]:
+    """Shell lines after the command: torchrun reports any failure as 1, the run itself tells that it was stopped."""
+    if not job.is_training or job.processes == 1:
+        return []
+    facts = shlex.quote(f"{job.run}/run.json")
+    return [
+        f'if [ "$status" -ne 0 ] && [ "$(stat -c %Y {facts})" -ge "$begin" ] &&',
+        f"    grep -q '\"stopped\": 75' {facts}; then status=75; fi",
+    ]
+
+
+def slurm(job: Job) -> dict[str, str]:
+    """One script for sbatch."""
+    hours, rest = divmod(job.seconds, 3600)
+    lines = [
+        "#!/bin/bash",
+        f"#SBATCH --job-name={job.name}",
+        f"#SBATCH --nodes={job.nodes}",
+        "#SBATCH --ntasks-per-node=1",
+        *([f"#SBATCH --gpus-per-node={job.gpus}"] if job.gpus else []),
+        f"#SBATCH --cpus-per-task={job.cpus}",
+        f"#SBATCH --time={hours:02d}:{rest // 60:02d}:{rest % 60:02d}",
+        f"#SBATCH --output={job.name}-%j.log",
+        "#SBATCH --open-mode=append",
+    ]
+    if job.is_training:
+        lines += [
+            "#SBATCH --requeue",
+            f"#SBATCH --signal=USR1@{SECONDS_TO_SAVE}",
+        ]
+    lines += [f"#SBATCH {option}" for option in job.options]
+    lines += ["", *_body(job)]
+    meeting = "--standalone"
+    if job.nodes > 1:
+        lines += ['head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
+        meeting = (
+            f'--nnodes {job.nodes} --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" '
+            '--rdzv-endpoint "$head:$((20000 + SLURM_JOB_ID % 20000))"'
+        )
+    command = _command(job, meeting)
+    if job.is_training:
+        lines += [
+            f"# {SECONDS_TO_SAVE} s before the limit Slurm sends USR1 to the job's step: the training finishes",
+            "# its step, saves and stops with 75, and the job goes back into the queue.",
+            f"srun {command}",
+            "status=$?",
+            *_status(job),
+            'if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+        ]
+    else:
+        lines += [f"srun {command}", "status=$?"]
+    return {f"{job.name}.sh": "\n".join([*lines, 'exit "$status"', ""])}
+
+
+def condor(job: Job) -> dict[str, str]:
+    """A submit description for condor_submit, and the script that it runs.
+
+    Raises:
+        UsageError: more than one machine.
+    """
+    if job.nodes > 1:
+        raise UsageError("HTCondor's vanilla jobs run on one machine", do="use --nodes 1, or --slurm")
+    command = _command(job, "--standalone")
+    script = ["#!/bin/bash", *_body(job)]
+    if job.is_training:
+        limit = max(job.seconds - SECONDS_TO_SAVE, 1)
+        script += [
+            f"# {SECONDS_TO_SAVE} s before the time is over, or when HTCondor wants the machine, the training",
+            "# gets USR1: it finishes its step, saves and stops with 75, and HTCondor queues it again.",
+            f"timeout --preserve-status --signal=USR1 --kill-after={SECONDS_TO_SAVE} {limit} {command} &",
+            "child=$!",
+            """trap 'kill -USR1 "$child"' USR1""",
+            'wait "$child"; status=$?',
+            'while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done',
+            *_status(job),
+        ]
+    else:
+        script += [command, "status=$?"]
+    script += ['exit "$status"', ""]
+    description = [
+        "universe = vanilla",
+        f"executable = {job.name}.sh",
+        f"initialdir = {job.folder}",
+        "should_transfer_files = NO",
+        f"request_cpus = {job.cpus}",
+        *([f"request_gpus = {job.gpus}"] if job.gpus else []),
+        f"+MaxRuntime = {job.seconds}",
+        f"output = {job.name}-$(Cluster).log",
+        f"error = {job.name}-$(Cluster).log",
+        f"log = {job.name}.events",
+    ]
+    if job.is_training:
+        description += ["kill_sig = SIGUSR1", f"job_max_vacate_time = {SECONDS_TO_SAVE}"]
+        description += ["on_exit_remove = (ExitBySignal == False) && (ExitCode != 75)"]
+    return {
+        f"{job.name}.sub": "\n".join([*description, *job.options, "queue", ""]),
+        f"{job.name}.sh": "\n".join(script),
+    }
+
+
+SYSTEMS: dict[str, tuple[str, Callable[[Job], dict[str, str]]]] = {
+    "slurm": ("sbatch", slurm),
+    "condor": ("condor_submit", condor),
+}
+
+
+def scripts(system: str, job: Job) -> dict[str, str]:
+    """Name and text of each file; the first is the one to hand in."""
+    return SYSTEMS[system][1](job)
+
+
+def hand_in(system: str, job: Job, folder: Path) -> tuple[list[Path], str]:
+    """Write the scripts and submit them; the files, and what the batch system answered.
+
+    Raises:
+        ResourceError: the batch system is not here, or refuses.
+    """
+    program = SYSTEMS[system][0]
+    if shutil.which(program) is None:
+        raise ResourceError(f"no {program} on this machine", do="use --dry-run to read the script, submit it elsewhere")
+    paths = [write_atomically(folder / name, text) for name, text in scripts(system, job).items()]
+    for path in paths:
+        path.chmod(0o755 if path.suffix == ".sh" else 0o644)
+    done = subprocess.run(
+        [program, str(paths[0])], cwd=folder, capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    if done.returncode:
+        reason = " ".join((done.stderr or done.stdout).split())
+        raise ResourceError(f"{program} refuses ({reason})", where=paths[0], do="change the options and submit again")
+    return paths, done.stdout.strip()

@@ -1,0 +1,80 @@
+"""Two processes under torchrun are one: the same losses, the same validation, one writer, one end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jettag.training.distributed import ALONE
+
+from . import spread
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def torchrun(*words, check=True):
+    """Two processes on the CPU; returns (exit code, everything they said)."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).strip(os.pathsep)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+    assert done.returncode == 0 or not check, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def spread_run(*calls, check=True):
+    """Trainings of `spread`, one after the other in the same two processes."""
+    return torchrun("-m", "tests.training.spread", json.dumps(calls), check=check)
+
+
+def records(folder, *, clock=False):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return lines if clock else [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    """Without dropout, which cannot be the same; the order, the masks, the weights and the batch statistics are."""
+    calls = [
+        {"folder": str(tmp_path / f"two-{name}"), "objective": name, "accumulate": pieces}
+        for name, pieces in (("masked", 1), ("classification", 1))
+    ]
+    spread_run(*calls)
+    for call in calls:
+        folder = tmp_path / f"one-{call['objective']}"
+        spread.run(**{**call, "folder": folder}, world=ALONE)
+        one, two = records(folder), records(Path(call["folder"]))
+        assert [line["step"] for line in one] == [line["step"] for line in two]
+        assert len(one) == 22  # 20 steps, two validations: written once, not once a process
+        for a, b in zip(one, two, strict=True):
+            assert a.keys() == b.keys()
+            for name in a.keys() & {"loss", "val_loss"}:
+                assert b[name] == pytest.approx(a[name], abs=1e-6), (call["objective"], a["step"])
+        before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
+        for name, value in before[0].items():  # the same weights: only the order of a sum differs
+            assert before[1][name] == pytest.approx(value, rel=1e-12), name
+
+
+def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_bit(tmp_path):
+    """With dropout: every process's random state is in the checkpoint."""
+    common = {"objective": "masked", "dropout": 0.2, "steps": 12, "accumulate": 2}
+    spread_run({"folder": str(tmp_path / "whole"), **common})
+    code, _, err = spread_run({"folder": str(tmp_path / "parts"), **common, "term_at": [1, 7]}, check=False)
+    assert code != 0
+    # The signal comes while step 7 is logged; both processes agree on it after the next one.
+    assert err.count("stopped at step 8 of 12, saved") == 2, err
+    spread_run({"folder": str(tmp_path / "parts"), **common})
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+def test_a_process_that_fails_ends_the_others_and_tells_why(tmp_path):
+    code, _, err = spread_run(
+        {"folder": str(tmp_path / "run"), "objective": "masked", "steps": 10**6, "fail_at": [1, 5]}, check=False
+    )
+    assert code != 0
+    assert "the disk of process 1 is gone" in err
+    assert not list((tmp_path / "run").glob("checkpoints/.*"))
