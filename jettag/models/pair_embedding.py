@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from jettag.models.attention import gelu
 from jettag.models.layout import Group
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, pair_features
 
@@ -113,7 +114,7 @@ class PairEmbedding(nn.Module):
             weight, bias = _folded(linear, norm, pieces, groups)
             pieces = [F.linear(piece, weight, bias) for piece in pieces]
             if self.last_activation or place + 1 < len(self.linears):
-                pieces = [F.gelu(piece) for piece in pieces]
+                pieces = [gelu(piece) for piece in pieces]
         return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
 
 
