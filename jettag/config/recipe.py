@@ -55,7 +55,7 @@ class BackboneRecipe(Section):
     """The network that turns a jet into embeddings. ``settings`` overrides single numbers of the size."""
 
     name: Literal["particle_transformer"] = "particle_transformer"
-    size: Literal["auto", "tiny", "small", "base"] = "auto"
+    size: Literal["auto", "tiny", "small", "base", "large"] = "auto"
     settings: dict[str, Any] = Field(default_factory=dict)
 
 

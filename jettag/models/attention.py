@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-__all__ = ["Block", "ClassBlock", "attend", "dropout"]
+__all__ = ["Block", "ClassBlock", "attend", "dropout", "gelu"]
 
 RANDOM_LEVELS = 65536  # decisions are drawn from 16 random bits
 
@@ -13,7 +13,8 @@ RANDOM_LEVELS = 65536  # decisions are drawn from 16 random bits
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float) -> Tensor:
     """softmax(Q K^T / sqrt(d) + bias) V with dropout on the softmax.
 
-    PyTorch's CPU kernel has no gradient for the bias and no dropout; its fallback costs more than the products below.
+    PyTorch's CPU kernel has no gradient for the bias and no dropout, its fallback costs more than the products below,
+    and for jets, with few keys a head, so does the kernel.
 
     Args:
         query: (b, H, q, d).
@@ -25,8 +26,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float)
     Returns:
         (b, H, q, d).
     """
-    needs_gradient = torch.is_grad_enabled() and (query.requires_grad or bias.requires_grad)
-    if query.device.type != "cpu" or not (drop or needs_gradient):
+    if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), drop)
     b, heads, q, d = query.shape
     n = key.shape[2]
@@ -36,8 +36,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float)
         key.reshape(b * heads, n, d).transpose(1, 2),
         alpha=d**-0.5,
     )
-    weights = dropout(logits.softmax(-1), drop)
+    weights = dropout(logits.softmax(-1) if logits.requires_grad else torch.softmax(logits, -1, out=logits), drop)
     return torch.bmm(weights, value.reshape(b * heads, n, d)).view(b, heads, q, d)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU; in place where no gradient asks for ``x``, which must be nobody else's."""
+    activated: Tensor = F.gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)
+    return activated
 
 
 def dropout(x: Tensor, drop: float) -> Tensor:
@@ -52,8 +58,10 @@ def dropout(x: Tensor, drop: float) -> Tensor:
         return F.dropout(x, drop)
     level = round(drop * RANDOM_LEVELS)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    kept = (draws.view(torch.int16)[: x.numel()] >= level - RANDOM_LEVELS // 2).view(x.shape)
-    return x * (kept * (RANDOM_LEVELS / (RANDOM_LEVELS - level))).to(x.dtype)
+    # Compared straight into the type of x: a product of bool and float costs five times as much.
+    kept = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), level - RANDOM_LEVELS // 2, out=kept)
+    return x * kept.mul_(RANDOM_LEVELS / (RANDOM_LEVELS - level))
 
 
 class _Residual(nn.Module):
@@ -100,15 +108,17 @@ class _Residual(nn.Module):
         return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        """Heads -> the branch (b, q, D) that joins the residual stream."""
-        attended = attend(query, key, value, bias, self.attention_drop if self.training else 0.0)
+        return attend(query, key, value, bias, self.attention_drop if self.training else 0.0)
+
+    def _project(self, attended: Tensor) -> Tensor:
+        """(b, q, D), heads side by side -> the branch (b, q, D) that joins the residual stream."""
         # Scaling the rows of the projection scales its outputs head by head, without a pass over every token.
         scale = self.head_scale.repeat_interleave(self.out.out_features // self.num_heads)
-        x = F.linear(attended.transpose(1, 2).flatten(2), self.out.weight * scale[:, None], self.out.bias * scale)
+        x = F.linear(attended, self.out.weight * scale[:, None], self.out.bias * scale)
         return self._dropout(self.norm_attention(x))
 
     def _mlp(self, x: Tensor) -> Tensor:
-        hidden = self._dropout(F.gelu(self.fc1(self.norm_mlp(x))))
+        hidden = self._dropout(gelu(self.fc1(self.norm_mlp(x))))
         return self._dropout(self.fc2(self.norm_hidden(hidden)))
 
 
@@ -126,7 +136,8 @@ class Block(_Residual):
             (b, n, D).
         """
         query, key, value = self._split(self.qkv(self.norm_in(x)))
-        x = x + self.drop_path(self._attend(query, key, value, bias))
+        attended = self._attend(query, key, value, bias).transpose(1, 2).flatten(2)
+        x = x + self.drop_path(self._project(attended))
         return torch.addcmul(self.drop_path(self._mlp(x)), self.residual_scale, x)
 
 
@@ -144,9 +155,16 @@ class ClassBlock(_Residual):
         Returns:
             (b, 1, D).
         """
-        dim = token.shape[-1]
-        seen = self.norm_in(torch.cat([token, x], dim=1))
-        (query,) = self._split(F.linear(token, self.qkv.weight[:dim], self.qkv.bias[:dim]))
-        key, value = self._split(F.linear(seen, self.qkv.weight[dim:], self.qkv.bias[dim:]))
-        token = token + self.drop_path(self._attend(query, key, value, hidden))
+        heads, dim = self.num_heads, token.shape[-1]
+        seen = self.norm_in(torch.cat([token, x], dim=1))[:, None]
+        of_query, of_key, of_value = self.qkv.weight.view(3, heads, dim // heads, dim)
+        query_bias, _, value_bias = self.qkv.bias.view(3, heads, dim // heads)
+        # With one query a jet, q.(W u) = (W^T q).u and sum_n a_n W u_n = W sum_n a_n u_n spare two projections of
+        # every constituent. The bias of the keys moves all logits alike, which a softmax does not see. `attend`
+        # divides by sqrt(D), the network by sqrt(D / H).
+        query = torch.einsum("bqc,hdc->bhd", token, of_query) + query_bias
+        query = torch.einsum("bhd,hdc->bhc", query, of_key * heads**0.5)[:, None]
+        attended = self._attend(query, seen, seen, hidden)[:, 0]
+        attended = torch.einsum("bhc,hdc->bhd", attended, of_value) + value_bias
+        token = token + self.drop_path(self._project(attended.flatten(1)[:, None]))
         return torch.addcmul(self.drop_path(self._mlp(token)), self.residual_scale, token)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
@@ -71,6 +72,8 @@ class ParticleTransformer(nn.Module):
         class_dropout: both of the above in the class blocks.
         drop_path: stochastic depth of the deepest constituent block, growing linearly from 0.
         pair_activation: GELU after the last pair layer, as the published networks have it.
+        checkpointing: in training keep the inputs of each constituent block only and compute the rest again in the
+            backward pass: for long jets and deep networks, a third more time for a fraction of the memory.
 
     Raises:
         RecipeError: widths that do not fit together.
@@ -92,6 +95,7 @@ class ParticleTransformer(nn.Module):
         class_dropout: float = 0.0,
         drop_path: float = 0.0,
         pair_activation: bool = True,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if dim % num_heads:
@@ -112,13 +116,17 @@ class ParticleTransformer(nn.Module):
             "class_dropout": class_dropout,
             "drop_path": drop_path,
             "pair_activation": pair_activation,
+            "checkpointing": checkpointing,
         }
         self.num_features = num_features
         self.dim = dim
         self.embedding = ConstituentEmbedding(num_features, embed_dims)
         self.pair_embedding = (
-            PairEmbedding([*pair_dims, num_heads], last_activation=pair_activation) if pair_dims else None
+            PairEmbedding([*pair_dims, num_heads], last_activation=pair_activation, recompute=checkpointing)
+            if pair_dims
+            else None
         )
+        self.checkpointing = checkpointing
         depths = [drop_path * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
         self.blocks = nn.ModuleList(
             Block(
@@ -202,10 +210,11 @@ class ParticleTransformer(nn.Module):
             biases = [_hide(group.real | ~group.real.any(1, keepdim=True), jets.p4) for group in layout.groups]
         else:
             biases = self.pair_embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+        recompute = self.checkpointing and torch.is_grad_enabled()
         encoded = []
         for x, bias in zip(embedded, biases, strict=True):
             for block in self.blocks:
-                x = block(x, bias)
+                x = checkpoint(block, x, bias, use_reentrant=False) if recompute else block(x, bias)
             encoded.append(x)
         return encoded
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from jettag.models.attention import attend, dropout
+from jettag.models.attention import ClassBlock, attend, dropout, gelu
 
 
 def heads(b=3, h=2, q=5, n=7, d=4):
@@ -48,3 +48,45 @@ def test_dropout_keeps_the_mean_and_the_rate(p):
 def test_no_dropout_is_the_identity():
     x = torch.randn(5)
     assert dropout(x, 0.0) is x
+
+
+def test_class_attention_is_the_textbook_formula_with_all_gradients():
+    """Keys and values written out, where the block projects the query instead."""
+    torch.manual_seed(0)
+    options = {"mlp_ratio": 2, "drop": 0.0, "attention_drop": 0.0, "drop_path": 0.0}
+    block = ClassBlock(8, 2, **options).double()
+    with torch.no_grad():
+        for value in block.parameters():
+            value.add_(0.3 * torch.randn_like(value))
+    token, x = torch.randn(3, 1, 8, dtype=torch.float64), torch.randn(3, 5, 8, dtype=torch.float64)
+    hidden = torch.zeros(3, 1, 1, 6, dtype=torch.float64)
+    hidden[0, ..., -2:] = -math.inf
+
+    seen = block.norm_in(torch.cat([token, x], 1))
+    weight, bias = block.qkv.weight.chunk(3), block.qkv.bias.chunk(3)
+    query, key, value = (
+        (source @ w.T + b).view(3, -1, 2, 4).transpose(1, 2)
+        for source, w, b in zip((token, seen, seen), weight, bias, strict=True)
+    )
+    weights = (query @ key.transpose(2, 3) / 2 + hidden).softmax(-1)
+    after = token + block._project((weights @ value).transpose(1, 2).flatten(2))
+    expected = block.residual_scale * after + block._mlp(after)
+    found = block(token, x, hidden)
+    torch.testing.assert_close(found, expected)
+    parameters = list(block.parameters())
+    for a, b in zip(
+        torch.autograd.grad(found.sin().sum(), parameters),
+        torch.autograd.grad(expected.sin().sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_gelu_works_in_place_only_where_no_gradient_needs_its_input():
+    x = torch.randn(50)
+    expected = torch.nn.functional.gelu(x)
+    kept = x.clone().requires_grad_()
+    assert torch.equal(gelu(kept), expected)
+    assert torch.equal(kept, x)
+    assert torch.equal(gelu(x), expected)
+    assert torch.equal(x, expected)
