@@ -16,8 +16,9 @@ from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_any_recipe, load_recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
-from jettag.data.jets import JetTable
-from jettag.data.read import InputFile, expand_inputs, read_table, stored_in_all
+from jettag.data.jets import Table
+from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card
+from jettag.data.read import InputFile
 from jettag.data.splits import hold_out
 from jettag.errors import DataError, RecipeError, ResourceError
 from jettag.importing import import_weaver
@@ -94,18 +95,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def _read(
-    recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], *, classes: Sequence[str] | None, told: Told
-) -> JetTable:
-    table = read_table(
+    recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], split: str, classes: Sequence[str] | None, told: Told
+) -> Table:
+    table = open_jets(
         inputs,
         card,
+        split=split,
         features=recipe.data.features,
         labels=classes is not None,
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets,
-        # The first keeps jets of one event on one side of a split; the others name a jet in messages.
-        jet_columns=(*stored_in_all(inputs, card, ["event_number"]), "file", "entry"),
     )
     for what, count in table.notes.items():
         if count:
@@ -115,17 +115,17 @@ def _read(
 
 def _tables(
     recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told
-) -> tuple[JetTable, JetTable, DataCard, list[InputFile]]:
+) -> tuple[Table, Table, DataCard, list[InputFile]]:
     """Training and validation jets, the card, and the files they came from."""
-    card = load_card(sources.card or recipe.data.card)
-    train_inputs = expand_inputs(sources.train)
-    val_inputs = expand_inputs(sources.val) if sources.val else []
-    table = _read(recipe, card, train_inputs, classes=classes, told=told)
+    train_inputs = expand_data(sources.train)
+    card = prepared_card(train_inputs) or load_card(sources.card or recipe.data.card)
+    val_inputs = expand_data(sources.val) if sources.val else []
+    table = _read(recipe, card, train_inputs, "train", classes, told)
     if val_inputs:
         shared = {item.path.resolve() for item in train_inputs} & {item.path.resolve() for item in val_inputs}
         if shared:
             raise DataError("the file is in --data and in --val", where=min(shared), do="give disjoint files")
-        held_out = _read(recipe, card, val_inputs, classes=classes, told=told)
+        held_out = _read(recipe, card, val_inputs, "val", classes, told)
     else:
         table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)
     for name, part in (("training", table), ("validation", held_out)):
@@ -171,7 +171,7 @@ def _begin(out: Path, recipe: Recipe, card: DataCard, **facts: Any) -> None:
     update_run(out, seed=recipe.seed, finished=False, **facts)
 
 
-def _settings(recipe: Recipe, backbone: ParticleTransformer, table: JetTable) -> dict[str, Any]:
+def _settings(recipe: Recipe, backbone: ParticleTransformer, table: Table) -> dict[str, Any]:
     """What a checkpoint must say for its tensors to mean anything."""
     return {
         "features": recipe.data.features,
@@ -234,7 +234,7 @@ def pretrain(
                 feature_names=list(table.feature_names),
                 n_train=len(table),
                 parameters=_parameters(backbone),
-                inputs=describe_inputs([item.path for item in inputs]) if world.is_first else [],
+                inputs=describe_inputs([item.manifest for item in inputs]) if world.is_first else [],
             )
             world.first(begin)
         settings = _settings(recipe, backbone, table)
@@ -247,7 +247,7 @@ def pretrain(
             device=world.device(chosen),
             world=world,
             settings=settings,
-            files=[item.address for item in inputs],
+            files=origin_names(inputs),
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
@@ -319,7 +319,7 @@ def finetune(
                 n_train=len(table),
                 class_counts=dict(zip(table.class_names, counts.tolist(), strict=True)),
                 parameters=_parameters(model),
-                inputs=describe_inputs([item.path for item in inputs]) if world.is_first else [],
+                inputs=describe_inputs([item.manifest for item in inputs]) if world.is_first else [],
             )
             world.first(begin)
         settings = _settings(recipe, backbone, table)
@@ -332,7 +332,7 @@ def finetune(
             device=world.device(chosen),
             world=world,
             settings=settings,
-            files=[item.address for item in inputs],
+            files=origin_names(inputs),
             resume=resuming,
             max_seconds=max_seconds,
             max_steps=max_steps,
@@ -351,11 +351,11 @@ def finetune(
         )
 
 
-def _class_counts(table: JetTable) -> np.ndarray:
+def _class_counts(table: Table) -> np.ndarray:
     """(C,) jets of each class; every class must be there."""
-    if table.label is None:
+    counts = table.class_counts
+    if counts is None:
         raise DataError("the jets have no labels", do="give a card with labels, or CLASS:GLOB")
-    counts = np.bincount(table.label, minlength=len(table.class_names))
     if (counts == 0).any():
         absent = [name for name, count in zip(table.class_names, counts, strict=True) if count == 0]
         raise DataError(f"no training jet of class {', '.join(absent)}", do="give files of every class in --data")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from jettag.config.recipe import Recipe
-from jettag.data.jets import JetTable
-from jettag.data.loader import Loader
+from jettag.data.jets import Table
+from jettag.data.loader import Loader, longest_jets
 from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Objective
 from jettag.training.checkpoint import load_last_good
@@ -32,8 +32,8 @@ MEASURED_JETS = 8  # of the longest, for the estimate of memory
 def fit(
     recipe: Recipe,
     model: Objective,
-    table: JetTable,
-    val_table: JetTable,
+    table: Table,
+    val_table: Table,
     *,
     out: Path,
     device: torch.device,
@@ -59,7 +59,7 @@ def fit(
     pieces = world.size * recipe.training.accumulate
     if world.size > 1:
         note(f"{world.size} processes; each takes {batch_size // world.size} jets of a batch of {batch_size}")
-    longest = table.batch(np.argsort(-table.counts, kind="stable")[:MEASURED_JETS])
+    longest = longest_jets(table, MEASURED_JETS)
     note(estimate(model, recipe.training, longest).words(math.ceil(batch_size / pieces)))
     loader = Loader(table, batch_size=batch_size, seed=recipe.seed)
     trainer = Trainer(
