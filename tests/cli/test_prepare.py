@@ -50,3 +50,12 @@ def test_features_of_another_recipe_end_in_one_line(shards, jettag, tmp_path):
     assert code == 4
     code, _, err = jettag("data", "prepare", "generated", "nothing.root", "--out", tmp_path / "s", "--split", "1")
     assert code == 2
+
+
+def test_bench_loader_prints_rates_and_ratios(files, call_json):
+    words = ["--card", "generated", "--rounds", 1, "--data", *sorted((files / "train").glob("*.root"))]
+    found = call_json("bench", "loader", *words)
+    assert found["jets"] == 450
+    assert found["ratio"] is None
+    ratio = found["root_jets_per_second"] / found["uproot_jets_per_second"]
+    assert found["ratio_root_to_uproot"] == pytest.approx(ratio, rel=1e-3)
