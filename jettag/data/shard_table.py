@@ -43,6 +43,16 @@ class Part:
         return [(self.folder / name, facts) for name, facts in named if name.startswith(f"{self.split}/")]
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """What is taken of a block: rows of the shard's constituents, and of each jet their number, label and columns."""
+
+    rows: slice | Index
+    counts: Index
+    label: Index
+    jet: Mapping[str, npt.NDArray]
+
+
 class ShardTable:
     """Prepared jets, read block by block; every block is checked when it is read.
 
@@ -130,39 +140,53 @@ class ShardTable:
         if not len(blocks):
             raise DataError("no jet", where=self._parts[0].folder)
         owner = np.searchsorted(self._first_block, blocks, side="right") - 1
-        pieces: list[JetTable | None] = [None] * len(blocks)
-        for number in np.unique(owner).tolist():
-            shard = self._open(number)  # one open at a time
-            for place in np.flatnonzero(owner == number).tolist():
-                pieces[place] = self._piece(shard, int(blocks[place] - self._first_block[number]), number)
-        table = concatenate([piece for piece in pieces if piece is not None])
+        inner = (blocks - self._first_block[owner]).tolist()
+        by_shard = {number: np.flatnonzero(owner == number).tolist() for number in np.unique(owner).tolist()}
+        found: dict[int, _Chosen] = {}
+        for number, places in by_shard.items():
+            shard = self._open(number)
+            found |= {place: self._choose(shard, inner[place], number) for place in places}
+        chosen = [found[place] for place in range(len(blocks))]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in chosen]))])
+        edges = offsets[np.cumsum([0] + [len(piece.counts) for piece in chosen])]
+        kind = np.float16 if self._parts[0].dataset.feature_dtype == "f16" else np.float32
+        features = np.empty((offsets[-1], len(self.feature_names)), dtype=kind)
+        p4 = np.empty((offsets[-1], 4), dtype=np.float32)
+        for number, places in by_shard.items():
+            shard = self._open(number)  # one open at a time, and each copied once: memory is the result's
+            for place in places:
+                shard.check_block(inner[place])
+                rows = chosen[place].rows
+                features[edges[place] : edges[place + 1]] = shard.columns["features"][rows]
+                p4[edges[place] : edges[place + 1]] = shard.columns["p4"][rows]
+        table = JetTable(
+            features=features,
+            p4=p4,
+            offsets=offsets.astype(np.int64),
+            feature_names=self.feature_names,
+            label=np.concatenate([piece.label for piece in chosen]) if self._labels else None,
+            class_names=self.class_names,
+            jet={name: np.concatenate([piece.jet[name] for piece in chosen]) for name in self._jet_columns},
+        )
         return table, np.arange(len(table))
 
-    def _piece(self, shard: Shard, block: int, number: int) -> JetTable:
-        """A block, its wanted jets, cut to length; a copy, so that the shard can be closed."""
-        shard.check_block(block)
+    def _choose(self, shard: Shard, block: int, number: int) -> "_Chosen":
+        """The wanted jets of a block, cut to length."""
         columns = shard.columns
         offsets = columns["offsets"][block * BLOCK : (block + 1) * BLOCK + 1]
-        jets = slice(block * BLOCK, block * BLOCK + len(offsets) - 1)
-        rows = slice(int(offsets[0]), int(offsets[-1]))
-        table = JetTable(
-            features=columns["features"][rows].copy(),
-            p4=columns["p4"][rows].copy(),
-            offsets=offsets - offsets[0],
-            feature_names=self.feature_names,
-            label=self._places[number][columns["label"][jets]] if self._labels else None,
-            class_names=self.class_names,
-            jet={name: columns[f"jet.{name}"][jets].copy() for name in self._jet_columns},
-        )
-        if self._partial(number) and table.label is not None:
-            table = table.select(table.label >= 0)
-        counts = table.counts
-        if counts.max(initial=0) > self._max_constituents:
-            rank = np.arange(len(table.p4)) - np.repeat(table.offsets[:-1], counts)
-            inside = rank < self._max_constituents
-            cut = np.concatenate([[0], np.cumsum(np.minimum(counts, self._max_constituents))])
-            table = replace(table, features=table.features[inside], p4=table.p4[inside], offsets=cut)
-        return table
+        jets: slice | Index = slice(block * BLOCK, block * BLOCK + len(offsets) - 1)
+        begins, counts = offsets[:-1], np.minimum(np.diff(offsets), self._max_constituents)
+        label = self._places[number][columns["label"][jets]] if self._labels else np.zeros(0, dtype=np.int64)
+        if self._partial(number):
+            wanted = np.flatnonzero(label >= 0)
+            jets = wanted + block * BLOCK
+            begins, counts, label = begins[wanted], counts[wanted], label[wanted]
+        if len(counts) and begins[-1] + counts[-1] - begins[0] == counts.sum():
+            rows: slice | Index = slice(int(begins[0]), int(begins[-1] + counts[-1]))
+        else:
+            rows = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        jet = {name: columns[f"jet.{name}"][jets].copy() for name in self._jet_columns}
+        return _Chosen(rows, counts, label, jet)
 
     @property
     def class_counts(self) -> Index | None:
