@@ -90,8 +90,15 @@ class Staged:
         return cls(folder, content["notes"], jets, constituents)
 
 
-def scatter(job: Job, sha256: str, layout: Layout, folder: Path) -> Staged:
+def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> Staged:
     """Pass one for one file: its streams in ``folder``, which appears when they are complete.
+
+    Args:
+        job: the file and what to read of it.
+        sha256: of its content; with the seed it decides where its jets go.
+        place: among the sources of the data set.
+        layout: what all files share.
+        folder: to make.
 
     Raises:
         DataError: the file is damaged or holds what cannot be right.
@@ -105,7 +112,7 @@ def scatter(job: Job, sha256: str, layout: Layout, folder: Path) -> Staged:
     index: dict[str, list[list[int]]] = {"jets": [], "constituents": []}
     streams: dict[str, Any] = {}
     try:
-        for columns, bucket, counts in _chunks(job, sha256, layout, notes):
+        for columns, bucket, counts in _chunks(job, sha256, place, layout, notes):
             order = np.argsort(bucket, kind="stable")
             offsets = np.concatenate([[0], np.cumsum(counts)])
             sizes = counts[order]
@@ -132,7 +139,7 @@ def scatter(job: Job, sha256: str, layout: Layout, folder: Path) -> Staged:
 
 
 def _chunks(
-    job: Job, sha256: str, layout: Layout, notes: Counter[str]
+    job: Job, sha256: str, place: int, layout: Layout, notes: Counter[str]
 ) -> Iterator[tuple[dict[str, Array], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """(columns, bucket of each jet, constituents of each jet) of each chunk of a file."""
     start = np.uint64(hashed(f"{layout.seed} {sha256}"))
@@ -156,7 +163,8 @@ def _chunks(
         begins = np.concatenate([[0], np.cumsum(layout.buckets)])[split]
         # The upper 32 bits of the key times the number of buckets, over 2^32: in order of the key.
         bucket = (key >> np.uint64(32)) * np.array(layout.buckets, dtype=np.uint64)[split] >> np.uint64(32)
-        columns = _columns(piece, layout, job.binding.where) | {"key": key}
+        columns = _columns(piece, layout, job.binding.where)
+        columns |= {"key": key, "jet.file": np.full(len(kept), place), "jet.entry": kept.astype(np.int64)}
         if label is not None:
             columns["label"] = label[piece.kept].astype(np.int16)
         yield columns, begins + bucket.astype(np.int64), piece.counts

@@ -76,7 +76,7 @@ class Dataset(Section):
     feature_names: tuple[str, ...]
     feature_dtype: Literal["f16", "f32"]
     class_names: tuple[str, ...] = Field(description="empty where labels were not read")
-    jet_columns: tuple[str, ...]
+    jet_columns: tuple[str, ...] = Field(description="besides file, a place in sources, and entry, a row of it")
     max_constituents: int
     seed: int
     shard_jets: int

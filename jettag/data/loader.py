@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jettag.data.jets import Jets, JetTable, Table
 from jettag.errors import CheckpointError, DataError, UsageError
 
-__all__ = ["Loader", "once"]
+__all__ = ["Loader", "longest_jets", "once"]
 
 WINDOW = 64  # batches whose jets are sorted by length together: wide enough to save padding, narrow enough to mix
 
@@ -212,6 +212,15 @@ def _cut_by_tokens(counts: Index, batch_size: int, max_tokens: int, world_size: 
     if len(edges) > 2 and edges[-1] - edges[-2] < world_size:
         del edges[-2]
     return list(itertools.pairwise(edges))
+
+
+def longest_jets(table: Table, jets: int) -> Jets:
+    """The longest jets of a table in memory; of one on disk, the longest of its first `WINDOW` batches of so many."""
+    blocks = np.arange(len(table.block_sizes))
+    if not isinstance(table, JetTable):
+        blocks = blocks[: int(np.searchsorted(np.cumsum(table.block_sizes), WINDOW * jets)) + 1]
+    loaded, rows = table.load(blocks)
+    return loaded.batch(rows[np.argsort(-loaded.counts[rows], kind="stable")[:jets]])
 
 
 def once(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Index, Jets]]:

@@ -11,7 +11,7 @@ from jettag.data.read import read_table, stored_in_all
 from jettag.data.shard_table import Part, ShardTable
 from jettag.errors import DataError, UsageError, nearest
 
-__all__ = ["expand_data", "open_jets", "prepared_card"]
+__all__ = ["expand_data", "open_jets", "origin_names", "prepared_card"]
 
 
 def expand_data(patterns: Sequence[str | Path]) -> list[InputFile]:
@@ -67,6 +67,7 @@ def open_jets(
         DataError: as `read_table`; or the directory was prepared with other features or shorter jets, or lacks a class.
     """
     if not _locate(inputs[0].path):
+        stored = stored_in_all(inputs, card, ["event_number"])
         return read_table(
             inputs,
             card,
@@ -75,8 +76,8 @@ def open_jets(
             classes=classes,
             max_constituents=max_constituents,
             max_jets=max_jets,
-            # Keeps jets of one event on one side of a split.
-            jet_columns=stored_in_all(inputs, card, ["event_number"]),
+            # The first keeps jets of one event on one side of a split; the others name a jet in messages.
+            jet_columns=(*stored, "file", "entry"),
         )
     parts = [_part(file.path, split, features, max_constituents) for file in inputs]
     first = parts[0].dataset
@@ -120,3 +121,12 @@ def _part(path: Path, split: str, features: str, max_constituents: int) -> Part:
         others = [name for name in SPLITS if dataset.count(name)]
         raise DataError(f"no {chosen} jets", where=folder, do=f"give {folder / others[0]}, or prepare it again")
     return Part(folder, dataset, chosen)
+
+
+def origin_names(inputs: Sequence[InputFile]) -> list[str]:
+    """The files that the jet column ``file`` counts."""
+    names = []
+    for file in inputs:
+        found = _locate(file.path)
+        names += [item.path for item in read_dataset(found[0]).sources] if found else [file.address]
+    return names

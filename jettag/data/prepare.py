@@ -246,10 +246,10 @@ def _first_pass(
 ) -> list[Staged]:
     done = 0
     tasks = []
-    for record, job in zip(plan.sources, jobs, strict=True):
+    for place, (record, job) in enumerate(zip(plan.sources, jobs, strict=True)):
         folder = staging / record.sha256
         if Staged.load(folder) is None:
-            tasks.append(partial(_scatter, job, record.sha256, layout, folder))
+            tasks.append(partial(_scatter, job, record.sha256, place, layout, folder))
         else:
             done += record.entries
     for entries in run(tasks):
@@ -260,8 +260,8 @@ def _first_pass(
     return [file for file in staged if file is not None]
 
 
-def _scatter(job: Job, sha256: str, layout: Layout, folder: Path) -> int:
-    scatter(job, sha256, layout, folder)
+def _scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> int:
+    scatter(job, sha256, place, layout, folder)
     return job.entries
 
 

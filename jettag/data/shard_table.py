@@ -63,7 +63,7 @@ class ShardTable:
         labels: False gives jets without labels.
         class_names: keep these classes only; labels index into them.
         max_constituents: constituents kept in a jet, of highest pT.
-        jet_columns: jet columns to load with the jets.
+        jet_columns: jet columns to load with the jets, besides ``file`` and ``entry``.
     """
 
     def __init__(
@@ -80,15 +80,19 @@ class ShardTable:
         self.feature_names = parts[0].dataset.feature_names
         self.class_names = class_names if labels else ()
         self._max_constituents = max_constituents
-        self._jet_columns = jet_columns
+        self._jet_columns = tuple(dict.fromkeys(("file", "entry", *jet_columns)))
         self._checked: set[int] = set()  # shards whose small columns were compared with their checksums
         self._shards: list[tuple[Path, Mapping[str, Any]]] = []
         self._places: list[Index] = []  # class in the shard -> label, of each shard
+        self._first_file: list[int] = []  # of each shard: its file 0 among the files of all parts
+        files = 0
         for part in parts:
             known = part.dataset.class_names
             place = [class_names.index(name) if name in class_names else NOT_WANTED for name in known]
             self._shards += part.shards
             self._places += [np.array(place, dtype=np.int64)] * len(part.shards)
+            self._first_file += [files] * len(part.shards)
+            files += len(part.dataset.sources)
         lengths = [facts["jets"] for _, facts in self._shards]
         self._first_block = np.concatenate([[0], np.cumsum([-(-length // BLOCK) for length in lengths])]).astype(int)
         sizes = [self._sizes(number) for number in range(len(lengths))]
@@ -186,6 +190,7 @@ class ShardTable:
         else:
             rows = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         jet = {name: columns[f"jet.{name}"][jets].copy() for name in self._jet_columns}
+        jet["file"] += self._first_file[number]
         return _Chosen(rows, counts, label, jet)
 
     @property

@@ -1,8 +1,9 @@
 """The order of jets: decided by (seed, epoch), every jet once, the same after a resume."""
 
 import itertools
-from dataclasses import replace
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jettag.data.card import load_card
-from jettag.data.loader import WINDOW, Loader, once
-from jettag.data.opening import expand_data, open_jets
+from jettag.data.loader import WINDOW, Loader, longest_jets, once
+from jettag.data.opening import expand_data, open_jets, origin_names
 from jettag.data.prepare import Preparation, prepare
-from jettag.data.read import expand_inputs
+from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
 from jettag.errors import CheckpointError, DataError, UsageError
 
@@ -70,7 +71,14 @@ def shards(tmp_path_factory):
     chosen = Preparation(shard_jets=160, fractions=(1, 0, 0))
     prepare(expand_inputs([folder / "*.root"]), load_card("generated"), folder / "shards", chosen)
     inputs = expand_data([folder / "shards"])
-    return open_jets(inputs, load_card("generated"), split="train", features="jetclass_full", labels=True)
+    card = load_card("generated")
+    table = open_jets(inputs, card, split="train", features="jetclass_full", labels=True)
+    table.test_names = [Path(name).name for name in origin_names(inputs)]
+    files = expand_inputs([folder / "*.root"])
+    table.test_straight = {
+        file.path.name: read_table([file], card, features="jetclass_kin", labels=False) for file in files
+    }
+    return table
 
 
 def momenta(jets):
@@ -142,6 +150,21 @@ def test_no_batch_exceeds_its_tokens(shards, batch_size, max_tokens, seed):
         jets = next(loader)
         assert len(jets) <= batch_size
         assert jets.mask.numel() <= max_tokens or len(jets) == 1
+
+
+def test_a_batch_from_shards_tells_file_and_entry(shards):
+    loader = Loader(shards, batch_size=16, seed=1)
+    for _ in range(3):
+        jets, origin = next(loader), loader.origin()
+        for jet, file, entry in zip(momenta(jets), origin["file"], origin["entry"], strict=True):
+            straight = shards.test_straight[shards.test_names[file]]
+            assert jet == tuple(straight.p4[straight.offsets[entry]].tolist())
+
+
+def test_the_longest_jets(shards):
+    everything = shards.load(np.arange(len(shards.block_sizes)))[0]
+    for table in (shards, everything):
+        assert longest_jets(table, 8).mask.sum() == np.sort(everything.counts)[-8:].sum()
 
 
 def test_blocks_are_mixed_when_small_windows_read_them(shards):
