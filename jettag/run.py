@@ -106,6 +106,7 @@ def _read(
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets,
+        jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
     )
     for what, count in table.notes.items():
         if count:

@@ -4,7 +4,7 @@ Letters used for tensor shapes throughout: B jets, N constituents, F features, D
 in a table J jets and M constituents of all jets together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
@@ -115,6 +115,9 @@ class Table(Protocol):
     def sample_features(self, constituents: int, seed: int) -> npt.NDArray[np.float32]:
         """(M, F) features of at most so many constituents, drawn at random."""
 
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64] | None, Mapping[str, npt.NDArray]]]:
+        """Labels and jet columns of all jets, some at a time."""
+
 
 @dataclass(frozen=True)
 class JetTable:
@@ -174,6 +177,10 @@ class JetTable:
         random = np.random.default_rng(seed)
         rows = random.choice(len(self.features), min(constituents, len(self.features)), replace=False)
         return self.features[np.sort(rows)].astype(np.float32, copy=False)
+
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64] | None, Mapping[str, npt.NDArray]]]:
+        """Labels and those jet columns that there are, of all jets at once."""
+        yield self.label, {name: self.jet[name] for name in columns if name in self.jet}
 
     def batch(self, index: npt.NDArray[np.int64]) -> Jets:
         """The jets at ``index`` (B,), padded to the longest of them."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.data.jets import Jets, JetTable, Table
+from jettag.data.sampling import Sampling
 from jettag.errors import CheckpointError, DataError, UsageError
 
 __all__ = ["Loader", "longest_jets", "once"]
@@ -37,6 +38,7 @@ class Loader:
         rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it.
         world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
             together see, step by step, the jets that one process would.
+        sampling: take each jet with its probability only, drawn anew in every epoch; windows then differ in length.
 
     Raises:
         DataError: fewer jets than ranks.
@@ -54,6 +56,7 @@ class Loader:
         max_tokens: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        sampling: Sampling | None = None,
     ) -> None:
         if len(table) < world_size:
             raise DataError(f"{len(table)} jets for {world_size} processes", do="give more jets")
@@ -66,6 +69,7 @@ class Loader:
         self._bucket = bucket
         self._max_tokens = max_tokens
         self._rank, self._world_size = rank, world_size
+        self._sampling = sampling
         self._sizes = table.block_sizes
         self._of_table = table.identity
         self._epoch = 0
@@ -87,8 +91,8 @@ class Loader:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in the epoch that is being read; with ``max_tokens`` all lengths are read to tell."""
-        if self._max_tokens is None:
+        """Batches in the epoch that is being read; with ``max_tokens`` or ``sampling`` all is read to tell."""
+        if self._max_tokens is None and self._sampling is None:
             jets, width = len(self._table), WINDOW * self._batch_size
             last = jets - (self._windows - 1) * width
             return (self._windows - 1) * WINDOW + len(_cut(last, self._batch_size, self._world_size))
@@ -117,6 +121,12 @@ class Loader:
         random = np.random.default_rng([self._seed, self._epoch, window])
         if self._shuffle:
             rows = random.permutation(rows)
+        if self._sampling is not None:
+            label = None if loaded.label is None else loaded.label[rows]
+            jet = {name: loaded.jet[name][rows] for name in self._sampling.edges}
+            rows = rows[random.random(len(rows)) < self._sampling(label, jet, len(rows))]
+            if len(rows) < self._world_size:
+                return loaded, []
         counts = loaded.offsets[rows + 1] - loaded.offsets[rows]
         if self._bucket:
             order = np.argsort(counts, kind="stable")
@@ -142,7 +152,7 @@ class Loader:
     def __next__(self) -> Jets:
         if self._window < 0:
             self._open(0)
-        if self._cursor == len(self._batches):
+        while self._cursor == len(self._batches):
             if self._window == self._windows - 1:
                 self._begin_epoch(self._epoch + 1)
                 self._window = -1
@@ -174,6 +184,7 @@ class Loader:
             "shuffle": int(self._shuffle),
             "bucket": int(self._bucket),
             "max_tokens": self._max_tokens or 0,
+            "sampling": "" if self._sampling is None else self._sampling.digest,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ def open_jets(
     classes: Sequence[str] | None = None,
     max_constituents: int = 128,
     max_jets: int | None = None,
+    jet_columns: Sequence[str] = (),
 ) -> Table:
     """The jets of files, in memory, or of prepared directories, on disk.
 
@@ -62,6 +63,7 @@ def open_jets(
         classes: keep these only; labels index into them.
         max_constituents: constituents kept in a jet.
         max_jets: at most so many, as equally as possible from each class; they are read into memory.
+        jet_columns: to have besides ``event_number``, where it is known, ``file`` and ``entry``.
 
     Raises:
         DataError: as `read_table`; or the directory was prepared with other features or shorter jets, or lacks a class.
@@ -77,7 +79,7 @@ def open_jets(
             max_constituents=max_constituents,
             max_jets=max_jets,
             # The first keeps jets of one event on one side of a split; the others name a jet in messages.
-            jet_columns=(*stored, "file", "entry"),
+            jet_columns=tuple(dict.fromkeys((*stored, "file", "entry", *jet_columns))),
         )
     parts = [_part(file.path, split, features, max_constituents) for file in inputs]
     first = parts[0].dataset
@@ -91,8 +93,13 @@ def open_jets(
         missing = [name for name in names if labels and name not in part.dataset.class_names]
         if missing:
             raise DataError(f"no class {missing[0]!r}", where=part.folder, do=nearest(missing[0], first.class_names))
+    for name in jet_columns:
+        if name not in first.jet_columns:
+            raise DataError(f"no jet column {name!r}", where=parts[0].folder, do=nearest(name, first.jet_columns))
     events = tuple(name for name in ("event_number",) if max_jets is not None and name in first.jet_columns)
-    table = ShardTable(parts, labels=labels, class_names=names, max_constituents=max_constituents, jet_columns=events)
+    table = ShardTable(
+        parts, labels=labels, class_names=names, max_constituents=max_constituents, jet_columns=(*events, *jet_columns)
+    )
     if not len(table):
         raise DataError("no jet of the classes asked for", where=parts[0].folder)
     return table if max_jets is None or max_jets >= len(table) else table.first(max_jets)

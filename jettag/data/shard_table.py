@@ -1,6 +1,6 @@
 """Jets of a prepared directory, on disk: what the loader needs of a `Table`, in memory that does not grow with them."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -213,6 +213,17 @@ class ShardTable:
         found = [places[self._open(n).columns["label"]] for n, places in enumerate(self._places)]
         label = np.concatenate([np.zeros(0, dtype=np.int64), *found])
         return label[label >= 0]
+
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[Index | None, Mapping[str, npt.NDArray]]]:
+        """Labels and those jet columns that there are, of all jets, shard by shard."""
+        for number, places in enumerate(self._places):
+            stored = self._open(number).columns
+            jet = {name: stored[f"jet.{name}"] for name in columns if f"jet.{name}" in stored}
+            if not self._labels:
+                yield None, jet
+                continue
+            label = places[stored["label"]]
+            yield label[label >= 0], {name: values[label >= 0] for name, values in jet.items()}
 
     def sample_features(self, constituents: int, seed: int) -> npt.NDArray[np.float32]:
         """(M, F) features of at most so many constituents, of whole blocks drawn with ``seed``."""

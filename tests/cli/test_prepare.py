@@ -30,6 +30,9 @@ def test_pretrain_finetune_and_eval_take_a_prepared_directory(shards, files, cal
     task = ["--task", "top", "--card", "generated", *common, "--max-steps", 20]
     tuned = call_json("finetune", *task, "--from", pretrained, "--data", shards, "--out", tmp_path / "tuned")
     assert set(tuned["class_names"]) == {"QCD", "Tbqq"}
+    sampled = ["--set", "data.sampling={classes: {Tbqq: 2}, flat_in: {pt: [0, 40, 80, 1000]}}"]
+    call_json("finetune", *task, *sampled, "--data", shards, "--out", tmp_path / "sampled")
+    call_json("finetune", *task, *sampled, "--data", files / "train" / "*.root", "--out", tmp_path / "from_files")
     table = call_json("eval", tmp_path / "tuned", "--data", shards)
     assert 0 < table["rows"][0]["n_signal"] + table["rows"][0]["n_background"] < counts["test"]
     # The card travels with the shards, so files are read as the shards were made.
