@@ -166,3 +166,62 @@ def _network_rates(
                 "loss_steps": chosen.loss_steps if mode == "train" else 0,
             }
         )
+
+
+@app.command(cls=SeveralValues)
+@boundary
+def loader(
+    data: Annotated[list[str], typer.Option("--data", help="Files or globs, read whole by every side.")],
+    card: Annotated[str, typer.Option("--card", help="Data card of the files.")] = "jetclass",
+    against: Annotated[Literal["weaver"] | None, typer.Option("--against", help="Also time weaver-core.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets in a batch.")] = 512,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed rounds; the median counts.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Jets per second on one core: from shards, straight from ROOT, of bare uproot, and of weaver-core's loader.
+
+    Example: jettag bench loader --against weaver --card generated --data 'jets/*.root'
+    """
+    from jettag.data.benchmark import FEATURES, measure_loader
+    from jettag.data.card import load_card
+    from jettag.data.read import expand_inputs
+
+    against_weaver = against == "weaver"
+    with progress("bench", None) as update:
+        rates = measure_loader(
+            expand_inputs(data),
+            load_card(card),
+            against_weaver=against_weaver,
+            batch_size=batch_size,
+            rounds=rounds,
+            on_progress=update,
+        )
+    say(f"{rates.jets} jets of {rates.constituents:.1f} constituents, {FEATURES}, jets per CPU second:")
+    say(f"shards -> batches        {rates.shards:9.0f}")
+    say(f"ROOT -> table            {rates.root:9.0f}   {rates.root / rates.uproot:.2f} of bare uproot.iterate")
+    say(f"ROOT -> table -> batches {rates.root_batches:9.0f}")
+    say(f"bare uproot.iterate      {rates.uproot:9.0f}   the same branches, nothing done with them")
+    say(f"jettag data prepare      {rates.prepare:9.0f}   once, one worker")
+    if rates.weaver is not None:
+        say(f"weaver-core -> batches   {rates.weaver:9.0f}")
+        say(f"shards are {rates.shards / rates.weaver:.1f} times as fast, ROOT {rates.root_batches / rates.weaver:.1f}")
+    if as_json:
+        emit_json(
+            {
+                "schema": 1,
+                "bench": "loader",
+                "features": FEATURES,
+                "jets": rates.jets,
+                "constituents_mean": round(rates.constituents, 2),
+                "batch_size": batch_size,
+                "shards_jets_per_second": round(rates.shards, 1),
+                "root_jets_per_second": round(rates.root, 1),
+                "root_batches_jets_per_second": round(rates.root_batches, 1),
+                "uproot_jets_per_second": round(rates.uproot, 1),
+                "prepare_jets_per_second": round(rates.prepare, 1),
+                "weaver_jets_per_second": None if rates.weaver is None else round(rates.weaver, 1),
+                "ratio_root_to_uproot": round(rates.root / rates.uproot, 4),
+                "ratio": None if rates.weaver is None else round(rates.shards / rates.weaver, 3),
+                "ratio_root": None if rates.weaver is None else round(rates.root_batches / rates.weaver, 3),
+            }
+        )

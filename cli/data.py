@@ -1,7 +1,9 @@
-"""jettag data: which cards there are, what they say, and whether files keep it."""
+"""jettag data: which cards there are, what they say, whether files keep it, and shards made of them."""
 
+import os
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at data cards and check files against them.", no_args_is_help=True)
+app = typer.Typer(help="Look at data cards, check files against them, prepare shards.", no_args_is_help=True)
 
 Card = Annotated[str, typer.Argument(help="A card: a name from `jettag data ls`, or a path.", show_default=False)]
 
@@ -86,6 +88,69 @@ def check(
     if bad:
         more = f" (and {len(bad) - 1} more of {len(reports)} files)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0].problem}{more}")
+
+
+@app.command()
+@boundary
+def prepare(
+    card: Card,
+    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    out_folder: Annotated[Path, typer.Option("--out", help="Directory to make.", show_default=False)],
+    features: Annotated[str, typer.Option("--features", help="Feature set.")] = "jetclass_full",
+    max_constituents: Annotated[int, typer.Option("--max-constituents", min=1, help="Kept in a jet.")] = 128,
+    split: Annotated[str, typer.Option("--split", help="TRAIN:VAL:TEST; 1:0:0 for all of it.")] = "80:10:10",
+    split_by: Annotated[
+        Literal["auto", "event_number", "file"],
+        typer.Option("--split-by", help="auto: events where files number them."),
+    ] = "auto",
+    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Keep the class of each jet.")] = True,
+    dtype: Annotated[Literal["f16", "f32"], typer.Option("--dtype", help="Of features; momenta are f32.")] = "f16",
+    shard_jets: Annotated[int, typer.Option("--shard-jets", min=1, help="Jets in a shard, about.")] = 100_000,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: every core.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the shuffle.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Read FILES once and leave shuffled shards that training maps; an interrupted call goes on.
+
+    Example: jettag data prepare jetclass 'train_100M/*.root' --out shards --split 98:1:1
+    """
+    from jettag.data.card import load_card
+    from jettag.data.dataset import SPLITS, parse_fractions
+    from jettag.data.prepare import Preparation, prepare
+    from jettag.data.read import expand_inputs
+
+    chosen = Preparation(
+        features, max_constituents, seed, shard_jets, dtype, parse_fractions(split), split_by, labels=labels
+    )
+    inputs = expand_inputs(files)
+    count = workers or min(_cores(), len(inputs))
+    with progress("prepare", None) as update:
+        dataset = prepare(inputs, load_card(card), out_folder, chosen, workers=count, on_progress=update)
+    counts = {name: dataset.count(name) for name in SPLITS}
+    for what, number in dataset.notes.items():
+        say(f"note: {number} {what.replace('_', ' ')}")
+    if dataset.split.by == "file" and split_by == "auto":
+        say("note: no event numbers in these files, so whole files were dealt to the splits")
+    say(f"{out_folder}: " + ", ".join(f"{name} {number} jets" for name, number in counts.items()))
+    if as_json:
+        emit_json(
+            {
+                "schema": 1,
+                "out": str(out_folder),
+                "features": dataset.features,
+                "classes": list(dataset.class_names),
+                "jets": counts,
+                "split_by": dataset.split.by,
+                "shards": len(dataset.shards),
+                "bytes": sum(facts["bytes"] for facts in dataset.shards.values()),
+                "notes": dataset.notes,
+            }
+        )
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _as_json(card: str, reports: "list[FileReport]", sign: "SignCheck", repeated: int) -> dict[str, object]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from jettag import __version__
 from jettag.data.card import DataCard, load_card
-from jettag.data.jets import Jets, JetTable
+from jettag.data.jets import Jets, Table
 from jettag.data.loader import once
+from jettag.data.opening import expand_data, open_jets
 from jettag.data.read import InputFile, expand_inputs, read_table
 from jettag.errors import CheckpointError
 from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
@@ -40,7 +41,7 @@ class Judgement:
 
 @torch.inference_mode()
 def _apply(
-    function: Callable[[Jets], Tensor], table: JetTable, device: torch.device, on_progress: Progress | None
+    function: Callable[[Jets], Tensor], table: Table, device: torch.device, on_progress: Progress | None
 ) -> npt.NDArray[np.float32]:
     """``function`` of every jet, (J, ...), in the table's order."""
     result: npt.NDArray[np.float32] | None = None
@@ -57,7 +58,7 @@ def _apply(
 
 
 def probabilities(
-    tagger: Tagger, table: JetTable, device: torch.device, on_progress: Progress | None = None
+    tagger: Tagger, table: Table, device: torch.device, on_progress: Progress | None = None
 ) -> npt.NDArray[np.float64]:
     """(J, C) class probabilities; the softmax is taken in float64, where good scores do not saturate at one."""
     logits = _apply(tagger.model.to(device).logits, table, device, on_progress).astype(np.float64)
@@ -98,18 +99,19 @@ def evaluate(
         DataError: the files cannot be read, or hold no jet of a class that is needed.
         UsageError: a class that does not exist.
     """
-    inputs = expand_inputs(files)
+    inputs = expand_data(files)
     scores, rows, notes = [], [], []
-    tables: dict[tuple[Any, ...], JetTable] = {}
+    tables: dict[tuple[Any, ...], Table] = {}
     done = 0
     for name, run in zip(name_runs(runs), runs, strict=True):
         tagger = load_tagger(run)
         chosen = _card(card, tagger.run)
         key = (chosen.model_dump_json(), tagger.features, tagger.class_names, tagger.max_constituents)
         if key not in tables:
-            tables[key] = table = read_table(
+            tables[key] = table = open_jets(
                 inputs,
                 chosen,
+                split="test",
                 features=tagger.features,
                 labels=True,
                 classes=tagger.class_names,
@@ -178,7 +180,7 @@ def predict(
     tagger = load_tagger(run)
     names = [f"score_{name}" for name in tagger.class_names]
 
-    def columns(table: JetTable, report: Progress) -> dict[str, npt.NDArray]:
+    def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:
         values = probabilities(tagger, table, device, report).astype(np.float32)
         return {name: values[:, i] for i, name in enumerate(names)}
 
@@ -200,7 +202,7 @@ def embed(
     backbone, _ = load_backbone(run, feature_names)
     backbone.to(device).eval()
 
-    def columns(table: JetTable, report: Progress) -> dict[str, npt.NDArray]:
+    def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:
         return {"embedding": _apply(lambda jets: backbone(jets).jet, table, device, report)}
 
     chunks = list(_by_file(files, _card(card, root), features, max_constituents, columns, on_progress))
@@ -212,7 +214,7 @@ def _by_file(
     card: DataCard,
     features: str,
     max_constituents: int,
-    columns: Callable[[JetTable, Progress], Mapping[str, npt.NDArray]],
+    columns: Callable[[Table, Progress], Mapping[str, npt.NDArray]],
     on_progress: Progress | None,
 ) -> Iterator[dict[str, ak.Array]]:
     """``columns`` of each file's jets, put back to the file's own rows."""

@@ -16,17 +16,18 @@ from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_any_recipe, load_recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
-from jettag.data.jets import JetTable
-from jettag.data.read import InputFile, expand_inputs, read_table, stored_in_all
+from jettag.data.jets import Table
+from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card
+from jettag.data.read import InputFile
 from jettag.data.splits import hold_out
-from jettag.errors import DataError, RecipeError, ResourceError, Stopped
+from jettag.errors import DataError, RecipeError, Stopped
 from jettag.importing import import_weaver
 from jettag.inference import embed, evaluate, predict
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
-from jettag.objectives import Classification, MaskedModelling
+from jettag.objectives import Classification, MaskedModelling, Objective
 from jettag.training import load_backbone
-from jettag.training.distributed import World, join
+from jettag.training.distributed import World, choose_device, join
 from jettag.training.run_directory import (
     describe_inputs,
     occupy,
@@ -76,38 +77,19 @@ class Told:
     note: Callable[[str], None] = _silent
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        ResourceError: the device asked for is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ResourceError(f"device {name!r} cannot be used ({reason})", do="use --device auto or cpu") from None
-    return device
-
-
 def _read(
-    recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], *, classes: Sequence[str] | None, told: Told
-) -> JetTable:
-    table = read_table(
+    recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], split: str, classes: Sequence[str] | None, told: Told
+) -> Table:
+    table = open_jets(
         inputs,
         card,
+        split=split,
         features=recipe.data.features,
         labels=classes is not None,
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets,
-        # The first keeps jets of one event on one side of a split; the others name a jet in messages.
-        jet_columns=(*stored_in_all(inputs, card, ["event_number"]), "file", "entry"),
+        jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
     )
     for what, count in table.notes.items():
         if count:
@@ -117,17 +99,17 @@ def _read(
 
 def _tables(
     recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told
-) -> tuple[JetTable, JetTable, DataCard, list[InputFile], list[InputFile]]:
+) -> tuple[Table, Table, DataCard, list[InputFile], list[InputFile]]:
     """Training and validation jets, the card, and the files of each."""
-    card = load_card(sources.card or recipe.data.card)
-    train_inputs = expand_inputs(sources.train)
-    val_inputs = expand_inputs(sources.val) if sources.val else []
-    table = _read(recipe, card, train_inputs, classes=classes, told=told)
+    train_inputs = expand_data(sources.train)
+    card = prepared_card(train_inputs) or load_card(sources.card or recipe.data.card)
+    val_inputs = expand_data(sources.val) if sources.val else []
+    table = _read(recipe, card, train_inputs, "train", classes, told)
     if val_inputs:
         shared = {item.path.resolve() for item in train_inputs} & {item.path.resolve() for item in val_inputs}
         if shared:
             raise DataError("the file is in --data and in --val", where=min(shared), do="give disjoint files")
-        held_out = _read(recipe, card, val_inputs, classes=classes, told=told)
+        held_out = _read(recipe, card, val_inputs, "val", classes, told)
     else:
         table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)
     for name, part in (("training", table), ("validation", held_out)):
@@ -141,10 +123,12 @@ def _feature_names(recipe: Recipe) -> tuple[str, ...]:
     return feature_set(recipe.data.features).names
 
 
+def _auto_size(device: torch.device) -> str:
+    return "tiny" if device.type == "cpu" else "base"
+
+
 def _new_backbone(recipe: Recipe, num_features: int, device: torch.device) -> ParticleTransformer:
-    size = recipe.backbone.size
-    if size == "auto":
-        size = "tiny" if device.type == "cpu" else "base"
+    size = _auto_size(device) if recipe.backbone.size == "auto" else recipe.backbone.size
     return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
 
 
@@ -195,7 +179,7 @@ def _begin(
     described = [
         item
         for role, files in zip(("train", "val"), inputs, strict=True)
-        for item in describe_inputs([file.path for file in files if file.url is None], role)
+        for item in describe_inputs([file.manifest for file in files if file.url is None], role)
     ]
     if resuming:
         refuse_another(out, recipe.model_dump(mode="json"), described)
@@ -205,7 +189,7 @@ def _begin(
     update_run(out, begin=True, seed=recipe.seed, inputs=described, finished=False, **facts)
 
 
-def _settings(recipe: Recipe, backbone: ParticleTransformer, table: JetTable) -> dict[str, Any]:
+def _settings(recipe: Recipe, backbone: ParticleTransformer, table: Table) -> dict[str, Any]:
     """What a checkpoint must say for its tensors to mean anything."""
     return {
         "features": recipe.data.features,
@@ -256,50 +240,24 @@ def pretrain(
             decoder_heads=objective.decoder.heads,
             max_constituents=recipe.data.max_constituents,
         )
-        world.first(
-            partial(
-                _begin,
-                out,
-                recipe,
-                card,
-                (inputs[0], inputs[1]),
-                resuming=resuming,
-                task="pretrain",
-                class_names=[],
-                feature_names=list(table.feature_names),
-                n_train=len(table),
-                parameters=_parameters(backbone),
-            )
-        )
         if not resuming:
             model.prepare(table, fit_constituents=objective.target.fit_constituents, seed=recipe.seed)
-        if recipe.backbone.size == "auto":
-            told.note(f"backbone.size: auto takes {'tiny' if chosen.type == 'cpu' else 'base'} on {chosen.type}")
-        settings = _settings(recipe, backbone, table)
-        fit(
+        return _carry_out(
             recipe,
             model,
-            table,
-            val_table,
+            (table, val_table),
+            card,
+            (inputs[0], inputs[1]),
             out=out,
-            device=world.device(chosen),
             world=world,
-            settings=settings,
-            files=[item.address for item in inputs[0]],
-            resume=resuming,
-            max_seconds=max_seconds,
-            max_steps=max_steps,
-            log=told.log,
-            note=told.note,
-        )
-        return world.first(
-            partial(
-                write_model_card,
-                out,
-                title="A jettag backbone",
-                tags=["masked-particle-modelling", "self-supervised"],
-                summary=["Pre-trained by masked particle modelling (arXiv:2401.13537) without labels."],
-            )
+            resuming=resuming,
+            device=chosen,
+            limits=(max_seconds, max_steps),
+            told=told,
+            facts={"task": "pretrain", "parameters": _parameters(backbone)},
+            title="A jettag backbone",
+            tags=["masked-particle-modelling", "self-supervised"],
+            summary="Pre-trained by masked particle modelling (arXiv:2401.13537) without labels.",
         )
 
 
@@ -343,59 +301,83 @@ def finetune(
             label_smoothing=recipe.objective.label_smoothing,
             freeze_backbone=recipe.mode == "head",
         )
-        world.first(
-            partial(
-                _begin,
-                out,
-                recipe,
-                card,
-                (inputs[0], inputs[1]),
-                resuming=resuming,
-                task="finetune",
-                mode=recipe.mode if pretrained else "scratch",
-                pretrained=str(pretrained.resolve()) if pretrained else None,
-                class_names=list(table.class_names),
-                feature_names=list(table.feature_names),
-                n_train=len(table),
-                class_counts=dict(zip(table.class_names, counts.tolist(), strict=True)),
-                parameters=_parameters(model),
-            )
-        )
-        if pretrained is None and recipe.backbone.size == "auto":
-            told.note(f"backbone.size: auto takes {'tiny' if chosen.type == 'cpu' else 'base'} on {chosen.type}")
-        settings = _settings(recipe, backbone, table)
-        fit(
+        return _carry_out(
             recipe,
             model,
-            table,
-            val_table,
+            (table, val_table),
+            card,
+            (inputs[0], inputs[1]),
             out=out,
-            device=world.device(chosen),
             world=world,
-            settings=settings,
-            files=[item.address for item in inputs[0]],
-            resume=resuming,
-            max_seconds=max_seconds,
-            max_steps=max_steps,
-            log=told.log,
-            note=told.note,
-        )
-        return world.first(
-            partial(
-                write_model_card,
-                out,
-                title=f"A jettag tagger of {', '.join(table.class_names)}",
-                tags=["classification"],
-                summary=["A jet classifier on a Particle Transformer backbone (arXiv:2202.03772)."],
-            )
+            resuming=resuming,
+            device=chosen,
+            limits=(max_seconds, max_steps),
+            told=told,
+            facts={
+                "task": "finetune",
+                "parameters": _parameters(model),
+                "mode": recipe.mode if pretrained else "scratch",
+                "pretrained": str(pretrained.resolve()) if pretrained else None,
+                "class_counts": dict(zip(table.class_names, counts.tolist(), strict=True)),
+            },
+            title=f"A jettag tagger of {', '.join(table.class_names)}",
+            tags=["classification"],
+            summary="A jet classifier on a Particle Transformer backbone (arXiv:2202.03772).",
         )
 
 
-def _class_counts(table: JetTable) -> np.ndarray:
+def _carry_out(
+    recipe: Recipe,
+    model: Objective,
+    tables: tuple[Table, Table],
+    card: DataCard,
+    inputs: tuple[Sequence[InputFile], Sequence[InputFile]],
+    *,
+    out: Path,
+    world: World,
+    resuming: bool,
+    device: torch.device,
+    limits: tuple[float, int | None],
+    told: Told,
+    facts: dict[str, Any],
+    title: str,
+    tags: Sequence[str],
+    summary: str,
+) -> dict[str, Any]:
+    """Train the model: facts before, checkpoints meanwhile, the model card after."""
+    table, val_table = tables
+    facts |= {
+        "class_names": list(table.class_names),
+        "feature_names": list(table.feature_names),
+        "n_train": len(table),
+    }
+    world.first(partial(_begin, out, recipe, card, inputs, resuming=resuming, **facts))
+    if recipe.backbone.size == "auto" and not facts.get("pretrained"):
+        told.note(f"backbone.size: auto takes {_auto_size(device)} on {device.type}")
+    fit(
+        recipe,
+        model,
+        table,
+        val_table,
+        out=out,
+        device=world.device(device),
+        world=world,
+        settings=_settings(recipe, model.backbone, table),
+        files=origin_names(inputs[0]),
+        resume=resuming,
+        max_seconds=limits[0],
+        max_steps=limits[1],
+        log=told.log,
+        note=told.note,
+    )
+    return world.first(partial(write_model_card, out, title=title, tags=tags, summary=[summary]))
+
+
+def _class_counts(table: Table) -> np.ndarray:
     """(C,) jets of each class; every class must be there."""
-    if table.label is None:
+    counts = table.class_counts
+    if counts is None:
         raise DataError("the jets have no labels", do="give a card with labels, or CLASS:GLOB")
-    counts = np.bincount(table.label, minlength=len(table.class_names))
     if (counts == 0).any():
         absent = [name for name, count in zip(table.class_names, counts, strict=True) if count == 0]
         raise DataError(f"no training jet of class {', '.join(absent)}", do="give files of every class in --data")

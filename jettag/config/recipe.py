@@ -32,6 +32,14 @@ RANGER = "ranger"  # timm has its two halves, Lookahead and RAdam
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+class SamplingRecipe(Section):
+    """How often each jet is drawn: classes in proportions, and flat in bins of jet columns."""
+
+    # Relative numbers of jets; where none is named the classes keep the proportions they have.
+    classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    flat_in: dict[str, tuple[float, ...]] = Field(default_factory=dict)  # jet column: edges; jets outside never come
+
+
 class DataRecipe(Section):
     """Which jets, and how they become tensors."""
 
@@ -41,6 +49,7 @@ class DataRecipe(Section):
     max_jets: int | None = Field(None, ge=1)
     batch_size: int | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
+    sampling: SamplingRecipe | None = None  # of training; validation takes every jet
 
     @field_validator("batch_size", mode="before")
     @classmethod

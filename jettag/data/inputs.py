@@ -12,6 +12,7 @@ from jettag.errors import DataError
 __all__ = ["InputFile", "expand_inputs"]
 
 CLASS_PREFIX = re.compile(r"^(?P<name>[A-Za-z_][\w.+-]*):(?!//)(?P<rest>.+)$", re.DOTALL)
+MANIFEST = "dataset.json"  # of a prepared directory
 URL = re.compile(r"^[A-Za-z][\w+.-]*://")
 
 
@@ -30,6 +31,14 @@ class InputFile:
     class_name: str | None = None
     url: str | None = None
     repeats: int = 0
+
+    @property
+    def manifest(self) -> Path:
+        """The file whose checksum stands for it: itself, or what a prepared directory says about its content."""
+        for place in (self.path / MANIFEST, self.path.parent / MANIFEST):
+            if self.path.is_dir() and place.is_file():
+                return place
+        return self.path
 
     @property
     def address(self) -> str:
@@ -88,6 +97,8 @@ def _match(text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
+        if (path / MANIFEST).is_file():
+            raise DataError("a prepared directory, where the files themselves are needed", where=path)
         raise DataError("expected files, found a folder", where=path, do=f"give a glob such as {path / '*.root'}")
     if glob.has_magic(text):
         # Path.glob has no absolute patterns.

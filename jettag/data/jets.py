@@ -4,15 +4,16 @@ Letters used for tensor shapes throughout: B jets, N constituents, F features, D
 in a table J jets and M constituents of all jets together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["JetTable", "Jets", "concatenate"]
+__all__ = ["JetTable", "Jets", "Table", "concatenate"]
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,59 @@ class Jets:
         return replace(self, features=pick(self.features), p4=pick(self.p4), mask=mask)
 
 
+class Table(Protocol):
+    """What training and evaluation need of a set of jets, be it in memory or on disk.
+
+    Jets are reached by blocks, the pieces that are read together: single jets in memory, stretches of a shard on disk.
+    """
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """F names in column order."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty without labels."""
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """Counts worth telling the user."""
+
+    @property
+    def label(self) -> npt.NDArray[np.int64] | None:
+        """(J,) index into ``class_names``, or None."""
+
+    @property
+    def class_counts(self) -> npt.NDArray[np.int64] | None:
+        """(C,) jets of each class, or None without labels."""
+
+    @property
+    def block_sizes(self) -> npt.NDArray[np.int64]:
+        """Jets in each block; one after the other the blocks are the table."""
+
+    @property
+    def identity(self) -> dict[str, int | str]:
+        """What must be equal for the same order to mean the same jets."""
+
+    def __len__(self) -> int:
+        """J."""
+
+    def load(self, blocks: npt.NDArray[np.int64]) -> tuple["JetTable", npt.NDArray[np.int64]]:
+        """A table in memory, and the rows in it of these blocks' jets, in the order of ``blocks``."""
+
+    def sample_features(self, constituents: int, seed: int) -> npt.NDArray[np.float32]:
+        """(M, F) features of at most so many constituents, drawn at random."""
+
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64] | None, Mapping[str, npt.NDArray]]]:
+        """Labels and jet columns of all jets, some at a time."""
+
+
 @dataclass(frozen=True)
 class JetTable:
     """Jets in memory, jagged: constituents of all jets in a row, and where each jet begins.
 
     Attributes:
-        features: (M, F) float32.
+        features: (M, F) float32, or float16 where it is a piece of a shard.
         p4: (M, 4) float32, (px, py, pz, energy) in GeV; descending pT within a jet.
         offsets: (J + 1,) int64; jet j owns rows ``offsets[j]:offsets[j + 1]``, at least one.
         feature_names: F names in column order.
@@ -105,19 +153,53 @@ class JetTable:
         """(J,) number of constituents of each jet."""
         return np.diff(self.offsets)
 
+    @property
+    def class_counts(self) -> npt.NDArray[np.int64] | None:
+        """(C,) jets of each class, or None without labels."""
+        return None if self.label is None else np.bincount(self.label, minlength=len(self.class_names))
+
+    @property
+    def block_sizes(self) -> npt.NDArray[np.int64]:
+        """(J,) ones: in memory every jet is a block of its own."""
+        return np.ones(len(self), dtype=np.int64)
+
+    @property
+    def identity(self) -> dict[str, int | str]:
+        """Numbers of jets and constituents."""
+        return {"jets": len(self), "constituents": int(self.offsets[-1])}
+
+    def load(self, blocks: npt.NDArray[np.int64]) -> tuple["JetTable", npt.NDArray[np.int64]]:
+        """This table, and ``blocks``, which are its rows."""
+        return self, blocks
+
+    def sample_features(self, constituents: int, seed: int) -> npt.NDArray[np.float32]:
+        """(M, F) features of at most so many constituents, drawn with ``seed``, in the table's order."""
+        random = np.random.default_rng(seed)
+        rows = random.choice(len(self.features), min(constituents, len(self.features)), replace=False)
+        return self.features[np.sort(rows)].astype(np.float32, copy=False)
+
+    def scan(self, columns: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64] | None, Mapping[str, npt.NDArray]]]:
+        """Labels and those jet columns that there are, of all jets at once."""
+        yield self.label, {name: self.jet[name] for name in columns if name in self.jet}
+
     def batch(self, index: npt.NDArray[np.int64]) -> Jets:
         """The jets at ``index`` (B,), padded to the longest of them."""
-        counts = self.counts[index]
+        begins = self.offsets[index]
+        counts = self.offsets[index + 1] - begins
         width = int(counts.max(initial=1))
         mask = np.arange(width) < counts[:, None]
-        rows = (self.offsets[index][:, None] + np.arange(width))[mask]
-        features = np.zeros((len(index), width, self.features.shape[1]), dtype=np.float32)
-        p4 = np.zeros((len(index), width, 4), dtype=np.float32)
-        features[mask] = self.features[rows]
-        p4[mask] = self.p4[rows]
+        # Padding is read from whatever follows and then set to zero: whole rows move faster than chosen elements.
+        rows = np.minimum(begins[:, None] + np.arange(width), max(len(self.p4) - 1, 0)).reshape(-1)
+        padding = np.flatnonzero(~mask.reshape(-1))
+
+        def pick(values: npt.NDArray) -> Tensor:
+            picked = torch.from_numpy(values.take(rows, axis=0)).float()
+            picked.numpy()[padding] = 0.0
+            return picked.view(len(index), width, -1)
+
         return Jets(
-            features=torch.from_numpy(features),
-            p4=torch.from_numpy(p4),
+            features=pick(self.features),
+            p4=pick(self.p4),
             mask=torch.from_numpy(mask),
             label=None if self.label is None else torch.from_numpy(self.label[index]),
         )

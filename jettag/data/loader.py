@@ -1,15 +1,22 @@
-"""Batches in an order that (seed, epoch) alone decides, so that a resumed run sees what an uninterrupted one would."""
+"""Batches in an order that (seed, epoch) alone decides, so that a resumed run sees what an uninterrupted one would.
 
+An epoch is the table's blocks in a random order, cut into windows of some batches. A window is loaded at once; its jets
+are shuffled, sorted by length, cut into batches, and the batches are shuffled. So memory is that of a window, whatever
+the size of the table, and a shard on disk is read in stretches.
+"""
+
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jettag.data.jets import Jets, JetTable
-from jettag.errors import CheckpointError
+from jettag.data.jets import Jets, JetTable, Table
+from jettag.data.sampling import Sampling
+from jettag.errors import CheckpointError, DataError, UsageError
 
-__all__ = ["Loader", "once"]
+__all__ = ["Loader", "longest_jets", "once"]
 
 WINDOW = 64  # batches whose jets are sorted by length together: wide enough to save padding, narrow enough to mix
 
@@ -21,24 +28,56 @@ class Loader:
 
     Args:
         table: the jets.
-        batch_size: jets in a batch; the last batch of an epoch may have fewer.
+        batch_size: jets in a batch of all ranks together; the last batch of an epoch may have fewer.
         seed: with the epoch's number it decides the order.
         shuffle: False keeps the table's order, but for bucketing.
         bucket: sort jets by constituent count within windows of `WINDOW` batches and shuffle the batches, so that
             jets of similar length are padded together. Changes the order only.
+        max_tokens: at most so many constituents in a batch of all ranks, padding counted; batches of long jets then
+            have fewer jets than ``batch_size``. A single jet may exceed it.
+        rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it.
+        world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
+            together see, step by step, the jets that one process would.
+        sampling: take each jet with its probability only, drawn anew in every epoch; windows then differ in length.
+
+    Raises:
+        DataError: fewer jets than ranks.
+        UsageError: ``batch_size`` below ``world_size``.
     """
 
     def __init__(
-        self, table: JetTable, *, batch_size: int, seed: int, shuffle: bool = True, bucket: bool = True
+        self,
+        table: Table,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        bucket: bool = True,
+        max_tokens: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        sampling: Sampling | None = None,
     ) -> None:
+        if len(table) < world_size:
+            raise DataError(f"{len(table)} jets for {world_size} processes", do="give more jets")
+        if batch_size < world_size:
+            raise UsageError(f"a batch of {batch_size} jets for {world_size} processes", do="raise data.batch_size")
         self._table = table
         self._batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
         self._bucket = bucket
+        self._max_tokens = max_tokens
+        self._rank, self._world_size = rank, world_size
+        self._sampling = sampling
+        self._sizes = table.block_sizes
+        self._of_table = table.identity
         self._epoch = 0
+        self._window = -1
         self._cursor = 0
-        self._batches = self._order(0)
+        self._batches: list[Index] = []
+        self._loaded: JetTable | None = None
+        self._begin_epoch(0)
 
     @property
     def epoch(self) -> int:
@@ -47,62 +86,109 @@ class Loader:
 
     @property
     def batch_size(self) -> int:
-        """Jets in a batch."""
+        """Jets in a batch of all ranks."""
         return self._batch_size
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in one epoch."""
-        return len(self._batches)
+        """Batches in the epoch that is being read; with ``max_tokens`` or ``sampling`` all is read to tell."""
+        if self._max_tokens is None and self._sampling is None:
+            jets, width = len(self._table), WINDOW * self._batch_size
+            last = jets - (self._windows - 1) * width
+            return (self._windows - 1) * WINDOW + len(_cut(last, self._batch_size, self._world_size))
+        return sum(len(self._plan(window)[1]) for window in range(self._windows))
 
-    def _order(self, epoch: int) -> list[Index]:
-        """Row indices of each batch of an epoch."""
+    def _begin_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
         random = np.random.default_rng([self._seed, epoch])
-        jets = len(self._table)
-        order = random.permutation(jets) if self._shuffle else np.arange(jets)
+        blocks = len(self._sizes)
+        self._order: Index = random.permutation(blocks) if self._shuffle else np.arange(blocks)
+        self._starts: Index = np.concatenate([[0], np.cumsum(self._sizes[self._order])])
+        jets, width = len(self._table), WINDOW * self._batch_size
+        self._windows = max(-(-jets // width), 1)
+        if self._windows > 1 and jets - (self._windows - 1) * width < self._world_size:
+            self._windows -= 1  # too few jets for a window of their own: every rank must have one
+
+    def _plan(self, window: int) -> tuple[JetTable, list[Index]]:
+        """The jets of a window in memory, and the rows of each batch of all ranks."""
+        width = WINDOW * self._batch_size
+        begin = window * width
+        stop = len(self._table) if window == self._windows - 1 else begin + width
+        low = int(np.searchsorted(self._starts, begin, side="right")) - 1
+        high = int(np.searchsorted(self._starts, stop, side="left"))
+        loaded, rows = self._table.load(self._order[low:high])
+        rows = rows[begin - self._starts[low] : stop - self._starts[low]]
+        random = np.random.default_rng([self._seed, self._epoch, window])
+        if self._shuffle:
+            rows = random.permutation(rows)
+        if self._sampling is not None:
+            label = None if loaded.label is None else loaded.label[rows]
+            jet = {name: loaded.jet[name][rows] for name in self._sampling.edges}
+            rows = rows[random.random(len(rows)) < self._sampling(label, jet, len(rows))]
+            if len(rows) < self._world_size:
+                return loaded, []
+        counts = loaded.offsets[rows + 1] - loaded.offsets[rows]
         if self._bucket:
-            counts = self._table.counts
-            width = WINDOW * self._batch_size
-            windows = [order[begin : begin + width] for begin in range(0, jets, width)]
-            order = np.concatenate([window[np.argsort(counts[window], kind="stable")] for window in windows])
-        batches = [order[begin : begin + self._batch_size] for begin in range(0, jets, self._batch_size)]
+            order = np.argsort(counts, kind="stable")
+            rows, counts = rows[order], counts[order]
+        if self._max_tokens is None:
+            edges = _cut(len(rows), self._batch_size, self._world_size)
+        else:
+            edges = _cut_by_tokens(counts, self._batch_size, self._max_tokens, self._world_size)
+        batches = [rows[begin:stop] for begin, stop in edges]
         if self._bucket and self._shuffle:
             batches = [batches[place] for place in random.permutation(len(batches))]
-        return batches
+        return loaded, batches
+
+    def _open(self, window: int) -> None:
+        self._window = window
+        self._loaded = None  # before the next is loaded, so that there is one in memory
+        self._loaded, batches = self._plan(window)
+        self._batches = [batch[self._rank :: self._world_size] for batch in batches]
 
     def __iter__(self) -> "Loader":
         return self
 
     def __next__(self) -> Jets:
-        if self._cursor == len(self._batches):
-            self._epoch += 1
+        if self._window < 0:
+            self._open(0)
+        while self._cursor == len(self._batches):
+            if self._window == self._windows - 1:
+                self._begin_epoch(self._epoch + 1)
+                self._window = -1
+            self._open(self._window + 1)
             self._cursor = 0
-            self._batches = self._order(self._epoch)
         self._cursor += 1
-        return self._table.batch(self._batches[self._cursor - 1])
+        assert self._loaded is not None  # opened above
+        return self._loaded.batch(self._batches[self._cursor - 1])
 
     def origin(self) -> dict[str, Index]:
-        """Of each jet of the latest batch: its row in the table, ``file`` and ``entry`` where the table has them."""
+        """Of each jet of the latest batch: ``file`` and ``entry`` where the table has them, and its row.
+
+        The row is that in the table, or of a table on disk in the window that is loaded.
+        """
         rows = self._batches[max(self._cursor, 1) - 1]
-        known = {name: self._table.jet[name][rows] for name in ("file", "entry") if name in self._table.jet}
+        assert self._loaded is not None  # there was a batch
+        known = {name: self._loaded.jet[name][rows] for name in ("file", "entry") if name in self._loaded.jet}
         return {"row": rows, **known}
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the loader is, and what must be equal for that to mean the same."""
-        return {"epoch": self._epoch, "cursor": self._cursor, **self._identity()}
+    def state_dict(self) -> dict[str, int | str]:
+        """Where the loader is, and what must be equal for that to mean the same; the same on every rank."""
+        return {"epoch": self._epoch, "window": max(self._window, 0), "cursor": self._cursor, **self._identity()}
 
-    def _identity(self) -> dict[str, int]:
+    def _identity(self) -> dict[str, int | str]:
         return {
-            "jets": len(self._table),
-            "constituents": int(self._table.offsets[-1]),
+            **self._of_table,
             "batch_size": self._batch_size,
             "seed": self._seed,
             "shuffle": int(self._shuffle),
             "bucket": int(self._bucket),
+            "max_tokens": self._max_tokens or 0,
+            "sampling": "" if self._sampling is None else self._sampling.digest,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another loader of the same table and settings was.
+        """Continue where another loader of the same table and settings was, on any number of ranks.
 
         Raises:
             CheckpointError: the table or the settings are others, so the order would be another one.
@@ -110,13 +196,64 @@ class Loader:
         changed = [f"{k} {state.get(k)} then, {v} now" for k, v in self._identity().items() if state.get(k) != v]
         if changed:
             raise CheckpointError(f"cannot resume on other data or settings ({'; '.join(changed)})")
-        self._epoch, self._cursor = int(state["epoch"]), int(state["cursor"])
-        self._batches = self._order(self._epoch)
+        self._begin_epoch(int(state["epoch"]))
+        self._open(int(state["window"]))
+        self._cursor = int(state["cursor"])
 
 
-def once(table: JetTable, batch_size: int) -> Iterator[tuple[Index, Jets]]:
-    """Every jet once, longest first (so that memory peaks at the first batch), with the row index of each batch."""
-    order = np.argsort(-table.counts, kind="stable")
-    for begin in range(0, len(order), batch_size):
-        index = order[begin : begin + batch_size]
-        yield index, table.batch(index)
+def _cut(jets: int, batch_size: int, world_size: int) -> list[tuple[int, int]]:
+    """Batches of ``batch_size``; a last one with fewer jets than ranks joins the one before."""
+    edges = [*range(0, jets, batch_size), jets]
+    if len(edges) > 2 and edges[-1] - edges[-2] < world_size:
+        del edges[-2]
+    return list(itertools.pairwise(edges))
+
+
+def _cut_by_tokens(counts: Index, batch_size: int, max_tokens: int, world_size: int) -> list[tuple[int, int]]:
+    """As many jets as ``max_tokens`` padded constituents and ``batch_size`` allow, but one for each rank at least."""
+    edges = [0]
+    longest = 0
+    for place, count in enumerate(counts.tolist()):
+        size = place - edges[-1]
+        longest = max(longest, count)
+        if size >= world_size and (size == batch_size or (size + 1) * longest > max_tokens):
+            edges.append(place)
+            longest = count
+    edges.append(len(counts))
+    if len(edges) > 2 and edges[-1] - edges[-2] < world_size:
+        del edges[-2]
+    return list(itertools.pairwise(edges))
+
+
+def longest_jets(table: Table, jets: int) -> Jets:
+    """The longest jets of a table in memory; of one on disk, the longest of its first `WINDOW` batches of so many."""
+    blocks = np.arange(len(table.block_sizes))
+    if not isinstance(table, JetTable):
+        blocks = blocks[: int(np.searchsorted(np.cumsum(table.block_sizes), WINDOW * jets)) + 1]
+    loaded, rows = table.load(blocks)
+    return loaded.batch(rows[np.argsort(-loaded.counts[rows], kind="stable")[:jets]])
+
+
+def once(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Index, Jets]]:
+    """Every jet once, with the row index of each batch; of a table in memory longest first, so that memory peaks early.
+
+    Args:
+        table: the jets.
+        batch_size: jets in a batch.
+        rank: give batches ``rank``, ``rank + world_size``, ... only.
+        world_size: processes that share the batches.
+    """
+    starts = np.concatenate([[0], np.cumsum(table.block_sizes)])
+    # A table in memory is one window: sorting all of it saves the most padding.
+    width = max(len(table), 1) if isinstance(table, JetTable) else WINDOW * batch_size
+    low, number = 0, 0
+    while low < len(starts) - 1:
+        high = max(int(np.searchsorted(starts, starts[low] + width, side="right")) - 1, low + 1)
+        loaded, rows = table.load(np.arange(low, high))
+        order = np.argsort(-(loaded.offsets[rows + 1] - loaded.offsets[rows]), kind="stable")
+        for begin in range(0, len(order), batch_size):
+            if number % world_size == rank:
+                index = order[begin : begin + batch_size]
+                yield starts[low] + index, loaded.batch(rows[index])
+            number += 1
+        low = high

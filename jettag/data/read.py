@@ -25,7 +25,16 @@ from jettag.data.source import chunks, open_source
 from jettag.data.table import TableBuilder
 from jettag.errors import DataError
 
-__all__ = ["InputFile", "expand_inputs", "read_events", "read_table", "stored_in_all"]
+__all__ = [
+    "InputFile",
+    "Job",
+    "expand_inputs",
+    "file_chunks",
+    "plan_files",
+    "read_events",
+    "read_table",
+    "stored_in_all",
+]
 
 MOMENTUM = ("px", "py", "pz", "energy", "pt", "eta", "phi", "mass")  # fields that a vector record has by itself
 ENTRY, FILE = "entry", "file"  # the jet columns that no file stores
@@ -33,7 +42,7 @@ UNLABELLED = 0  # label of every jet while none is asked for
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One file with what to read from it."""
 
     file: InputFile
@@ -82,7 +91,7 @@ def read_table(
     wanted = feature_set(features)
     names = class_names(card, inputs, classes) if labels else ()
     stored = tuple(name for name in jet_columns if name not in (ENTRY, FILE))
-    jobs, notes = _prepare(inputs, card, wanted.fields, stored, names if labels else None)
+    jobs, notes = plan_files(inputs, card, wanted.fields, stored, names if labels else None)
     quotas = _quotas(jobs, card, max_jets)
     builder = TableBuilder(wanted, labelled=labels)
     builder.count(notes)
@@ -91,7 +100,7 @@ def read_table(
         total = min(total, max_jets)
     for place, (job, quota) in enumerate(zip(jobs, quotas, strict=True)):
         branches = (*job.binding.branches, *(job.labels.branches if job.labels else ()))
-        for entries, chunk in _chunks(job, card, tuple(dict.fromkeys(branches)), quota):
+        for entries, chunk in file_chunks(job, card, tuple(dict.fromkeys(branches)), quota):
             label = job.labels(chunk, entries) if job.labels else np.full(len(entries), UNLABELLED)
             if others := int(np.count_nonzero(label == OTHER)):
                 builder.count({"other_classes": others})
@@ -130,13 +139,13 @@ def _where(inputs: Sequence[InputFile]) -> str:
     return f"{inputs[0].address}{more}"
 
 
-def _prepare(
+def plan_files(
     inputs: Sequence[InputFile],
     card: DataCard,
     fields: tuple[str, ...],
     jet_columns: tuple[str, ...],
     names: tuple[str, ...] | None,
-) -> tuple[list[_Job], dict[str, int]]:
+) -> tuple[list[Job], dict[str, int]]:
     """Open every file once, so that the hundredth without a branch is found before the first is read."""
     if not inputs:
         raise DataError("no input files given", do="give paths, globs or CLASS:GLOB")
@@ -148,11 +157,11 @@ def _prepare(
             labels = None if names is None else file_labels(card, source, file, names)
             notes["files_with_another_tree"] += bool(source.note)
             notes["empty_files"] += not source.num_entries
-            jobs.append(_Job(file, source.num_entries, binding, labels))
+            jobs.append(Job(file, source.num_entries, binding, labels))
     return jobs, {name: count for name, count in notes.items() if count}
 
 
-def _quotas(jobs: Sequence[_Job], card: DataCard, max_jets: int | None) -> list[Quota | None]:
+def _quotas(jobs: Sequence[Job], card: DataCard, max_jets: int | None) -> list[Quota | None]:
     """How many jets of each class to take from each file; None takes all."""
     if max_jets is None:
         return [None] * len(jobs)
@@ -164,7 +173,7 @@ def _quotas(jobs: Sequence[_Job], card: DataCard, max_jets: int | None) -> list[
             continue
         found: Counter[Hashable] = Counter()
         if job.labels.branches:
-            for entries, chunk in _chunks(job, card, job.labels.branches):
+            for entries, chunk in file_chunks(job, card, job.labels.branches):
                 found.update(job.labels(chunk, entries).tolist())
         elif job.entries:
             found[int(job.labels({}, np.zeros(1, dtype=np.int64))[0])] = job.entries
@@ -176,8 +185,8 @@ def _quotas(jobs: Sequence[_Job], card: DataCard, max_jets: int | None) -> list[
     return [Quota({int(str(group)): count for group, count in part.items()}) for part in shares]
 
 
-def _chunks(
-    job: _Job, card: DataCard, branches: Sequence[str], quota: Quota | None = None
+def file_chunks(
+    job: Job, card: DataCard, branches: Sequence[str], quota: Quota | None = None
 ) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, ak.Array]]]:
     """(entry numbers, columns) of a file, until the quota is filled."""
     if not job.entries or (quota is not None and quota.full):

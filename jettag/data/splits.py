@@ -3,14 +3,17 @@
 import numpy as np
 import numpy.typing as npt
 
-from jettag.data.jets import JetTable
+from jettag.data.jets import JetTable, Table
+from jettag.data.shard_table import ShardTable
 from jettag.errors import DataError
 
 __all__ = ["hold_out"]
 
 
-def hold_out(table: JetTable, fraction: float, seed: int) -> tuple[JetTable, JetTable]:
+def hold_out(table: Table, fraction: float, seed: int) -> tuple[Table, Table]:
     """(train, held out), both in the table's order.
+
+    Prepared directories bring their own ``val``, whatever the ``fraction``.
 
     Each class gives its ``fraction`` (rounded, at least one jet where the class has two). Where the table has the jet
     column ``event_number``, whole events are drawn instead, so that no event stands on both sides.
@@ -18,6 +21,9 @@ def hold_out(table: JetTable, fraction: float, seed: int) -> tuple[JetTable, Jet
     Raises:
         DataError: a side would be empty.
     """
+    if isinstance(table, ShardTable):
+        return table, table.sibling("val")
+    assert isinstance(table, JetTable)  # the only other one
     random = np.random.default_rng(seed)
     if "event_number" in table.jet:
         events, event_of_jet = np.unique(table.jet["event_number"], return_inverse=True)

@@ -17,7 +17,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from jettag.data.jets import Jets, JetTable
+from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives.objective import Objective
 from jettag.objectives.tokens import KmeansTokens
@@ -122,9 +122,9 @@ class MaskedModelling(Objective):
             max_rank=max_constituents,
         )
 
-    def prepare(self, table: JetTable, *, fit_constituents: int, seed: int) -> None:
+    def prepare(self, table: Table, *, fit_constituents: int, seed: int) -> None:
         """Fit what must be known before the first step: the tokens' centres, on a sample of the training jets."""
-        self.tokens.fit(table.features, fit_constituents, seed)
+        self.tokens.fit(table.sample_features(fit_constituents, seed), seed)
 
     def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
         """What is hidden of a batch: (B, N) int8 on the CPU, of `PADDED`, `VISIBLE` and `HIDDEN`."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets
+from jettag.models.particle_transformer import ParticleTransformer
 
 __all__ = ["Objective"]
 
@@ -14,6 +15,8 @@ class Objective(nn.Module):
     ``weight`` (K,) says what each of the K others is a mean over, in their order, so that a batch cut in pieces has
     the losses of the whole: sum(loss * weight) / sum(weight).
     """
+
+    backbone: ParticleTransformer
 
     def draw(self, jets: Jets, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
         """What is random in the loss of a batch, one row a jet, on the CPU; None where nothing is.

@@ -52,12 +52,10 @@ class KmeansTokens(nn.Module):
         self.register_buffer("std", torch.ones(len(columns)))
         self.register_buffer("centres", torch.zeros(num_codes, len(columns)))
 
-    def fit(self, features: npt.NDArray[np.float32], sample: int, seed: int) -> None:
-        """Fit the centres on ``sample`` rows of ``features`` (M, F), drawn with ``seed``."""
+    def fit(self, features: npt.NDArray[np.float32], seed: int) -> None:
+        """Fit the centres on ``features`` (M, F) of a sample of constituents."""
         num_codes = len(self.centres)
-        rng = np.random.default_rng(seed)
-        rows = rng.choice(len(features), min(sample, len(features)), replace=False)
-        x = features[np.sort(rows)][:, self.columns.numpy()]
+        x = features[:, self.columns.numpy()]
         if len(x) < num_codes:
             raise DataError(
                 f"{len(x)} constituents cannot fill {num_codes} tokens", do="give more jets or lower target.codes"

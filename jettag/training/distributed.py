@@ -139,3 +139,22 @@ def _is_lost_peer(error: Exception) -> bool:
         return True
     text = str(error)
     return "gloo" in text or "Connection closed by peer" in text or "Connection reset by peer" in text
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ResourceError: the device asked for is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResourceError(f"device {name!r} cannot be used ({reason})", do="use --device auto or cpu") from None
+    return device

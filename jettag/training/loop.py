@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jettag.config.files import write_atomically
-from jettag.data.jets import JetTable
+from jettag.data.jets import Table
 from jettag.errors import Stopped
 from jettag.training.limits import Limits
 from jettag.training.signals import STOP, stop_requests, take_stop_file
@@ -19,7 +19,7 @@ Log = Callable[[dict[str, Any]], None]
 SECONDS_BETWEEN_SAVES = 300.0  # a checkpoint at least this often, and at every validation
 
 
-def train(trainer: Trainer, val_table: JetTable, limits: Limits, run: Path, *, seed: int, log: Log) -> str:
+def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed: int, log: Log) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
 
     Args:

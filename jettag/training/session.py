@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from jettag.config.recipe import Recipe
-from jettag.data.jets import JetTable
-from jettag.data.loader import Loader
+from jettag.data.jets import Table
+from jettag.data.loader import Loader, longest_jets
+from jettag.data.sampling import fit_sampling
 from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Objective
 from jettag.training.checkpoint import load_last_good
@@ -32,8 +32,8 @@ MEASURED_JETS = 8  # of the longest, for the estimate of memory
 def fit(
     recipe: Recipe,
     model: Objective,
-    table: JetTable,
-    val_table: JetTable,
+    table: Table,
+    val_table: Table,
     *,
     out: Path,
     device: torch.device,
@@ -55,13 +55,18 @@ def fit(
     batch_size = _batch_size(recipe, len(table), device, note)
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")
-    limits = _limits(recipe, len(table), batch_size, max_seconds, max_steps)
+    wanted = recipe.data.sampling
+    sampling = fit_sampling(table, wanted.classes, wanted.flat_in) if wanted else None
+    epoch = round(sampling.expected) if sampling else len(table)
+    if sampling:
+        note(f"data.sampling: about {epoch} of {len(table)} jets an epoch")
+    limits = _limits(recipe, epoch, batch_size, max_seconds, max_steps)
     pieces = world.size * recipe.training.accumulate
     if world.size > 1:
         note(f"{world.size} processes; each takes {batch_size // world.size} jets of a batch of {batch_size}")
-    longest = table.batch(np.argsort(-table.counts, kind="stable")[:MEASURED_JETS])
+    longest = longest_jets(table, MEASURED_JETS)
     note(estimate(model, recipe.training, longest).words(math.ceil(batch_size / pieces)))
-    loader = Loader(table, batch_size=batch_size, seed=recipe.seed)
+    loader = Loader(table, batch_size=batch_size, seed=recipe.seed, sampling=sampling)
     trainer = Trainer(
         model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
     )

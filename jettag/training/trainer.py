@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from jettag.config.recipe import TrainingRecipe
-from jettag.data.jets import Jets, JetTable
+from jettag.data.jets import Jets, Table
 from jettag.data.loader import Loader
 from jettag.errors import CheckpointError, DivergenceError
 from jettag.objectives import Objective
@@ -168,7 +168,7 @@ class Trainer:
         self.unchecked.clear()
 
     @torch.no_grad()
-    def validate(self, table: JetTable, batch_size: int, seed: int) -> dict[str, float]:
+    def validate(self, table: Table, batch_size: int, seed: int) -> dict[str, float]:
         """Losses of the averaged model over ``table``."""
         model = self.ema.module if self.ema is not None else self.model
         with self.autocast():

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jettag.data.jets import JetTable
+from jettag.data.jets import Table
 from jettag.data.loader import once
 from jettag.objectives import Objective
 from jettag.training.distributed import ALONE, World
@@ -15,7 +15,7 @@ __all__ = ["validate"]
 
 @torch.no_grad()
 def validate(
-    model: Objective, table: JetTable, batch_size: int, device: torch.device, seed: int, world: World = ALONE
+    model: Objective, table: Table, batch_size: int, device: torch.device, seed: int, world: World = ALONE
 ) -> dict[str, float]:
     """Mean of each loss over ``table``, in evaluation mode.
 

@@ -173,6 +173,7 @@ def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, cod
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert f"resumed at step {stopped_at}" in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] is None
 
 
 def test_a_resumed_run_is_the_one_that_was_begun(files, jettag, runs, tmp_path):
@@ -224,4 +225,3 @@ def test_a_refused_run_leaves_no_trace(jettag, files, tmp_path):
     code, _, _ = jettag("finetune", "--data", tmp_path / "nowhere.root", "--out", tmp_path / "run", *SMALL)
     assert code == 4
     assert not (tmp_path / "run").exists()
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] is None

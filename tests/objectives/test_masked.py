@@ -132,7 +132,7 @@ def test_every_parameter_learns(table):
 
 def test_tokens_are_the_nearest_centres(table):
     tokens = KmeansTokens(table.feature_names, 8)
-    tokens.fit(table.features, 10_000, seed=1)
+    tokens.fit(table.sample_features(10_000, 1), seed=1)
     x = torch.from_numpy(table.features[:50])
     scaled = (x[:, tokens.columns] - tokens.mean) / tokens.std
     expected = torch.cdist(scaled.double(), tokens.centres.double()).argmin(1)
@@ -142,4 +142,4 @@ def test_tokens_are_the_nearest_centres(table):
 
 def test_too_few_constituents_for_the_tokens_are_refused(table):
     with pytest.raises(DataError, match="cannot fill 5000 tokens"):
-        KmeansTokens(table.feature_names, 5000).fit(table.features, 10_000, seed=0)
+        KmeansTokens(table.feature_names, 5000).fit(table.features, seed=0)

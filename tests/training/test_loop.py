@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table):
     assert named <= {(jet, "ab"[jet % 2] + ".root", 1000 + jet) for jet in bad}
     for _, file, entry in named:
         assert f"entry {entry} of {file}" in str(caught.value)
-    assert len(content["jets"]) == 32
+    assert len(content["jets"]) in {32, 200 % 32}  # a batch of the epoch, perhaps its last
     assert content["step"] == trainer.step
 
 
@@ -167,7 +167,7 @@ def test_another_model_is_not_resumed(tmp_path, table):
     run_to(trainer, tmp_path / "run", 4)
     stranger = make_trainer(table)
     stranger.settings = {"is": "another"}
-    with pytest.raises(CheckpointError, match="another"):
+    with pytest.raises(CheckpointError, match="differs from the recipe's in is"):
         stranger.restore(load_checkpoint(resolve_checkpoint(tmp_path / "run")))
 
 

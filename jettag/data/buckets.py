@@ -1,0 +1,260 @@
+"""The two passes of the global shuffle, each in bounded memory.
+
+Every jet has a random 64-bit key, a function of (seed, its file's content, its entry), and the data set is the jets in
+the order of their keys. Pass one reads a file chunk by chunk and appends each chunk, sorted into buckets by the upper
+end of the key, to the file's own streams. Pass two collects one bucket from all files, sorts it by key, and that is a
+shard. Neither the order of the files nor who did which pass leaves a trace.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jettag.config.files import sync
+from jettag.data.card import DataCard
+from jettag.data.columns import Piece, make_piece
+from jettag.data.dataset import SplitRule, hashed, mixed
+from jettag.data.features import feature_set
+from jettag.data.labels import OTHER
+from jettag.data.read import Job, file_chunks
+from jettag.data.shards import write_shard
+from jettag.errors import DataError
+
+__all__ = ["Layout", "Staged", "collect", "scatter"]
+
+CONSTITUENTS = ("features", "p4")  # the columns with one row a constituent
+INDEX = "index.json"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What both passes need to know.
+
+    Attributes:
+        card: the card.
+        features: name of the set to compute.
+        dtype: of the features on disk.
+        max_constituents: constituents kept in a jet.
+        jet_columns: jet columns to keep.
+        labelled: whether there are labels.
+        seed: of the shuffle.
+        rule: which jets go to which split.
+        buckets: number of shards of each split.
+    """
+
+    card: DataCard
+    features: str
+    dtype: np.dtype
+    max_constituents: int
+    jet_columns: tuple[str, ...]
+    labelled: bool
+    seed: int
+    rule: SplitRule
+    buckets: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file after pass one.
+
+    Attributes:
+        folder: its streams.
+        notes: what was left out, counted.
+        jets: (chunks, buckets) number of jets.
+        constituents: (chunks, buckets) their constituents.
+    """
+
+    folder: Path
+    notes: Mapping[str, int]
+    jets: npt.NDArray[np.int64]
+    constituents: npt.NDArray[np.int64]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Staged | None":
+        """What an earlier `scatter` left, or None."""
+        try:
+            content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        shape = (-1, content["buckets"])
+        jets, constituents = (np.array(content[k], dtype=np.int64).reshape(shape) for k in ("jets", "constituents"))
+        return cls(folder, content["notes"], jets, constituents)
+
+
+def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> Staged:
+    """Pass one for one file: its streams in ``folder``, which appears when they are complete.
+
+    Args:
+        job: the file and what to read of it.
+        sha256: of its content; with the seed it decides where its jets go.
+        place: among the sources of the data set.
+        layout: what all files share.
+        folder: to make.
+
+    Raises:
+        DataError: the file is damaged or holds what cannot be right.
+        OSError: the disk refuses.
+    """
+    temporary = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    notes: Counter[str] = Counter()
+    total = sum(layout.buckets)
+    index: dict[str, list[list[int]]] = {"jets": [], "constituents": []}
+    streams: dict[str, Any] = {}
+    try:
+        for columns, bucket, counts in _chunks(job, sha256, place, layout, notes):
+            order = np.argsort(bucket, kind="stable")
+            offsets = np.concatenate([[0], np.cumsum(counts)])
+            sizes = counts[order]
+            ends = np.cumsum(sizes)
+            rows = np.repeat(offsets[order] - (ends - sizes), sizes) + np.arange(offsets[-1])
+            for name, values in columns.items():
+                if name not in streams:
+                    streams[name] = (temporary / name).open("wb")
+                streams[name].write(np.ascontiguousarray(values[rows if name in CONSTITUENTS else order]).data)
+            index["jets"].append(np.bincount(bucket, minlength=total).tolist())
+            index["constituents"].append(np.bincount(bucket, weights=counts, minlength=total).astype(int).tolist())
+    finally:
+        for stream in streams.values():
+            stream.close()
+    for name in streams:
+        sync(temporary / name)
+    (temporary / INDEX).write_text(json.dumps({"buckets": total, "notes": notes, **index}), encoding="utf-8")
+    sync(temporary / INDEX)
+    temporary.replace(folder)
+    sync(folder.parent)
+    staged = Staged.load(folder)
+    assert staged is not None  # written above
+    return staged
+
+
+def _chunks(
+    job: Job, sha256: str, place: int, layout: Layout, notes: Counter[str]
+) -> Iterator[tuple[dict[str, Array], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """(columns, bucket of each jet, constituents of each jet) of each chunk of a file."""
+    start = np.uint64(hashed(f"{layout.seed} {sha256}"))
+    branches = dict.fromkeys((*job.binding.branches, *(job.labels.branches if job.labels else ())))
+    for entries, chunk in file_chunks(job, layout.card, tuple(branches)):
+        label = job.labels(chunk, entries) if job.labels else None
+        if label is not None and (others := int(np.count_nonzero(label == OTHER))):
+            notes["other_classes"] += others
+            chunk = {branch: column[label != OTHER] for branch, column in chunk.items()}
+            entries, label = entries[label != OTHER], label[label != OTHER]
+        if not len(entries):
+            continue
+        piece = make_piece(chunk, job.binding, entries, layout.max_constituents)
+        notes.update(piece.notes)
+        kept = entries[piece.kept]
+        if layout.rule.by == "file":
+            split = np.full(len(kept), layout.rule.of_file(sha256))
+        else:
+            split = layout.rule.of_events(piece.jet["event_number"])
+        key = mixed(start + kept.astype(np.uint64))
+        begins = np.concatenate([[0], np.cumsum(layout.buckets)])[split]
+        # The upper 32 bits of the key times the number of buckets, over 2^32: in order of the key.
+        bucket = (key >> np.uint64(32)) * np.array(layout.buckets, dtype=np.uint64)[split] >> np.uint64(32)
+        columns = _columns(piece, layout, job.binding.where)
+        columns |= {"key": key, "jet.file": np.full(len(kept), place), "jet.entry": kept.astype(np.int64)}
+        if label is not None:
+            columns["label"] = label[piece.kept].astype(np.int16)
+        yield columns, begins + bucket.astype(np.int64), piece.counts
+
+
+def _columns(piece: Piece, layout: Layout, where: str) -> dict[str, Array]:
+    wanted = feature_set(layout.features)
+    features = wanted(piece.columns)
+    with np.errstate(over="ignore"):
+        stored = features.astype(layout.dtype, copy=False)
+    if not np.isfinite(stored).all():
+        bad = wanted.names[int(np.argmax(~np.isfinite(stored).all(axis=0)))]
+        raise DataError(f"{bad} does not fit {layout.dtype}", where=where, do="use --dtype f32")
+    momentum = np.stack([piece.columns[name] for name in ("px", "py", "pz", "energy")], axis=1).astype(np.float32)
+    columns: dict[str, Array] = {"features": stored, "p4": momentum, "count": piece.counts.astype(np.int32)}
+    for name in layout.jet_columns:
+        values = piece.jet[name]
+        columns[f"jet.{name}"] = values.astype(np.int64 if values.dtype.kind in "biu" else np.float32)
+    return columns
+
+
+def collect(staged: Sequence[Staged], bucket: int, layout: Layout, path: Path) -> dict[str, Any] | None:
+    """Pass two for one bucket: its shard; None where it has no jet.
+
+    Args:
+        staged: the files, in the order of their checksums.
+        bucket: which one.
+        layout: as in pass one.
+        path: the shard to write.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    jets = sum(int(file.jets[:, bucket].sum()) for file in staged)
+    if not jets:
+        return None
+    rows = sum(int(file.constituents[:, bucket].sum()) for file in staged)
+    columns: dict[str, Array] = {}
+    at = {False: 0, True: 0}  # rows filled of the columns with a row a jet, and of those with a row a constituent
+    for file in staged:
+        if not file.jets[:, bucket].any():
+            continue
+        streams = _streams(file, layout)
+        if not columns:
+            for name, stream in streams.items():
+                length = rows if name in CONSTITUENTS else jets
+                columns[name] = np.empty((length, *stream.shape[1:]), dtype=stream.dtype)
+        for chunk in np.flatnonzero(file.jets[:, bucket]):
+            for jagged, table in ((False, file.jets), (True, file.constituents)):
+                begin = int(table[:chunk].sum() + table[chunk, :bucket].sum())
+                size = int(table[chunk, bucket])
+                for name in (name for name in streams if (name in CONSTITUENTS) == jagged):
+                    columns[name][at[jagged] : at[jagged] + size] = streams[name][begin : begin + size]
+                at[jagged] += size
+    return write_shard(path, _sorted(columns))
+
+
+def _streams(file: Staged, layout: Layout) -> dict[str, Array]:
+    """The streams of a file, memory-mapped."""
+    kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "features": (layout.dtype, (len(feature_set(layout.features).names),)),
+        "p4": (np.float32, (4,)),
+        "count": (np.int32, ()),
+        "key": (np.uint64, ()),
+        **({"label": (np.int16, ())} if layout.labelled else {}),
+    }
+    jets = int(file.jets.sum())
+    result: dict[str, Array] = {}
+    for path in sorted(file.folder.iterdir()):
+        if path.name == INDEX:
+            continue
+        kind, width = kinds.get(path.name) or (_jet_kind(path, jets), ())
+        result[path.name] = np.memmap(path, dtype=kind, mode="r").reshape(-1, *width)
+    return result
+
+
+def _jet_kind(path: Path, jets: int) -> Any:
+    return np.int64 if path.stat().st_size == 8 * jets else np.float32
+
+
+def _sorted(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """The jets of a bucket in the order of their keys, with offsets."""
+    order = np.argsort(columns["key"], kind="stable")
+    counts = columns["count"].astype(np.int64)
+    begins = np.cumsum(counts) - counts
+    sizes = counts[order]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    rows = np.repeat(begins[order] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    result: dict[str, Array] = {"offsets": offsets}
+    for name, values in columns.items():
+        if name not in ("key", "count"):
+            result[name] = values[rows if name in CONSTITUENTS else order]
+    return result

@@ -1,0 +1,142 @@
+"""What a prepared directory says about itself, ``dataset.json``, and how jets are dealt to its splits."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from pydantic import Field, ValidationError
+
+from jettag.config import Section
+from jettag.data.card import DataCard
+from jettag.data.inputs import MANIFEST
+from jettag.errors import DataError, UsageError
+
+__all__ = [
+    "MANIFEST",
+    "SPLITS",
+    "Dataset",
+    "Recorded",
+    "SplitRule",
+    "hashed",
+    "mixed",
+    "parse_fractions",
+    "read_dataset",
+]
+
+SPLITS = ("train", "val", "test")
+SALT = "jettag split 1"  # changing it moves events between splits
+
+Uint64 = npt.NDArray[np.uint64]
+
+
+class SplitRule(Section):
+    """Which jets go where: the hash of the event's number, or of the file's content, falls into a part of [0, 1).
+
+    The seed has no part in it: an event stays on its side when the data are prepared again, or with more files.
+    """
+
+    by: Literal["event_number", "file"]
+    fractions: tuple[float, float, float] = Field(description="of train, val, test; they add up to one")
+    salt: str = SALT
+
+    def of_events(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(J,) place in `SPLITS` of each jet by its event's number."""
+        salt = np.uint64(hashed(self.salt))
+        return self._place(mixed(numbers.astype(np.int64).view(np.uint64) ^ salt))
+
+    def of_file(self, sha256: str) -> int:
+        """Place in `SPLITS` of all jets of a file."""
+        return int(self._place(np.array([hashed(f"{self.salt} {sha256}")], dtype=np.uint64))[0])
+
+    def _place(self, hashes: Uint64) -> npt.NDArray[np.int64]:
+        # The upper 53 bits are exact in float64.
+        share = (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53
+        edges = np.cumsum(self.fractions)[:-1] / sum(self.fractions)
+        return np.searchsorted(edges, share, side="right").astype(np.int64)
+
+
+class Recorded(Section):
+    """One input file."""
+
+    path: str
+    bytes: int
+    sha256: str
+    class_name: str | None = None
+    entries: int
+
+
+class Dataset(Section):
+    """``dataset.json``."""
+
+    version: Literal[1] = 1
+    features: str
+    feature_names: tuple[str, ...]
+    feature_dtype: Literal["f16", "f32"]
+    class_names: tuple[str, ...] = Field(description="empty where labels were not read")
+    jet_columns: tuple[str, ...] = Field(description="besides file, a place in sources, and entry, a row of it")
+    max_constituents: int
+    seed: int
+    shard_jets: int
+    split: SplitRule
+    card: DataCard
+    sources: tuple[Recorded, ...]
+    notes: dict[str, int] = Field(default_factory=dict)
+    shards: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="SPLIT/NAME.safetensors to its jets, constituents, bytes, checksums, labels"
+    )
+
+    def count(self, split: str) -> int:
+        """Jets of a split."""
+        return sum(facts["jets"] for name, facts in self.shards.items() if name.startswith(f"{split}/"))
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """The manifest of a prepared directory.
+
+    Raises:
+        DataError: none there, or not one that this jettag writes.
+    """
+    path = folder / MANIFEST
+    try:
+        return Dataset.model_validate(json.loads(path.read_text(encoding="utf-8")), strict=False)
+    except FileNotFoundError:
+        raise DataError("no prepared data set", where=folder, do="make one with `jettag data prepare`") from None
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{place}: {first['msg']}", where=path, do="prepare the data again") from None
+    except ValueError as problem:
+        raise DataError(f"not JSON ({problem})", where=path, do="prepare the data again") from None
+
+
+def parse_fractions(text: str) -> tuple[float, float, float]:
+    """``80:10:10`` as fractions of train, val, test.
+
+    Raises:
+        UsageError: not three numbers of which the first is positive.
+    """
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) != 3 or min(parts) < 0 or not 0 < parts[0] < float("inf") or not np.isfinite(sum(parts)):
+        raise UsageError(f"--split {text!r} is no TRAIN:VAL:TEST", do="write it as 80:10:10, or 1:0:0 for no split")
+    train, val, test = (part / sum(parts) for part in parts)
+    return train, val, test
+
+
+def hashed(text: str) -> int:
+    """XXH3 of a text, 64 bits."""
+    return int(xxhash.xxh3_64_intdigest(text.encode()))
+
+
+def mixed(x: Uint64) -> Uint64:
+    """SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): every bit of the result depends on every bit of ``x``."""
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

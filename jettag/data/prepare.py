@@ -1,0 +1,288 @@
+"""Read every file once and leave shards that training maps: shuffled, checksummed, split.
+
+The same jets make the same bytes, whoever makes them and however often.
+
+While it runs, ``DIR/.staging`` holds the plan and what pass one has made of each file; a run that was killed goes on
+from there. ``DIR/dataset.json`` comes last: where it is, everything is.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from jettag.config.files import write_atomically
+from jettag.data.buckets import Layout, Staged, collect, scatter
+from jettag.data.card import DataCard
+from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Recorded, SplitRule, read_dataset
+from jettag.data.features import feature_set
+from jettag.data.inputs import InputFile
+from jettag.data.labels import class_names
+from jettag.data.read import Job, plan_files, stored_in_all
+from jettag.data.shards import describe
+from jettag.errors import DataError, ResourceError, UsageError
+
+__all__ = ["Preparation", "prepare"]
+
+STAGING = ".staging"
+PLAN = "plan.json"
+ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
+DTYPES: dict[str, np.dtype] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+
+T = TypeVar("T")
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What the person chooses.
+
+    Attributes:
+        features: name of a feature set.
+        max_constituents: constituents kept in a jet, of highest pT.
+        seed: of the shuffle.
+        shard_jets: jets in a shard, on average. A worker holds two shards of them in memory.
+        dtype: of the features on disk; four-momenta are float32 always. Every feature of every set lies within 10 or
+            so of zero, where float16 rounds by at most 0.004.
+        fractions: of train, val and test.
+        split_by: ``auto`` takes event numbers where every file has them, else whole files.
+        labels: False leaves label branches alone.
+    """
+
+    features: str = "jetclass_full"
+    max_constituents: int = 128
+    seed: int = 0
+    shard_jets: int = 100_000
+    dtype: Literal["f16", "f32"] = "f16"
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_by: Literal["auto", "event_number", "file"] = "auto"
+    labels: bool = True
+
+
+def prepare(
+    inputs: Sequence[InputFile],
+    card: DataCard,
+    out: Path,
+    chosen: Preparation = Preparation(),
+    *,
+    workers: int = 1,
+    on_progress: Progress | None = None,
+) -> Dataset:
+    """Make ``out/{train,val,test}/*.safetensors`` and ``out/dataset.json``.
+
+    Memory is a chunk of a file and two shards for each worker. What an earlier, interrupted call finished is not done
+    again; a call on a directory that is complete returns at once.
+
+    Args:
+        inputs: from `expand_inputs`.
+        card: from `load_card`.
+        out: the directory to make.
+        chosen: feature set, split and so on.
+        workers: processes; the result does not depend on them.
+        on_progress: called with the number of jets through pass one.
+
+    Raises:
+        DataError: a file is missing, damaged, given twice, or holds what cannot be right; or no jet is left to train.
+        CardError: the card has no column for what is wanted.
+        UsageError: ``out`` holds another data set, prepared or half so.
+        ResourceError: the disk is full or not writable, or a worker died.
+    """
+    try:
+        plan, jobs, layout = _plan(inputs, card, chosen)
+        if (out / MANIFEST).is_file():
+            return _finished(out, plan)
+        staging = out / STAGING
+        _agree_with(staging / PLAN, plan, out)
+        with _mapper(workers) as run:
+            files = _first_pass(plan, jobs, layout, staging, run, on_progress)
+            shards = _second_pass(files, layout, out, run)
+        notes: Counter[str] = Counter(plan.notes)
+        for file in files:
+            notes.update(file.notes)
+        dataset = plan.model_copy(update={"notes": dict(sorted(notes.items())), "shards": shards})
+        if not dataset.count("train"):
+            flow = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in notes.items())
+            what = f"no jet left for training of {sum(item.entries for item in plan.sources)} read"
+            raise DataError(what + (f" ({flow})" if flow else ""), where=out, do="give more files, or --split 1:0:0")
+        write_atomically(out / MANIFEST, dataset.model_dump_json(indent=1) + "\n")
+        shutil.rmtree(staging, ignore_errors=True)
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        do = "free space or choose another folder, then run the same command: finished parts are kept"
+        raise ResourceError(f"cannot write ({why})", where=out, do=do) from problem
+    return dataset
+
+
+def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> tuple[Dataset, list[Job], Layout]:
+    """Everything that decides the result, with the files in the order of their checksums."""
+    features = feature_set(chosen.features)
+    labelled = chosen.labels and bool(card.labels or any(file.class_name for file in inputs))
+    names = class_names(card, inputs, None) if labelled else ()
+    stored = stored_in_all(inputs, card, tuple(card.jet))
+    by: Literal["event_number", "file"] = "event_number" if "event_number" in stored else "file"
+    if chosen.split_by == "event_number" and by == "file":
+        raise DataError("no event_number in every file to split by", where=inputs[0].address, do="use --split-by file")
+    if chosen.split_by == "file":
+        by = "file"
+    columns = (*stored, *(name for name in ALWAYS if name not in stored))
+    jobs, notes = plan_files(inputs, card, features.fields, columns, names if labelled else None)
+    records: dict[str, tuple[Recorded, Job]] = {}
+    for job in jobs:
+        record = _record(job)
+        if record.sha256 in records:
+            same = records[record.sha256][0].path
+            raise DataError(f"the same content as {same}", where=record.path, do="give each file once")
+        records[record.sha256] = (record, job)
+    ordered = [records[digest] for digest in sorted(records)]
+    rule = SplitRule(by=by, fractions=chosen.fractions)
+    plan = Dataset(
+        features=chosen.features,
+        feature_names=features.names,
+        feature_dtype=chosen.dtype,
+        class_names=names,
+        jet_columns=columns,
+        max_constituents=chosen.max_constituents,
+        seed=chosen.seed,
+        shard_jets=chosen.shard_jets,
+        split=rule,
+        card=card,
+        sources=tuple(record for record, _ in ordered),
+        notes=notes,
+    )
+    entries = sum(record.entries for record, _ in ordered)
+    train, val, test = (max(round(entries * fraction / chosen.shard_jets), 1) for fraction in chosen.fractions)
+    layout = Layout(
+        card,
+        chosen.features,
+        DTYPES[chosen.dtype],
+        chosen.max_constituents,
+        columns,
+        labelled,
+        chosen.seed,
+        rule,
+        (train, val, test),
+    )
+    return plan, [job for _, job in ordered], layout
+
+
+def _record(job: Job) -> Recorded:
+    """A file with its checksum; for a URL, which nobody wants to fetch twice, that of its address."""
+    if job.file.url:
+        digest, size = hashlib.sha256(job.file.url.encode()).hexdigest(), 0
+    else:
+        with job.file.path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = job.file.path.stat().st_size
+    path = job.file.url or str(job.file.path.resolve())
+    return Recorded(path=path, bytes=size, sha256=digest, class_name=job.file.class_name, entries=job.entries)
+
+
+def _finished(out: Path, plan: Dataset) -> Dataset:
+    found = read_dataset(out)
+    if _identity(found) != _identity(plan):
+        raise UsageError("the directory holds another data set already", where=out, do="choose another --out")
+    shutil.rmtree(out / STAGING, ignore_errors=True)
+    return found
+
+
+def _identity(dataset: Dataset) -> dict[str, Any]:
+    """What decides the shards: not where the files lie, nor what came of them."""
+    content = dataset.model_dump(mode="json", exclude={"notes", "shards"})
+    return content | {"sources": [{**item, "path": ""} for item in content["sources"]]}
+
+
+def _agree_with(path: Path, plan: Dataset, out: Path) -> None:
+    """Begin, or go on with the same plan."""
+    wanted = json.dumps(_identity(plan), indent=1, sort_keys=True)
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != wanted:
+            do = f"repeat the command that began it, remove {path.parent}, or choose another --out"
+            raise UsageError("another preparation was begun and not finished", where=out, do=do)
+        return
+    leftover = [name for name in SPLITS if (out / name).exists()]
+    if leftover:
+        raise UsageError(f"the directory holds {leftover[0]} of something else", where=out, do="choose another --out")
+    write_atomically(path, wanted)
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[[Sequence[Callable[[], T]]], Iterator[T]]]:
+    """Yield what runs tasks, here or in processes, and gives their results in any order."""
+    if workers <= 1:
+        yield lambda tasks: (task() for task in tasks)
+        return
+    # Forked children would share locks and open files of ROOT readers.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+
+        def run(tasks: Sequence[Callable[[], T]]) -> Iterator[T]:
+            futures = [pool.submit(task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BrokenProcessPool:
+                do = "use fewer --workers or a smaller --shard-jets; finished parts are kept"
+                raise ResourceError("a worker died, perhaps for want of memory", do=do) from None
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        yield run
+
+
+def _first_pass(
+    plan: Dataset, jobs: Sequence[Job], layout: Layout, staging: Path, run: Any, on_progress: Progress | None
+) -> list[Staged]:
+    done = 0
+    tasks = []
+    for place, (record, job) in enumerate(zip(plan.sources, jobs, strict=True)):
+        folder = staging / record.sha256
+        if Staged.load(folder) is None:
+            tasks.append(partial(_scatter, job, record.sha256, place, layout, folder))
+        else:
+            done += record.entries
+    for entries in run(tasks):
+        done += entries
+        if on_progress:
+            on_progress(done)
+    staged = (Staged.load(staging / record.sha256) for record in plan.sources)
+    return [file for file in staged if file is not None]
+
+
+def _scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> int:
+    scatter(job, sha256, place, layout, folder)
+    return job.entries
+
+
+def _second_pass(files: Sequence[Staged], layout: Layout, out: Path, run: Any) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    tasks = []
+    bucket = 0
+    for split, count in zip(SPLITS, layout.buckets, strict=True):
+        for number in range(count):
+            name = f"{split}/{number:05d}.safetensors"
+            facts = describe(out / name)
+            if facts is None:
+                tasks.append(partial(_collect, files, bucket, layout, out, name))
+            else:
+                found[name] = facts
+            bucket += 1
+    found |= {name: facts for name, facts in run(tasks) if facts is not None}
+    return {name: found[name] for split in SPLITS for name in sorted(found) if name.startswith(split)}
+
+
+def _collect(
+    files: Sequence[Staged], bucket: int, layout: Layout, out: Path, name: str
+) -> tuple[str, dict[str, Any] | None]:
+    return name, collect(files, bucket, layout, out / name)

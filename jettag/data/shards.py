@@ -1,0 +1,127 @@
+"""One shard on disk: a safetensors file of values and offsets, and beside it a ``.json`` that says it is whole.
+
+A shard holds jets in a row: ``features`` (M, F) float16 or float32, ``p4`` (M, 4) float32 in GeV, ``offsets`` (J + 1,)
+int64, ``label`` (J,) int16 where there are labels, ``jet.NAME`` (J,) for each jet column, and ``blocks``, an XXH3 of
+the constituents of every `BLOCK` jets. A block is what training reads at a time, and it is checked whenever it is read;
+the other columns are checked when asked for, by the checksums in the ``.json``.
+"""
+
+import itertools
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from safetensors.numpy import save_file
+
+from jettag.config.files import replacing, write_atomically
+from jettag.errors import DataError
+
+__all__ = ["BLOCK", "Shard", "describe", "write_shard"]
+
+BLOCK = 128  # jets read together: 0.2 MB, so that a disk streams, and small enough that a window mixes many
+KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U64": "<u8"}
+AGAIN = "prepare the data again: `jettag data prepare` with the same files makes the same shards"
+
+Array = npt.NDArray[Any]
+
+
+def _block_sums(features: Array, p4: Array, offsets: Array) -> npt.NDArray[np.uint64]:
+    """XXH3 of each block's features and four-momenta."""
+    begins = [*range(0, len(offsets) - 1, BLOCK), len(offsets) - 1]
+    edges = offsets[begins].tolist()
+    sums = [_sum(features[low:high], p4[low:high]) for low, high in itertools.pairwise(edges)]
+    return np.array(sums, dtype=np.uint64)
+
+
+def _sum(*parts: Array) -> int:
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part.reshape(-1).view(np.uint8).data)
+    return digest.intdigest()
+
+
+def write_shard(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
+    """Write ``features``, ``p4``, ``offsets``, ``label`` and ``jet.*``; return what `describe` will read.
+
+    The ``.json`` comes last, so where it is, the shard is whole.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    arrays = {name: np.ascontiguousarray(values) for name, values in columns.items()}
+    arrays["blocks"] = _block_sums(arrays["features"], arrays["p4"], arrays["offsets"])
+    with replacing(path) as temporary:
+        save_file(arrays, temporary)
+    facts = {
+        "jets": len(arrays["offsets"]) - 1,
+        "constituents": int(arrays["offsets"][-1]),
+        "bytes": path.stat().st_size,
+        "xxh3": {name: f"{_sum(values):016x}" for name, values in sorted(arrays.items())},
+    }
+    if "label" in arrays:
+        facts["labels"] = np.bincount(arrays["label"].astype(np.int64)).tolist()
+    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def describe(path: Path) -> dict[str, Any] | None:
+    """The facts of a shard that is whole; None where there is none."""
+    try:
+        facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return facts if path.is_file() and path.stat().st_size == facts["bytes"] else None
+
+
+class Shard:
+    """A shard, memory-mapped: ``columns`` are views of the file, and the map goes when the last of them does.
+
+    Args:
+        path: the ``.safetensors`` file.
+        facts: what ``dataset.json`` says of it.
+        check: columns whose checksums to compare at once.
+
+    Raises:
+        DataError: missing, cut, or not the bytes that were written.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any], *, check: Sequence[str] = ()) -> None:
+        self._path = path
+        self.columns: dict[str, Array] = {}
+        try:
+            with path.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + length])
+            for name, entry in header.items():
+                begin, end = entry["data_offsets"]
+                kind = np.dtype(KINDS[entry["dtype"]])
+                values = np.frombuffer(content, kind, (end - begin) // kind.itemsize, 8 + length + begin)
+                self.columns[name] = values.reshape(entry["shape"])
+        except FileNotFoundError:
+            raise DataError("no such shard", where=path, do=AGAIN) from None
+        except (ValueError, KeyError, TypeError, OverflowError) as problem:
+            raise DataError(f"a damaged shard ({problem})", where=path, do=AGAIN) from None
+        for name, digest in facts["xxh3"].items():
+            if name not in self.columns:
+                raise DataError(f"a damaged shard (no {name})", where=path, do=AGAIN)
+            if name in check and f"{_sum(self.columns[name]):016x}" != digest:
+                raise DataError(f"the checksum of {name} is not the one written", where=path, do=AGAIN)
+
+    def check_block(self, block: int) -> None:
+        """Compare a block's constituents with what was written.
+
+        Raises:
+            DataError: a bit has changed.
+        """
+        offsets = self.columns["offsets"]
+        last = min((block + 1) * BLOCK, len(offsets) - 1)
+        low, high = int(offsets[block * BLOCK]), int(offsets[last])
+        if _sum(self.columns["features"][low:high], self.columns["p4"][low:high]) != self.columns["blocks"][block]:
+            where = f"{self._path}, jets {block * BLOCK} to {last - 1}"
+            raise DataError("the checksum of the constituents is not the one written", where=where, do=AGAIN)

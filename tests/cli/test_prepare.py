@@ -1,0 +1,64 @@
+"""From files to shards to a trained tagger, by the commands a person types."""
+
+import json
+
+import pytest
+
+from .conftest import SMALL, SMALL_DECODER
+
+
+@pytest.fixture(scope="module")
+def shards(files, call_json, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared") / "shards"
+    common = ["--features", "jetclass_kin", "--split", "70:15:15", "--shard-jets", 100, "--workers", 1]
+    found = call_json("data", "prepare", "generated", files / "train" / "*.root", "--out", out, *common)
+    assert sum(found["jets"].values()) == 450
+    assert found["split_by"] == "event_number"
+    return out
+
+
+def test_pretrain_finetune_and_eval_take_a_prepared_directory(shards, files, call_json, tmp_path):
+    common = [*SMALL, "--set", "data.features=jetclass_kin"]
+    named = manifest(shards)["shards"].items()
+    counts = {split: sum(f["jets"] for n, f in named if n.startswith(split)) for split in ("train", "test")}
+    pretrained = tmp_path / "pretrained"
+    facts = call_json(
+        "pretrain", "mpm", "--data", shards, "--out", pretrained, *common, *SMALL_DECODER, "--max-steps", 4
+    )
+    assert facts["n_train"] == counts["train"]
+    assert [item["path"] for item in facts["inputs"]] == [str(shards / "dataset.json")]
+    task = ["--task", "top", "--card", "generated", *common, "--max-steps", 20]
+    tuned = call_json("finetune", *task, "--from", pretrained, "--data", shards, "--out", tmp_path / "tuned")
+    assert set(tuned["class_names"]) == {"QCD", "Tbqq"}
+    sampled = ["--set", "data.sampling={classes: {Tbqq: 2}, flat_in: {pt: [0, 40, 80, 1000]}}"]
+    call_json("finetune", *task, *sampled, "--data", shards, "--out", tmp_path / "sampled")
+    call_json("finetune", *task, *sampled, "--data", files / "train" / "*.root", "--out", tmp_path / "from_files")
+    table = call_json("eval", tmp_path / "tuned", "--data", shards)
+    assert 0 < table["rows"][0]["n_signal"] + table["rows"][0]["n_background"] < counts["test"]
+    # The card travels with the shards, so files are read as the shards were made.
+    assert call_json("eval", tmp_path / "tuned", "--data", *sorted((files / "test").glob("*.root")))["rows"]
+
+
+def manifest(folder):
+    return json.loads((folder / "dataset.json").read_text())
+
+
+def test_features_of_another_recipe_end_in_one_line(shards, jettag, tmp_path):
+    code, _, err = jettag(
+        "pretrain", "mpm", "--data", shards, "--out", tmp_path / "r", "--set", "data.features=jetclass_full"
+    )
+    assert code == 4
+    assert "prepared with features jetclass_kin where jetclass_full is wanted" in err
+    code, _, err = jettag("data", "prepare", "generated", "nothing.root", "--out", tmp_path / "s")
+    assert code == 4
+    code, _, err = jettag("data", "prepare", "generated", "nothing.root", "--out", tmp_path / "s", "--split", "1")
+    assert code == 2
+
+
+def test_bench_loader_prints_rates_and_ratios(files, call_json):
+    words = ["--card", "generated", "--rounds", 1, "--data", *sorted((files / "train").glob("*.root"))]
+    found = call_json("bench", "loader", *words)
+    assert found["jets"] == 450
+    assert found["ratio"] is None
+    ratio = found["root_jets_per_second"] / found["uproot_jets_per_second"]
+    assert found["ratio_root_to_uproot"] == pytest.approx(ratio, rel=1e-3)
