@@ -2,6 +2,7 @@
 
 import os
 
-# Before torch loads OpenMP: idle threads sleep instead of spinning. On cores shared with anything else, spinning makes
-# a training 20 times slower (RESULTS.md, "Threads"); alone on the machine the difference is small.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch loads OpenMP: idle threads spin for microseconds, then sleep. Left to spin as they like, two trainings on
+# two cores run twenty times slower than one; sleeping at once halves the speed of one alone (RESULTS.md, "Threads").
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")

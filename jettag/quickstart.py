@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
 from jettag.errors import UsageError
@@ -121,6 +123,8 @@ def quickstart(
     test = _simulate(out / "data", "test", plan, plan.test_jets, 2, report)
     left = max(plan.seconds - (time.monotonic() - begin), LEAST_LEFT * plan.seconds)
     runs = out / "runs"
+    # A tiny network in small batches is no faster on two threads, and one does not mind what else the machine does.
+    torch.set_num_threads(1)
     changes = [f"seed={plan.seed}", *FOR_MINUTES]
     if not _finished(runs / "pretrain"):
         with training_report("pretrain") as told:
