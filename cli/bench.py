@@ -78,6 +78,7 @@ def train(
     steps: Steps = 8,
     loss_steps: Annotated[int, typer.Option("--loss-steps", min=0, help="Steps of the comparison of losses.")] = 50,
     dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
+    trim: Annotated[bool, typer.Option(help="weaver-core drops constituents of the longest jets.")] = True,
     device: Device = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +87,7 @@ def train(
     Example: jettag bench train --against weaver --size base
     """
     told = {"size": size, "batch_size": batch_size, "steps": steps, "loss_steps": loss_steps, "dropout": dropout}
-    _network_rates("train", against, data, card, device, as_json, **told)
+    _network_rates("train", against, data, card, device, as_json, trim=trim, **told)
 
 
 @app.command(cls=SeveralValues)
@@ -162,6 +163,7 @@ def _network_rates(
                 "weaver_jets_per_cpu_second": found.weaver and round(found.weaver.cpu, 2),
                 "ratio": ratio and round(ratio, 4),
                 "ratio_cpu": ratio_cpu and round(ratio_cpu, 4),
+                "weaver_trims": chosen.trim,
                 "max_difference": found.difference,
                 "loss_steps": chosen.loss_steps if mode == "train" else 0,
             }

@@ -1,9 +1,12 @@
 """The two blocks of the Particle Transformer, and the attention inside them."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 __all__ = ["Block", "ClassBlock", "attend", "dropout", "gelu"]
 
@@ -28,16 +31,40 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float)
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), drop)
-    b, heads, q, d = query.shape
-    n = key.shape[2]
-    logits = torch.baddbmm(
-        bias.to(query.dtype).expand(b, heads, q, n).reshape(b * heads, q, n),
-        query.reshape(b * heads, q, d),
-        key.reshape(b * heads, n, d).transpose(1, 2),
-        alpha=d**-0.5,
-    )
-    weights = dropout(logits.softmax(-1) if logits.requires_grad else torch.softmax(logits, -1, out=logits), drop)
-    return torch.bmm(weights, value.reshape(b * heads, n, d)).view(b, heads, q, d)
+    attended: Tensor = _Attend.apply(query, *(x.to(query.dtype) for x in (key, value, bias)), drop)
+    return attended
+
+
+class _Attend(torch.autograd.Function):
+    """`attend` on the CPU in as few passes over the attention weights as its gradient allows."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float) -> Tensor:
+        b, heads, q, d = query.shape
+        query, key, value = (x.reshape(b * heads, -1, d) for x in (query, key, value))
+        logits = bias.expand(b, heads, -1, -1).reshape(-1, bias.shape[2], bias.shape[3]).expand(-1, q, -1)
+        weights = torch.baddbmm(logits, query, key.transpose(1, 2), alpha=d**-0.5)
+        torch.softmax(weights, -1, out=weights)
+        kept = _kept(weights, drop) if drop else None
+        ctx.save_for_backward(query, key, value, weights, cast("Tensor", kept))  # None is allowed too
+        ctx.shape, ctx.bias_shape = (b, heads, q, d), bias.shape  # type: ignore[attr-defined]
+        return torch.bmm(weights if kept is None else weights * kept, value).view(b, heads, q, d)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights, kept = ctx.saved_tensors  # type: ignore[attr-defined]
+        b, heads, q, d = ctx.shape  # type: ignore[attr-defined]
+        gradient = gradient.reshape(b * heads, q, d)
+        of_value = torch.bmm((weights if kept is None else weights * kept).transpose(1, 2), gradient)
+        of_weights = torch.bmm(gradient, value.transpose(1, 2))
+        if kept is not None:
+            of_weights.mul_(kept)
+        of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_query = torch.baddbmm(query, of_logits, key, beta=0, alpha=d**-0.5)
+        of_key = torch.baddbmm(key, of_logits.transpose(1, 2), query, beta=0, alpha=d**-0.5)
+        of_bias = of_logits.view(b, heads, q, -1).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None  # type: ignore[attr-defined]
+        pieces = (x.view(b, heads, -1, d) for x in (of_query, of_key, of_value))
+        return *pieces, of_bias, None
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -56,12 +83,17 @@ def dropout(x: Tensor, drop: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, drop)
+    return x * _kept(x, drop)
+
+
+def _kept(x: Tensor, drop: float) -> Tensor:
+    """0 or 1 / (1 - drop) for each entry of a tensor on the CPU."""
     level = round(drop * RANDOM_LEVELS)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     # Compared straight into the type of x: a product of bool and float costs five times as much.
     kept = torch.empty(x.shape, dtype=x.dtype)
     torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), level - RANDOM_LEVELS // 2, out=kept)
-    return x * kept.mul_(RANDOM_LEVELS / (RANDOM_LEVELS - level))
+    return kept.mul_(RANDOM_LEVELS / (RANDOM_LEVELS - level))
 
 
 class _Residual(nn.Module):

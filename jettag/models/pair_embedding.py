@@ -75,6 +75,20 @@ class _Square(torch.autograd.Function):
         return mirrored.add_(rows.index_select(0, group.upper)), None
 
 
+class _Sums(torch.autograd.Function):
+    """Rows (P, K) -> their sum (K,) and the sum of their outer products (K, K), with one product for the gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(rows)
+        return rows.sum(0), rows.T @ rows
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, of_sum: Tensor, of_product: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return torch.addmm(of_sum, rows, of_product + of_product.T)
+
+
 class PairEmbedding(nn.Module):
     """Pair features -> normalise -> [linear, normalise, GELU] per width -> one number a head.
 
@@ -187,4 +201,5 @@ def _sums(activation: Callable[[Tensor], Tensor] | None, piece: Tensor, weight: 
     rows = piece if activation is None else activation(piece)
     rows = rows if weight is None else rows * weight
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    return rows.sum(0), rows.T @ rows
+    sums: tuple[Tensor, Tensor] = _Sums.apply(rows)
+    return sums

@@ -90,3 +90,22 @@ def test_gelu_works_in_place_only_where_no_gradient_needs_its_input():
     assert torch.equal(kept, x)
     assert torch.equal(gelu(x), expected)
     assert torch.equal(x, expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5, 7), (3, 1, 1, 7)])
+@pytest.mark.parametrize("drop", [0.0, 0.4])
+def test_the_gradient_of_attention_is_that_of_finite_differences(shape, drop):
+    *inputs, _ = heads()
+    bias = torch.randn(shape, dtype=torch.float64)
+    bias[..., -1] = -math.inf
+    inputs = [x.requires_grad_() for x in (*inputs, bias)]
+
+    def seeded(*inputs):
+        torch.manual_seed(2)
+        return attend(*inputs, drop)
+
+    finite = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(seeded, (*inputs[:3], finite))
+    gradients = torch.autograd.grad(attend(*inputs, drop).square().sum(), inputs)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert (gradients[1][:, :, -1] == 0).all(), "a hidden key has no gradient"

@@ -233,6 +233,18 @@ def test_bfloat16_autocast_stays_close(jets):
     assert (found.float() - expected).abs().max() < 0.1 * expected.abs().max()
 
 
+def test_bfloat16_autocast_gives_close_gradients(jets):
+    gradients = []
+    for enabled in (False, True):
+        model = build(dropout=0.0).float().train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = model(jets).jet.float().sin().sum()
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.blocks.parameters()]))
+    exact, rounded = gradients
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.98
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_a_padded_step_never_waits_for_the_device(train):
     """Fake tensors hold no values: `.item()` or a shape that depends on the data would raise."""
