@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from jettag.config.recipe import TrainingRecipe
+from jettag.data.jets import Jets
 from jettag.data.loader import Loader
 from jettag.errors import JettagError, ResourceError
 from jettag.training import Limits, Trainer, load_last_good, train
@@ -22,6 +24,16 @@ from ..objectives.test_masked import make_model as make_masked
 MODELS = {"masked": make_masked, "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5])}
 
 
+class InPrecision(Trainer):
+    """Takes its training batches in the precision of the model."""
+
+    of = torch.float32
+
+    def next_batch(self) -> Jets:
+        jets = super().next_batch()
+        return replace(jets, features=jets.features.to(self.of), p4=jets.p4.to(self.of))
+
+
 def run(
     *,
     folder: Path,
@@ -29,6 +41,7 @@ def run(
     world: World,
     steps: int = 20,
     dropout: float = 0.0,
+    double: bool = False,
     term_at: tuple[int, int] = (-1, -1),
     fail_at: tuple[int, int] = (-1, -1),
     **changes: object,
@@ -38,18 +51,24 @@ def run(
     ``term_at`` and ``fail_at`` are a rank and the step at which that process gets SIGTERM, or fails.
     """
     folder.mkdir(exist_ok=True, parents=True)
+    precision = torch.float64 if double else torch.float32
     torch.set_num_threads(1)
     table, val_table = make_table(150), make_table(70, seed=9)  # batches of 32 with a rest of 22
-    model = MODELS[objective](table)
+    model = MODELS[objective](table).to(precision)
+    if objective == "classification":
+        model.class_weight = model.class_weight.float()  # the loss is taken in single precision, always
     for module in model.modules():
         for name in ("drop", "attention_drop"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, dropout)
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
     loader = Loader(table, batch_size=32, seed=0)
-    trainer = Trainer(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
+    trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
+    trainer.of = precision
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
+    if double:  # the validation reads single precision: it has its test in the other case
+        trainer.validate = lambda *_: {"loss": 0.0}
     before = trainer.validate(val_table, 16, 0)
     if world.is_first:
         (folder / "before.json").write_text(json.dumps(before))

@@ -40,11 +40,11 @@ def records(folder, *, clock=False):
 def test_two_processes_have_the_losses_of_one(tmp_path):
     """Without dropout, which cannot be the same; the order, the masks, the weights and the batch statistics are.
 
-    Losses agree to the rounding of single precision, a few 1e-6, and the difference does not grow with the steps.
+    The classifier in double precision: in single precision rounding alone parts its losses by 2e-6.
     """
     calls = [
-        {"folder": str(tmp_path / f"two-{name}"), "objective": name, "accumulate": pieces}
-        for name, pieces in (("masked", 1), ("classification", 1))
+        {"folder": str(tmp_path / f"two-{name}"), "objective": name, "double": double}
+        for name, double in (("masked", False), ("classification", True))
     ]
     spread_run(*calls)
     for call in calls:
@@ -56,7 +56,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         for a, b in zip(one, two, strict=True):
             assert a.keys() == b.keys()
             for name in a.keys() & {"loss", "val_loss"}:
-                assert b[name] == pytest.approx(a[name], abs=4e-6), (call["objective"], a["step"])
+                assert b[name] == pytest.approx(a[name], abs=1e-6), (call["objective"], a["step"])
         before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
         for name, value in before[0].items():  # the same weights: only the order of a sum differs
             assert before[1][name] == pytest.approx(value, rel=1e-12), name

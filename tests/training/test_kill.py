@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -42,19 +43,21 @@ def assert_same(folder, whole):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The same run, never killed."""
+    """The same run, never killed, and the seconds it takes."""
     folder = tmp_path_factory.mktemp("whole")
+    begin = time.monotonic()
     go_on(folder)
-    return folder
+    return folder, time.monotonic() - begin
 
 
 def test_killed_at_random_times_a_run_ends_as_if_it_never_was(tmp_path, whole):
+    folder, seconds = whole
     dice = random.Random(5)
     kills = 0
     for _ in range(60):
         process = FORK.Process(target=go_on, args=(tmp_path / "run",))
         process.start()
-        process.join(dice.uniform(0.05, 0.5))
+        process.join(seconds * dice.uniform(0.02, 0.25))
         if process.exitcode is not None:
             assert process.exitcode == 0
             break
@@ -65,7 +68,7 @@ def test_killed_at_random_times_a_run_ends_as_if_it_never_was(tmp_path, whole):
             load_last_good(tmp_path / "run", pytest.fail)  # the last one itself is whole: no warning
     go_on(tmp_path / "run")
     assert kills >= 3
-    assert_same(tmp_path / "run", whole)
+    assert_same(tmp_path / "run", folder)
 
 
 def fatal(call: int):
@@ -109,4 +112,4 @@ def test_going_on_after_a_kill_within_a_write_is_exact(tmp_path, whole):
             process.join(60)
             assert process.exitcode == -signal.SIGKILL
     go_on(tmp_path / "run")
-    assert_same(tmp_path / "run", whole)
+    assert_same(tmp_path / "run", whole[0])
