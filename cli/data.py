@@ -1,4 +1,4 @@
-"""jettag data: which cards there are, what they say, whether files keep it, and shards made of them."""
+"""jettag data: which cards there are, what they say, whether files keep it, and what is made of them."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at data cards, check files against them, prepare shards.", no_args_is_help=True)
+app = typer.Typer(help="Look at data cards, check files against them, prepare and convert them.", no_args_is_help=True)
 
 Card = Annotated[str, typer.Argument(help="A card: a name from `jettag data ls`, or a path.", show_default=False)]
 
@@ -144,6 +144,39 @@ def prepare(
                 "shards": len(dataset.shards),
                 "bytes": sum(facts["bytes"] for facts in dataset.shards.values()),
                 "notes": dataset.notes,
+            }
+        )
+
+
+@app.command()
+@boundary
+def convert(
+    card: Card,
+    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    out_file: Annotated[Path, typer.Option("--out", help="File to write: .root or .parquet.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Write FILES as one file of JetClass's schema, in GeV and mm, for any code that reads JetClass.
+
+    Example: jettag data convert top_landscape test.h5 --out top_test.root
+    """
+    from jettag.data.card import load_card
+    from jettag.data.convert import convert as write
+    from jettag.data.read import expand_inputs
+
+    with progress("convert", None) as update:
+        done = write(expand_inputs(files), load_card(card), out_file, on_progress=update)
+    for what, number in done.notes.items():
+        say(f"note: {number} {what.replace('_', ' ')}")
+    say(f"{out_file}: {done.jets} jets with {', '.join(done.branches)}")
+    if as_json:
+        emit_json(
+            {
+                "schema": 1,
+                "out": str(out_file),
+                "jets": done.jets,
+                "branches": list(done.branches),
+                "notes": done.notes,
             }
         )
 

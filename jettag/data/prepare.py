@@ -6,6 +6,7 @@ While it runs, ``DIR/.staging`` holds the plan and what pass one has made of eac
 from there. ``DIR/dataset.json`` comes last: where it is, everything is.
 """
 
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -104,7 +105,7 @@ def prepare(
             return _finished(out, plan)
         staging = out / STAGING
         _agree_with(staging / PLAN, plan, out)
-        with _mapper(workers) as run:
+        with _alone(staging), _mapper(workers) as run:
             files = _first_pass(plan, jobs, layout, staging, run, on_progress)
             shards = _second_pass(files, layout, out, run)
         notes: Counter[str] = Counter(plan.notes)
@@ -214,6 +215,17 @@ def _agree_with(path: Path, plan: Dataset, out: Path) -> None:
     if leftover:
         raise UsageError(f"the directory holds {leftover[0]} of something else", where=out, do="choose another --out")
     write_atomically(path, wanted)
+
+
+@contextmanager
+def _alone(staging: Path) -> Iterator[None]:
+    """Hold the directory for this process; a second one is refused."""
+    with (staging / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ResourceError("another process is preparing it", where=staging.parent, do="wait for it") from None
+        yield
 
 
 @contextmanager

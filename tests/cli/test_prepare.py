@@ -62,3 +62,11 @@ def test_bench_loader_prints_rates_and_ratios(files, call_json):
     assert found["ratio"] is None
     ratio = found["root_jets_per_second"] / found["uproot_jets_per_second"]
     assert found["ratio_root_to_uproot"] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_convert_writes_what_others_read(files, call_json, jettag, tmp_path):
+    found = call_json("data", "convert", "jetclass", files / "test" / "*.root", "--out", tmp_path / "all.root")
+    assert found["jets"] == 450
+    checked = call_json("data", "check", "generated", tmp_path / "all.root")
+    assert checked["classes"] == {"QCD": 150, "Hbb": 150, "Tbqq": 150}
+    assert jettag("data", "convert", "jetclass", files / "test" / "*.root", "--out", tmp_path / "all.csv")[0] == 2

@@ -1,5 +1,6 @@
 """Prepared data: the jets of the files, each once; the same bytes however they are made; and no silent damage."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
 from jettag.data.shards import BLOCK
-from jettag.errors import DataError, UsageError
+from jettag.errors import DataError, ResourceError, UsageError
 
 from .make import make_columns, without
 
@@ -265,6 +266,11 @@ def test_errors_name_both_sides(files, made, tmp_path):
         prepare(expand_inputs([files[0], copy]), CARD, tmp_path / "s", SMALL)
     with pytest.raises(DataError, match="a prepared directory, where the files themselves are needed"):
         expand_inputs([made])
+    (tmp_path / "busy" / ".staging").mkdir(parents=True)
+    with (tmp_path / "busy" / ".staging" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ResourceError, match="another process is preparing it"):
+            prepare(expand_inputs(files), CARD, tmp_path / "busy", SMALL)
     (tmp_path / "half" / ".staging").mkdir(parents=True)
     (tmp_path / "half" / ".staging" / "plan.json").write_text("{}")
     with pytest.raises(UsageError, match="another preparation was begun"):
