@@ -86,7 +86,7 @@ def test_lists_and_texts(call_json, jettag, tmp_path, monkeypatch):
     lists = call_json("ls")
     assert {"mpm", "top"} <= {row["name"] for row in lists["recipes"]}
     assert {"jetclass", "generated", "top_landscape"} <= {row["name"] for row in lists["cards"]}
-    assert {row["size"] for row in lists["models"]} == {"tiny", "small", "base"}
+    assert {row["size"] for row in lists["models"]} == {"tiny", "small", "base", "large"}
     assert lists["runs"] == []
     assert jettag("cat", "mpm")[1].startswith("# Masked particle modelling")
     assert "label_smoothing" in jettag("cat", "top", "--resolved")[1]

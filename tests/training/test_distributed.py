@@ -53,10 +53,12 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         one, two = records(folder), records(Path(call["folder"]))
         assert [line["step"] for line in one] == [line["step"] for line in two]
         assert len(one) == 22  # 20 steps, two validations: written once, not once a process
+        # In single precision a loss of 2.7 is held to 2.4e-7, and its sum over a batch to some of these.
+        tolerance = 1e-6 if call["double"] else 4e-6
         for a, b in zip(one, two, strict=True):
             assert a.keys() == b.keys()
             for name in a.keys() & {"loss", "val_loss"}:
-                assert b[name] == pytest.approx(a[name], abs=1e-6), (call["objective"], a["step"])
+                assert b[name] == pytest.approx(a[name], abs=tolerance), (call["objective"], a["step"])
         before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
         for name, value in before[0].items():  # the same weights: only the order of a sum differs
             assert before[1][name] == pytest.approx(value, rel=1e-12), name
