@@ -11,7 +11,7 @@ __all__ = ["BACKBONES", "SIZES", "ClassHead", "Encoded", "ParticleTransformer", 
 BACKBONES: dict[str, type[ParticleTransformer]] = {"particle_transformer": ParticleTransformer}
 
 # `base` is the published network, 2.1 M parameters. `tiny` (0.14 M) keeps every part of it at a size that two CPU
-# cores train in minutes (RESULTS.md); dropout is left out, it would cost a fifth of the time and small networks
+# cores train in minutes (RESULTS.md); dropout is left out: it costs time, and small networks
 # underfit. `small` (0.9 M) lies between. `large` (59 M) is wider and twice as deep, for many jets on accelerators.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
