@@ -73,7 +73,7 @@ class ParticleTransformer(nn.Module):
         drop_path: stochastic depth of the deepest constituent block, growing linearly from 0.
         pair_activation: GELU after the last pair layer, as the published networks have it.
         checkpointing: in training keep the inputs of each constituent block only and compute the rest again in the
-            backward pass: for long jets and deep networks, some more time for a quarter of the memory (RESULTS.md).
+            backward pass: for long jets and deep networks, some more time for a fraction of the memory.
 
     Raises:
         RecipeError: widths that do not fit together.
