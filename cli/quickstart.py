@@ -32,9 +32,9 @@ def quickstart(
     Example: jettag quickstart --out quickstart --budget 9
     """
     from jettag.evaluation.rows import remarks, to_json
-    from jettag.quickstart import make_plan
-    from jettag.quickstart import quickstart as start
     from jettag.run import Told
+    from jettag.runs.quickstart import make_plan
+    from jettag.runs.quickstart import quickstart as start
 
     from .tables import print_rows
 

@@ -92,6 +92,7 @@ class MaskedModelling(Objective):
         backbone: encodes the visible constituents.
         feature_names: columns of the batches, from which the tokens take theirs.
         num_codes: number of k-means tokens.
+        fit_constituents: sample on which their centres are fitted.
         mask_fraction: of a jet's constituents.
         decoder: width, layers and heads of the decoder.
         max_constituents: ranks the decoder tells apart.
@@ -103,6 +104,7 @@ class MaskedModelling(Objective):
         feature_names: tuple[str, ...],
         *,
         num_codes: int,
+        fit_constituents: int,
         mask_fraction: float,
         decoder_dim: int,
         decoder_layers: int,
@@ -112,6 +114,7 @@ class MaskedModelling(Objective):
         super().__init__()
         self.backbone = backbone
         self.mask_fraction = mask_fraction
+        self.fit_constituents = fit_constituents
         self.tokens = KmeansTokens(feature_names, num_codes)
         self.decoder = Decoder(
             backbone.dim,
@@ -122,9 +125,9 @@ class MaskedModelling(Objective):
             max_rank=max_constituents,
         )
 
-    def prepare(self, table: Table, *, fit_constituents: int, seed: int) -> None:
-        """Fit what must be known before the first step: the tokens' centres, on a sample of the training jets."""
-        self.tokens.fit(table.sample_features(fit_constituents, seed), seed)
+    def prepare(self, table: Table, *, seed: int) -> None:
+        """Fit the tokens' centres on a sample of the training jets."""
+        self.tokens.fit(table.sample_features(self.fit_constituents, seed), seed)
 
     def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
         """What is hidden of a batch: (B, N) int8 on the CPU, of `PADDED`, `VISIBLE` and `HIDDEN`."""

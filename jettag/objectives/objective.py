@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from jettag.data.jets import Jets
+from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import ParticleTransformer
 
 __all__ = ["Objective"]
@@ -17,6 +17,9 @@ class Objective(nn.Module):
     """
 
     backbone: ParticleTransformer
+
+    def prepare(self, table: Table, *, seed: int) -> None:
+        """Fit what must be known before the first step, on the training jets; most objectives need nothing."""
 
     def draw(self, jets: Jets, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
         """What is random in the loss of a batch, one row a jet, on the CPU; None where nothing is.

@@ -207,7 +207,7 @@ def test_judging_on_training_jets_is_said_by_content_and_for_the_backbone_too(fi
 
 def test_jets_of_one_event_stay_on_one_side_with_the_shipped_cards(tmp_path):
     from jettag.config.recipe import load_recipe
-    from jettag.run import Sources, Told, _tables
+    from jettag.runs.common import Sources, Told, open_tables
 
     from ..data.make import make_columns
     from .conftest import write_root
@@ -217,8 +217,8 @@ def test_jets_of_one_event_stay_on_one_side_with_the_shipped_cards(tmp_path):
     path = write_root(tmp_path / "pairs.root", columns)
     for card in ("jetclass", "generated"):
         recipe = load_recipe("mpm", PretrainRecipe, card=card)
-        train, held_out, *_ = _tables(recipe, Sources(train=[str(path)]), classes=None, told=Told())
-        assert not set(train.jet["event_number"]) & set(held_out.jet["event_number"])
+        jets = open_tables(recipe, Sources(train=[str(path)]), classes=None, told=Told())
+        assert not set(jets.table.jet["event_number"]) & set(jets.val_table.jet["event_number"])
 
 
 def test_a_refused_run_leaves_no_trace(jettag, files, tmp_path):

@@ -24,13 +24,14 @@ def make_model(table, seed=0):
         backbone,
         table.feature_names,
         num_codes=16,
+        fit_constituents=1000,
         mask_fraction=0.3,
         decoder_dim=16,
         decoder_layers=1,
         decoder_heads=2,
         max_constituents=12,
     )
-    model.prepare(table, fit_constituents=1000, seed=0)
+    model.prepare(table, seed=0)
     return model
 
 

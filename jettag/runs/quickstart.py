@@ -14,8 +14,8 @@ import torch
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
 from jettag.errors import UsageError
-from jettag.inference import Judgement, evaluate
 from jettag.run import Sources, Told, choose_device, finetune, load_recipe, pretrain
+from jettag.runs.inference import Judgement, evaluate
 from jettag.simulate import GenerateSettings, generate
 from jettag.training.run_directory import read_run
 

@@ -1,0 +1,270 @@
+"""What every training shares: jets opened, the run directory held, facts before and the model card after."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jettag.config import dump_yaml
+from jettag.config.files import write_atomically
+from jettag.config.recipe import Recipe
+from jettag.data.card import DataCard, load_card
+from jettag.data.features import feature_set
+from jettag.data.jets import Table
+from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card
+from jettag.data.read import InputFile
+from jettag.data.splits import hold_out
+from jettag.errors import DataError, Stopped
+from jettag.models import build_backbone
+from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives import Objective
+from jettag.training.distributed import World, join
+from jettag.training.run_directory import (
+    describe_inputs,
+    occupy,
+    open_run,
+    refuse_another,
+    update_run,
+    write_model_card,
+)
+from jettag.training.session import fit
+from jettag.training.signals import stop_at_once
+
+__all__ = [
+    "NOBODY",
+    "ModelCard",
+    "Opened",
+    "Sources",
+    "Told",
+    "carry_out",
+    "feature_names_of",
+    "hold_run",
+    "new_backbone",
+    "open_tables",
+    "parameter_count",
+]
+
+Log = Callable[[dict[str, Any]], None]
+
+
+def _silent(_: object) -> None:
+    """Take a record and say nothing."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the jets come from: files or globs, ``CLASS:GLOB`` where the class is the file's."""
+
+    train: Sequence[str]
+    val: Sequence[str] = ()
+    card: str | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a long run reports to: records of the log, and notes for the person."""
+
+    log: Log = _silent
+    note: Callable[[str], None] = _silent
+
+
+NOBODY = Told()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Training and validation jets, their card, and the files of each."""
+
+    table: Table
+    val_table: Table
+    card: DataCard
+    train_inputs: Sequence[InputFile]
+    val_inputs: Sequence[InputFile]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What ``README.md`` of a run says of the model."""
+
+    title: str
+    tags: Sequence[str]
+    summary: str
+
+
+def _read(
+    recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], split: str, classes: Sequence[str] | None, told: Told
+) -> Table:
+    table = open_jets(
+        inputs,
+        card,
+        split=split,
+        features=recipe.data.features,
+        labels=classes is not None,
+        classes=classes,
+        max_constituents=recipe.data.max_constituents,
+        max_jets=recipe.data.max_jets,
+        jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
+    )
+    for what, count in table.notes.items():
+        if count:
+            told.note(f"{count} {what.replace('_', ' ')}")
+    return table
+
+
+def open_tables(recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told) -> Opened:
+    """Training and validation jets of ``sources``; a part of the training jets is held out where no others are given.
+
+    Raises:
+        DataError: a file stands in both, or nothing is left of one.
+    """
+    train_inputs = expand_data(sources.train)
+    card = prepared_card(train_inputs) or load_card(sources.card or recipe.data.card)
+    val_inputs = expand_data(sources.val) if sources.val else []
+    table = _read(recipe, card, train_inputs, "train", classes, told)
+    if val_inputs:
+        shared = {item.path.resolve() for item in train_inputs} & {item.path.resolve() for item in val_inputs}
+        if shared:
+            raise DataError("the file is in --data and in --val", where=min(shared), do="give disjoint files")
+        held_out = _read(recipe, card, val_inputs, "val", classes, told)
+    else:
+        table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)
+    for name, part in (("training", table), ("validation", held_out)):
+        if len(part) == 0:
+            raise DataError(f"no {name} jet left after selection", do="give more jets")
+    return Opened(table, held_out, card, train_inputs, val_inputs)
+
+
+def feature_names_of(recipe: Recipe) -> tuple[str, ...]:
+    """Columns of the recipe's feature set."""
+    return feature_set(recipe.data.features).names
+
+
+def _auto_size(device: torch.device) -> str:
+    return "tiny" if device.type == "cpu" else "base"
+
+
+def new_backbone(recipe: Recipe, num_features: int, device: torch.device) -> ParticleTransformer:
+    """A backbone with fresh weights; ``size: auto`` depends on the device."""
+    size = _auto_size(device) if recipe.backbone.size == "auto" else recipe.backbone.size
+    return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
+
+
+@contextmanager
+def hold_run(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bool, Told]]:
+    """Hold the run directory, together with the processes that torchrun started beside this one.
+
+    Yields:
+        Who trains; whether to go on with what is there; and whom to tell, which only the first process does.
+    """
+    with join() as world, ExitStack() as held, stop_at_once():
+
+        def enter() -> bool:
+            held.enter_context(occupy(out))
+            resuming = open_run(out, resume=resume)
+            if resuming:
+                update_run(out, stopped=None)
+            return resuming
+
+        resuming = world.first(enter)
+        try:
+            yield world, resuming, told if world.is_first else NOBODY
+        except Stopped as stop:
+            if world.is_first:
+                update_run(out, stopped=stop.exit_code)  # torchrun tells every failure as 1; scripts read it here
+            raise
+
+
+def _begin(
+    out: Path,
+    recipe: Recipe,
+    jets: Opened,
+    *,
+    resuming: bool,
+    **facts: Any,
+) -> None:
+    """Write what is known before the first step, or see that a resumed run is the one that was begun.
+
+    Args:
+        out: the run directory.
+        recipe: resolved.
+        jets: and the files they are from.
+        resuming: check, and write nothing.
+        facts: for ``run.json``.
+    """
+    described = [
+        item
+        for role, files in (("train", jets.train_inputs), ("val", jets.val_inputs))
+        for item in describe_inputs([file.manifest for file in files if file.url is None], role)
+    ]
+    if resuming:
+        refuse_another(out, recipe.model_dump(mode="json"), described)
+        return
+    write_atomically(out / "recipe.yaml", dump_yaml(recipe))
+    write_atomically(out / "card.yaml", dump_yaml(jets.card))
+    update_run(out, begin=True, seed=recipe.seed, inputs=described, finished=False, **facts)
+
+
+def _settings(recipe: Recipe, backbone: ParticleTransformer, table: Table) -> dict[str, Any]:
+    """What a checkpoint must say for its tensors to mean anything."""
+    return {
+        "features": recipe.data.features,
+        "feature_names": list(table.feature_names),
+        "class_names": list(table.class_names),
+        "head_hidden": [],
+        "max_constituents": recipe.data.max_constituents,
+        "backbone": backbone.settings(),
+    }
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """Numbers in the parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def carry_out(
+    recipe: Recipe,
+    model: Objective,
+    jets: Opened,
+    *,
+    out: Path,
+    world: World,
+    resuming: bool,
+    device: torch.device,
+    limits: tuple[float, int | None],
+    told: Told,
+    facts: dict[str, Any],
+    described: ModelCard,
+) -> dict[str, Any]:
+    """Train the model: facts before, checkpoints meanwhile, the model card after."""
+    table = jets.table
+    facts |= {
+        "class_names": list(table.class_names),
+        "feature_names": list(table.feature_names),
+        "n_train": len(table),
+    }
+    world.first(partial(_begin, out, recipe, jets, resuming=resuming, **facts))
+    if recipe.backbone.size == "auto" and not facts.get("pretrained"):
+        told.note(f"backbone.size: auto takes {_auto_size(device)} on {device.type}")
+    fit(
+        recipe,
+        model,
+        table,
+        jets.val_table,
+        out=out,
+        device=world.device(device),
+        world=world,
+        settings=_settings(recipe, model.backbone, table),
+        files=origin_names(jets.train_inputs),
+        resume=resuming,
+        max_seconds=limits[0],
+        max_steps=limits[1],
+        log=told.log,
+        note=told.note,
+    )
+    return world.first(
+        partial(write_model_card, out, title=described.title, tags=described.tags, summary=[described.summary])
+    )
