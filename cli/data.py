@@ -107,6 +107,7 @@ def prepare(
     dtype: Annotated[Literal["f16", "f32"], typer.Option("--dtype", help="Of features; momenta are f32.")] = "f16",
     shard_jets: Annotated[int, typer.Option("--shard-jets", min=1, help="Jets in a shard, about.")] = 100_000,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: every core.")] = None,
+    dask: Annotated[str | None, typer.Option("--dask", help="A Dask scheduler; its workers do it.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the shuffle.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -125,7 +126,7 @@ def prepare(
     inputs = expand_inputs(files)
     count = workers or min(_cores(), len(inputs))
     with progress("prepare", None) as update:
-        dataset = prepare(inputs, load_card(card), out_folder, chosen, workers=count, on_progress=update)
+        dataset = prepare(inputs, load_card(card), out_folder, chosen, workers=count, dask=dask, on_progress=update)
     counts = {name: dataset.count(name) for name in SPLITS}
     for what, number in dataset.notes.items():
         say(f"note: {number} {what.replace('_', ' ')}")

@@ -8,6 +8,7 @@ shard. Neither the order of the files nor who did which pass leaves a trace.
 
 import json
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ from jettag.data.read import Job, file_chunks
 from jettag.data.shards import write_shard
 from jettag.errors import DataError
 
-__all__ = ["Layout", "Staged", "collect", "scatter"]
+__all__ = ["PART", "Layout", "Staged", "collect", "scatter"]
 
 CONSTITUENTS = ("features", "p4")  # the columns with one row a constituent
 INDEX = "index.json"
+PART = ".part"  # a file in the middle of pass one
 
 Array = npt.NDArray[Any]
 
@@ -104,8 +106,8 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
         DataError: the file is damaged or holds what cannot be right.
         OSError: the disk refuses.
     """
-    temporary = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    # A name of its own: a cluster may still be at a task whose client was killed.
+    temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{PART}")
     temporary.mkdir(parents=True)
     notes: Counter[str] = Counter()
     total = sum(layout.buckets)
@@ -131,7 +133,12 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
         sync(temporary / name)
     (temporary / INDEX).write_text(json.dumps({"buckets": total, "notes": notes, **index}), encoding="utf-8")
     sync(temporary / INDEX)
-    temporary.replace(folder)
+    try:
+        temporary.replace(folder)
+    except OSError:
+        if Staged.load(folder) is None:
+            raise
+        shutil.rmtree(temporary)  # another made the same one
     sync(folder.parent)
     staged = Staged.load(folder)
     assert staged is not None  # written above

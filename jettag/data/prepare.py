@@ -9,22 +9,19 @@ from there. ``DIR/dataset.json`` comes last: where it is, everything is.
 import fcntl
 import hashlib
 import json
-import multiprocessing
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from jettag.config.files import write_atomically
-from jettag.data.buckets import Layout, Staged, collect, scatter
+from jettag.data.buckets import PART, Layout, Staged, collect, scatter
 from jettag.data.card import DataCard
 from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Recorded, SplitRule, read_dataset
 from jettag.data.features import feature_set
@@ -32,6 +29,7 @@ from jettag.data.inputs import InputFile
 from jettag.data.labels import class_names
 from jettag.data.read import Job, plan_files, stored_in_all
 from jettag.data.shards import describe
+from jettag.data.spread import Run, spread
 from jettag.errors import DataError, ResourceError, UsageError
 
 __all__ = ["Preparation", "prepare"]
@@ -41,7 +39,6 @@ PLAN = "plan.json"
 ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
 DTYPES: dict[str, np.dtype] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 
-T = TypeVar("T")
 Progress = Callable[[int], None]
 
 
@@ -78,6 +75,7 @@ def prepare(
     chosen: Preparation = Preparation(),
     *,
     workers: int = 1,
+    dask: str | None = None,
     on_progress: Progress | None = None,
 ) -> Dataset:
     """Make ``out/{train,val,test}/*.safetensors`` and ``out/dataset.json``.
@@ -91,21 +89,26 @@ def prepare(
         out: the directory to make.
         chosen: feature set, split and so on.
         workers: processes; the result does not depend on them.
+        dask: address of a Dask scheduler whose workers do it instead; they must see the files and ``out`` under the
+            same paths as this process.
         on_progress: called with the number of jets through pass one.
 
     Raises:
         DataError: a file is missing, damaged, given twice, or holds what cannot be right; or no jet is left to train.
         CardError: the card has no column for what is wanted.
         UsageError: ``out`` holds another data set, prepared or half so.
-        ResourceError: the disk is full or not writable, or a worker died.
+        ResourceError: the disk is full or not writable, a worker died, the cluster cannot be reached or writes elsewhere.
     """
     try:
         plan, jobs, layout = _plan(inputs, card, chosen)
         if (out / MANIFEST).is_file():
             return _finished(out, plan)
+        if dask is not None:  # a worker has another working directory
+            out = out.absolute()
+            jobs = [replace(job, file=replace(job.file, path=job.file.path.absolute())) for job in jobs]
         staging = out / STAGING
         _agree_with(staging / PLAN, plan, out)
-        with _alone(staging), _mapper(workers) as run:
+        with _alone(staging), spread(workers, dask) as run:
             files = _first_pass(plan, jobs, layout, staging, run, on_progress)
             shards = _second_pass(files, layout, out, run)
         notes: Counter[str] = Counter(plan.notes)
@@ -228,36 +231,13 @@ def _alone(staging: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[[Sequence[Callable[[], T]]], Iterator[T]]]:
-    """Yield what runs tasks, here or in processes, and gives their results in any order."""
-    if workers <= 1:
-        yield lambda tasks: (task() for task in tasks)
-        return
-    # Forked children would share locks and open files of ROOT readers.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-
-        def run(tasks: Sequence[Callable[[], T]]) -> Iterator[T]:
-            futures = [pool.submit(task) for task in tasks]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BrokenProcessPool:
-                do = "use fewer --workers or a smaller --shard-jets; finished parts are kept"
-                raise ResourceError("a worker died, perhaps for want of memory", do=do) from None
-            finally:
-                for future in futures:
-                    future.cancel()
-
-        yield run
-
-
 def _first_pass(
-    plan: Dataset, jobs: Sequence[Job], layout: Layout, staging: Path, run: Any, on_progress: Progress | None
+    plan: Dataset, jobs: Sequence[Job], layout: Layout, staging: Path, run: Run, on_progress: Progress | None
 ) -> list[Staged]:
     done = 0
     tasks = []
+    for broken in staging.glob(f"*{PART}"):
+        shutil.rmtree(broken, ignore_errors=True)
     for place, (record, job) in enumerate(zip(plan.sources, jobs, strict=True)):
         folder = staging / record.sha256
         if Staged.load(folder) is None:
@@ -268,7 +248,10 @@ def _first_pass(
         done += entries
         if on_progress:
             on_progress(done)
-    staged = (Staged.load(staging / record.sha256) for record in plan.sources)
+    staged = [Staged.load(staging / record.sha256) for record in plan.sources]
+    if None in staged:
+        do = "give an --out that all machines share under the same path"
+        raise ResourceError("what the workers wrote is not seen here", where=staging.parent, do=do)
     return [file for file in staged if file is not None]
 
 
@@ -277,7 +260,7 @@ def _scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) ->
     return job.entries
 
 
-def _second_pass(files: Sequence[Staged], layout: Layout, out: Path, run: Any) -> dict[str, dict[str, Any]]:
+def _second_pass(files: Sequence[Staged], layout: Layout, out: Path, run: Run) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     tasks = []
     bucket = 0
