@@ -6,9 +6,21 @@ from pydantic import Field, model_validator
 
 from jettag.config.loading import Section
 
-__all__ = ["ClassificationRecipe", "DecoderRecipe", "Fraction", "KmeansTarget", "MaskedRecipe"]
+__all__ = [
+    "ClassificationRecipe",
+    "DecoderRecipe",
+    "FlowTarget",
+    "Fraction",
+    "IdentityRecipe",
+    "KmeansTarget",
+    "MaskPattern",
+    "MaskedRecipe",
+    "RegressionTarget",
+    "SetFlowTarget",
+]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+MaskPattern = Literal["random", "pt_fraction", "pt_weighted", "hardest", "nearest", "radius"]
 
 
 class KmeansTarget(Section):
@@ -17,6 +29,45 @@ class KmeansTarget(Section):
     name: Literal["kmeans"] = "kmeans"
     codes: int = Field(512, ge=2, le=65536)
     fit_constituents: int = Field(200_000, ge=100)  # sample on which the centres are fitted
+
+
+class _ContinuousTarget(Section):
+    """pT and direction of each hidden constituent, standardised; impact parameters of charged ones beside them."""
+
+    impact: bool = True  # impact parameters too, where the features have them
+    fit_constituents: int = Field(200_000, ge=100)  # sample that gives mean and width
+
+
+class RegressionTarget(_ContinuousTarget):
+    """The quantities themselves, by absolute error or smooth L1 (quadratic below one standard deviation)."""
+
+    name: Literal["regression"] = "regression"
+    loss: Literal["l1", "smooth_l1"] = "l1"
+
+
+class FlowTarget(_ContinuousTarget):
+    """Conditional flow matching of each hidden constituent by itself."""
+
+    name: Literal["flow"] = "flow"
+    width: int = Field(128, ge=8)  # of the velocity network
+    layers: int = Field(3, ge=1)  # hidden layers in it
+
+
+class SetFlowTarget(_ContinuousTarget):
+    """Flow matching of all hidden constituents of a jet together."""
+
+    name: Literal["setflow"] = "setflow"
+    identity: bool = True  # flows too, where the features have it
+
+
+MaskTarget = Annotated[KmeansTarget | RegressionTarget | FlowTarget | SetFlowTarget, Field(discriminator="name")]
+
+
+class IdentityRecipe(Section):
+    """The identity of each hidden constituent beside its target: cross entropy over hadrons, leptons, photons."""
+
+    weight: float = Field(0.3, gt=0)  # of its loss
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
 
 
 class DecoderRecipe(Section):
@@ -39,8 +90,18 @@ class MaskedRecipe(Section):
 
     name: Literal["masked"] = "masked"
     mask_fraction: Fraction = 0.3
-    target: KmeansTarget = KmeansTarget()
+    mask_pattern: MaskPattern = "random"
+    mask_radius: float = Field(0.1, gt=0)  # in (eta, phi), of the pattern `radius`
+    target: MaskTarget = KmeansTarget()
+    identity: IdentityRecipe | None = None
     decoder: DecoderRecipe = DecoderRecipe()
+
+    @model_validator(mode="after")
+    def _a_set_has_its_identities(self) -> "MaskedRecipe":
+        if isinstance(self.target, SetFlowTarget) and self.identity is not None:
+            msg = "setflow has identities in its set; leave identity null and choose with target.identity"
+            raise ValueError(msg)
+        return self
 
 
 class ClassificationRecipe(Section):

@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jettag.config.objectives import MaskedRecipe
+from jettag.config.objectives import FlowTarget, MaskedRecipe, RegressionTarget, SetFlowTarget
+from jettag.config.objectives import KmeansTarget as KmeansRecipe
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.decoders import SetDecoder, SlotDecoder
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
+from jettag.objectives.quantities import has_identity
+from jettag.objectives.targets import Flow, IdentityHead, KmeansTarget, Regression, SetFlow, Target
 
-__all__ = ["JetsAre", "build_objective"]
+__all__ = ["JetsAre", "build_masked", "build_objective"]
 
 
 @dataclass(frozen=True)
@@ -27,21 +31,63 @@ class JetsAre:
     class_names: tuple[str, ...] = ()
 
 
-def _masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
-    return MaskedModelling(
-        backbone,
-        jets.feature_names,
-        num_codes=recipe.target.codes,
-        fit_constituents=recipe.target.fit_constituents,
-        mask_fraction=recipe.mask_fraction,
-        decoder_dim=recipe.decoder.dim,
-        decoder_layers=recipe.decoder.layers,
-        decoder_heads=recipe.decoder.heads,
-        max_constituents=jets.max_constituents,
+def _kmeans(recipe: KmeansRecipe, names: tuple[str, ...], width: int) -> Target:
+    return KmeansTarget(names, width, num_codes=recipe.codes, fit_constituents=recipe.fit_constituents)
+
+
+def _regression(recipe: RegressionTarget, names: tuple[str, ...], width: int) -> Target:
+    smooth = recipe.loss == "smooth_l1"
+    return Regression(names, width, impact=recipe.impact, smooth=smooth, fit_constituents=recipe.fit_constituents)
+
+
+def _flow(recipe: FlowTarget, names: tuple[str, ...], width: int) -> Target:
+    return Flow(
+        names,
+        width,
+        impact=recipe.impact,
+        hidden_width=recipe.width,
+        layers=recipe.layers,
+        fit_constituents=recipe.fit_constituents,
     )
 
 
-PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {"masked": _masked}
+def _setflow(recipe: SetFlowTarget, names: tuple[str, ...], width: int) -> Target:
+    return SetFlow(
+        names, width, impact=recipe.impact, identity=recipe.identity, fit_constituents=recipe.fit_constituents
+    )
+
+
+TARGETS: dict[str, Callable[[Any, tuple[str, ...], int], Target]] = {
+    "kmeans": _kmeans,
+    "regression": _regression,
+    "flow": _flow,
+    "setflow": _setflow,
+}
+
+
+def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) -> MaskedModelling:
+    """Masked modelling on ``backbone``; identities are predicted where the recipe asks and the features tell."""
+    wanted, names = recipe.decoder, jets.feature_names
+    sizes = {"width": wanted.dim, "layers": wanted.layers, "heads": wanted.heads}
+    target = TARGETS[recipe.target.name](recipe.target, names, wanted.dim)
+    identity = None
+    if recipe.identity is not None and has_identity(names):
+        identity = IdentityHead(names, wanted.dim, smoothing=recipe.identity.label_smoothing)
+    return MaskedModelling(
+        backbone,
+        target,
+        SetDecoder(backbone.dim, **sizes)
+        if isinstance(target, SetFlow)
+        else SlotDecoder(backbone.dim, max_rank=jets.max_constituents, **sizes),
+        mask_fraction=recipe.mask_fraction,
+        mask_pattern=recipe.mask_pattern,
+        mask_radius=recipe.mask_radius,
+        identity=identity,
+        identity_weight=recipe.identity.weight if recipe.identity else 0.0,
+    )
+
+
+PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {"masked": build_masked}
 
 
 def build_objective(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:

@@ -149,6 +149,18 @@ def test_pretraining_needs_no_labels(files, jettag, tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("name", ["mpm-regression", "mpm-flow", "mpm-setflow"])
+def test_every_masked_target_makes_a_backbone(files, call_json, tmp_path, name):
+    run = tmp_path / "run"
+    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}"]
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    facts = call_json("pretrain", name, *data, "--out", run, *SMALL, *decoder, "--max-steps", 6)
+    assert facts["steps"] == 6
+    assert np.isfinite(facts["best_val_loss"])
+    facts = call_json("embed", run, "--data", files / "test" / "QCD.root", "--out", tmp_path / "e.parquet")
+    assert (tmp_path / "e.parquet").is_file()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, code):
     command = [
