@@ -31,7 +31,9 @@ def finetune(
     task: Annotated[str, typer.Option("--task", help="top, or a fine-tuning recipe by name or path.")] = "top",
     recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="full (default) or head: frozen backbone.")] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="full (default), head, probe, attentive, lpft, staged or lora.")
+    ] = None,
     val: Val = None,
     card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/TASK.")] = None,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from jettag.errors import CheckpointError
+from jettag.models.adapters import add_lora, merge_lora
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Classification
 from jettag.training.checkpoint import load_model_state
@@ -38,7 +39,7 @@ class Tagger:
 
 
 def load_backbone(place: Path, feature_names: Sequence[str]) -> tuple[ParticleTransformer, dict[str, Any]]:
-    """The backbone of a run or checkpoint, strictly, and the settings it was saved with.
+    """The backbone of a run or checkpoint, strictly, and the settings it was saved with; low-rank updates are merged.
 
     Raises:
         CheckpointError: it was trained on other features, or its tensors do not fit.
@@ -53,10 +54,14 @@ def load_backbone(place: Path, feature_names: Sequence[str]) -> tuple[ParticleTr
             do=f"use --set data.features={settings['features']}",
         )
     backbone = ParticleTransformer(**settings["backbone"])
+    if settings.get("lora"):
+        add_lora(backbone, **settings["lora"])
     load_strictly(
         backbone, {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}, folder
     )
-    return backbone, settings
+    if settings.get("lora"):
+        merge_lora(backbone)
+    return backbone.requires_grad_(True), settings
 
 
 def features_of(place: Path) -> tuple[str, tuple[str, ...], int, Path]:
@@ -103,8 +108,12 @@ def load_tagger(place: Path) -> Tagger:
         ParticleTransformer(**settings["backbone"]),
         len(settings["class_names"]),
         head_hidden=settings["head_hidden"],
+        attentive=settings.get("attentive", False),
+        lora=settings.get("lora"),
     )
     load_strictly(model, state, folder)
+    if model.lora is not None:
+        merge_lora(model.backbone)
     return Tagger(
         model=model.eval(),
         features=settings["features"],
