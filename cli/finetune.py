@@ -24,6 +24,8 @@ from .options import (
 
 __all__ = ["finetune"]
 
+ADAPT = {True: ["adaptation.adapt_features=true"], False: []}
+
 
 @boundary
 def finetune(
@@ -34,6 +36,9 @@ def finetune(
     mode: Annotated[
         str | None, typer.Option("--mode", help="full (default), head, probe, attentive, lpft, staged or lora.")
     ] = None,
+    adapt_features: Annotated[
+        bool, typer.Option("--adapt-features", help="Match other features than the backbone's by name.")
+    ] = False,
     val: Val = None,
     card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/TASK.")] = None,
@@ -52,7 +57,12 @@ def finetune(
     from jettag import run
     from jettag.config.recipe import FinetuneRecipe
 
-    changes = [*(overrides or []), *([f"mode={mode}"] if mode else []), *patience_override(patience)]
+    changes = [
+        *(overrides or []),
+        *([f"mode={mode}"] if mode else []),
+        *ADAPT[adapt_features],
+        *patience_override(patience),
+    ]
     resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card)
     folder = absent_folder(out, Path(task).stem)
     with training_report("finetune" if pretrained else "from scratch") as told:

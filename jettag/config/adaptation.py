@@ -63,6 +63,8 @@ class LoraRecipe(Section):
 class AdaptationRecipe(Section):
     """Settings of the modes; those of other modes than the run's are not read."""
 
+    # A backbone of other features: match them by name, new ones at zero weight, instead of refusing it.
+    adapt_features: bool = False
     # Where the backbone is frozen, embed every jet once and keep the embeddings in memory.
     precompute: bool = True
     lpft: LpftRecipe = LpftRecipe()

@@ -106,6 +106,8 @@ def add_lora(
             module.requires_grad_(True)
     if backbone.class_token is not None:
         backbone.class_token.requires_grad_(True)
+    if backbone.embedding.joining_linear is not None:  # features it was not pre-trained on
+        backbone.embedding.joining_linear.requires_grad_(True)
     layers: dict[str, list[int]] = {}
     for target in TARGETS:
         if target in targets:

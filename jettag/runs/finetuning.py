@@ -75,7 +75,9 @@ def finetune(
     if pretrained is None:
         backbone = new_backbone(recipe, len(feature_names), chosen)
     else:
-        backbone, _ = load_backbone(pretrained, feature_names)
+        backbone, _ = load_backbone(
+            pretrained, feature_names, adapt=told.note if recipe.adaptation.adapt_features else None
+        )
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table

@@ -69,3 +69,21 @@ def test_a_linear_probe_has_no_hidden_layers(files, jettag, runs, tmp_path):
     )
     assert code == 3
     assert "head_hidden" in err
+
+
+def test_other_features_are_refused_by_name_or_adapted_on_request(files, jettag, call_json, runs, tmp_path):
+    train = sorted((files / "train").glob("*.root"))
+    kin = ["--set", "data.features=jetclass_kin"]
+    call = ["finetune", "--mode", "lora", "--data", *train, "--max-steps", 3, *SMALL]
+    code, _, err = jettag(*call, "--from", runs / "pretrain", "--out", tmp_path / "kin", *kin)
+    assert code == 5
+    assert "lack part_charge, part_isChargedHadron" in err
+    assert "--adapt-features" in err
+    code, _, err = jettag(*call, "--from", runs / "pretrain", "--out", tmp_path / "kin", *kin, "--adapt-features")
+    assert code == 0, err
+    assert "lack part_charge" in err
+    call_json("eval", tmp_path / "kin", "--data", files / "test" / "*.root")
+    code, _, err = jettag(*call, "--from", tmp_path / "kin", "--out", tmp_path / "full", "--adapt-features")
+    assert code == 0, err
+    assert "add part_charge" in err
+    call_json("eval", tmp_path / "full", "--data", files / "test" / "*.root")
