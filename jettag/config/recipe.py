@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
+from jettag.config.adaptation import AdaptationRecipe, Mode
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
 from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe
 from jettag.config.shipped import find
@@ -70,6 +71,7 @@ class TrainingRecipe(Section):
     optimizer: str = "adamw"  # any name `timm.optim` knows, or ranger
     learning_rate: float = Field(1e-3, gt=0, le=10)
     head_rate_multiplier: float = Field(1.0, gt=0)  # learning rate of everything outside the backbone, relative
+    layer_decay: float = Field(1.0, gt=0, le=1)  # of the rate from each backbone layer to the one below
     weight_decay: float = Field(0.01, ge=0)
     schedule: Literal["cosine", "one_cycle", "flat_decay", "constant"] = "cosine"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
@@ -120,8 +122,11 @@ class FinetuneRecipe(Recipe):
     """`jettag finetune`: a head on a backbone, pre-trained or new."""
 
     command: Literal["finetune"] = "finetune"
-    mode: Literal["full", "head"] = "full"
+    mode: Mode = "full"
+    adaptation: AdaptationRecipe = AdaptationRecipe()
     classes: list[str] = Field(min_length=2)
+    # Hidden layers of the head; auto: one as wide as the embedding in mode head, none in the others.
+    head_hidden: tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"] = "auto"
     objective: ClassificationRecipe = ClassificationRecipe()
 
     @field_validator("classes")

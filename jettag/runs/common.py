@@ -208,15 +208,15 @@ def _begin(
     update_run(out, begin=True, seed=recipe.seed, inputs=described, finished=False, **facts)
 
 
-def _settings(recipe: Recipe, backbone: ParticleTransformer, table: Table) -> dict[str, Any]:
+def _settings(recipe: Recipe, model: Objective, table: Table) -> dict[str, Any]:
     """What a checkpoint must say for its tensors to mean anything."""
     return {
         "features": recipe.data.features,
         "feature_names": list(table.feature_names),
         "class_names": list(table.class_names),
-        "head_hidden": [],
         "max_constituents": recipe.data.max_constituents,
-        "backbone": backbone.settings(),
+        "backbone": model.backbone.settings(),
+        **model.saved_settings(),
     }
 
 
@@ -238,6 +238,7 @@ def carry_out(
     told: Told,
     facts: dict[str, Any],
     described: ModelCard,
+    precompute: bool = True,
 ) -> dict[str, Any]:
     """Train the model: facts before, checkpoints meanwhile, the model card after."""
     table = jets.table
@@ -257,13 +258,14 @@ def carry_out(
         out=out,
         device=world.device(device),
         world=world,
-        settings=_settings(recipe, model.backbone, table),
+        settings=_settings(recipe, model, table),
         files=origin_names(jets.train_inputs),
         resume=resuming,
         max_seconds=limits[0],
         max_steps=limits[1],
         log=told.log,
         note=told.note,
+        precompute=precompute,
     )
     return world.first(
         partial(write_model_card, out, title=described.title, tags=described.tags, summary=[described.summary])

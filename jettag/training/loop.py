@@ -67,9 +67,8 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
             ended = limits.reached(trainer.step, trainer.seconds) or (STOP if asked else None)
             if trainer.step % recipe.log_every == 0 or ended:
                 trainer.refuse_divergence()
-                rate = trainer.optimizer.param_groups[0]["lr"] / trainer.optimizer.param_groups[0]["lr_scale"]
                 values = {name: value.item() for name, value in losses.items()}
-                record({"jets": trainer.jets, "learning_rate": rate, **values})
+                record({"jets": trainer.jets, "learning_rate": trainer.rate, **values})
             if trainer.step % recipe.val_every == 0 or ended:
                 losses_val = trainer.validate(val_table, trainer.loader.batch_size, seed)
                 is_best = trainer.judge(losses_val["loss"])
