@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jettag.config.objectives import MaskedRecipe
+from jettag.config.objectives import ContrastiveRecipe, MaskedRecipe, PretrainingObjective
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.contrastive import Contrastive
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
 
@@ -41,9 +42,16 @@ def _masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) 
     )
 
 
-PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {"masked": _masked}
+def _contrastive(recipe: ContrastiveRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+    return Contrastive(backbone, recipe, jets.feature_names, jets.max_constituents)
 
 
-def build_objective(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {
+    "masked": _masked,
+    "contrastive": _contrastive,
+}
+
+
+def build_objective(recipe: PretrainingObjective, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
     """The objective a pre-training recipe names, on ``backbone``."""
     return PRETRAINING[recipe.name](recipe, backbone, jets)
