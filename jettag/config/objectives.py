@@ -1,13 +1,15 @@
 """What a run can be trained for: the ``objective`` of every recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from jettag.config.loading import Section
 
 __all__ = [
+    "AugmentationRecipe",
     "ClassificationRecipe",
+    "ContrastiveRecipe",
     "DecoderRecipe",
     "FlowTarget",
     "Fraction",
@@ -15,6 +17,7 @@ __all__ = [
     "KmeansTarget",
     "MaskPattern",
     "MaskedRecipe",
+    "PretrainingObjective",
     "RegressionTarget",
     "SetFlowTarget",
 ]
@@ -104,9 +107,46 @@ class MaskedRecipe(Section):
         return self
 
 
+class AugmentationRecipe(Section):
+    """What a contrastive view may differ in (arXiv:2108.04253); each can be turned off."""
+
+    rotation: bool = True  # about the jet axis
+    translation: float | None = Field(1.0, gt=0)  # largest shift over the jet's extent; null turns it off
+    smearing: float | None = Field(0.1, gt=0)  # GeV, the scale of soft emissions; null turns it off
+    splitting: int = Field(2, ge=0, le=4)  # rounds of collinear splitting; 0 turns it off
+
+
+class ProjectionRecipe(Section):
+    """The network between the jet embedding and the contrastive loss; thrown away afterwards."""
+
+    hidden: int = Field(128, ge=1)
+    dim: int = Field(64, ge=2)
+
+
+class ContrastiveRecipe(Section):
+    """Contrastive learning, JetCLR (arXiv:2108.04253)."""
+
+    name: Literal["contrastive"] = "contrastive"
+    temperature: float = Field(0.1, gt=0, le=10)
+    augmentations: AugmentationRecipe = AugmentationRecipe()
+    projection: ProjectionRecipe = ProjectionRecipe()
+
+
 class ClassificationRecipe(Section):
     """Cross entropy over jet classes."""
 
     name: Literal["classification"] = "classification"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     balance_classes: bool = True  # weigh classes so that each counts the same
+
+
+def named(value: Any) -> str:
+    """The ``name`` by which a choice is told from its alternatives; masked modelling where none stands."""
+    name = value.get("name", "masked") if isinstance(value, dict) else getattr(value, "name", "masked")
+    return str(name)
+
+
+# By name, so that a mistake is told of the objective that was meant.
+PretrainingObjective = Annotated[
+    Annotated[MaskedRecipe, Tag("masked")] | Annotated[ContrastiveRecipe, Tag("contrastive")], Discriminator(named)
+]

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from jettag.config.adaptation import AdaptationRecipe, Mode
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
-from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe
+from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe, PretrainingObjective
 from jettag.config.shipped import find
 from jettag.errors import RecipeError, nearest
 
@@ -115,7 +115,7 @@ class PretrainRecipe(Recipe):
     """`jettag pretrain`: labels are never read."""
 
     command: Literal["pretrain"] = "pretrain"
-    objective: MaskedRecipe = MaskedRecipe()
+    objective: PretrainingObjective = MaskedRecipe()
 
 
 class FinetuneRecipe(Recipe):

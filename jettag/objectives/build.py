@@ -4,9 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jettag.config.objectives import FlowTarget, MaskedRecipe, RegressionTarget, SetFlowTarget
+from jettag.config.objectives import (
+    ContrastiveRecipe,
+    FlowTarget,
+    MaskedRecipe,
+    PretrainingObjective,
+    RegressionTarget,
+    SetFlowTarget,
+)
 from jettag.config.objectives import KmeansTarget as KmeansRecipe
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.contrastive import Contrastive
 from jettag.objectives.decoders import SetDecoder, SlotDecoder
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
@@ -87,9 +95,16 @@ def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: Jets
     )
 
 
-PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {"masked": build_masked}
+def _contrastive(recipe: ContrastiveRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+    return Contrastive(backbone, recipe, jets.feature_names, jets.max_constituents)
 
 
-def build_objective(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {
+    "masked": build_masked,
+    "contrastive": _contrastive,
+}
+
+
+def build_objective(recipe: PretrainingObjective, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
     """The objective a pre-training recipe names, on ``backbone``."""
     return PRETRAINING[recipe.name](recipe, backbone, jets)

@@ -1,5 +1,6 @@
 """What the training loop asks of an objective."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,4 +49,8 @@ class Objective(nn.Module):
         Drawn before a batch is cut, so that neither the number of pieces nor the device changes it. ``forward`` takes
         the rows of its piece as ``drawn``.
         """
+        return None
+
+    def alarm(self, losses: Mapping[str, float]) -> str | None:  # noqa: ARG002
+        """What the person should be told of the validation losses, if anything."""
         return None

@@ -31,6 +31,11 @@ DESCRIBED = {
         ["masked-particle-modelling", "self-supervised"],
         "Pre-trained by masked particle modelling (arXiv:2401.13537) without labels.",
     ),
+    "contrastive": ModelCard(
+        TITLE,
+        ["contrastive-learning", "self-supervised"],
+        "Pre-trained by contrastive learning on augmented views (JetCLR, arXiv:2108.04253) without labels.",
+    ),
 }
 
 

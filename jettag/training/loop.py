@@ -16,10 +16,11 @@ from jettag.training.trainer import Trainer
 __all__ = ["train"]
 
 Log = Callable[[dict[str, Any]], None]
+Note = Callable[[str], None]
 SECONDS_BETWEEN_SAVES = 300.0  # a checkpoint at least this often, and at every validation
 
 
-def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed: int, log: Log) -> str:
+def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed: int, log: Log, note: Note) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
 
     Args:
@@ -29,6 +30,7 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
         run: the run directory; a file ``STOP`` in it ends the run after the step as if a limit were reached.
         seed: of what validation hides.
         log: called with every record written to ``metrics.jsonl``.
+        note: called with what the objective is alarmed about.
 
     Returns:
         What ended the run: ``max_steps``, ``max_time``, ``patience`` or ``STOP``.
@@ -73,7 +75,11 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
                 losses_val = trainer.validate(val_table, trainer.loader.batch_size, seed)
                 is_best = trainer.judge(losses_val["loss"])
                 (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
-                record({f"val_{name}": value for name, value in losses_val.items()})
+                alarm = trainer.model.alarm(losses_val)
+                values = {f"val_{name}": value for name, value in losses_val.items()}
+                record(values | ({"alarm": alarm} if alarm else {}))
+                if alarm:
+                    note(alarm)
                 trainer.save(run, is_best=is_best)
                 last_save = trainer.seconds
                 ended = ended or ("patience" if trainer.out_of_patience else None)

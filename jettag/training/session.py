@@ -82,7 +82,7 @@ def fit(
             note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
         note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
-        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log)
+        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log, note=note)
     except torch.OutOfMemoryError:
         raise ResourceError("out of device memory", do="set training.accumulate=2, or halve data.batch_size") from None
     if ended in ("patience", "STOP"):

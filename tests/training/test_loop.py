@@ -29,7 +29,9 @@ def make_trainer(table, recipe=RECIPE, seed=0, model=None):
 
 def run_to(trainer, folder, steps, log=lambda _: None, **limits):
     folder.mkdir(exist_ok=True)
-    return train(trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log)
+    return train(
+        trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log, note=lambda text: None
+    )
 
 
 def losses(folder):

@@ -115,7 +115,7 @@ def start(table, mode, *, quick=True):
 
 def run(trainer, val, folder, log=lambda _: None):
     folder.mkdir(exist_ok=True)
-    train(trainer, val, Limits(12), folder, seed=0, log=log)
+    train(trainer, val, Limits(12), folder, seed=0, log=log, note=print)
 
 
 @pytest.mark.parametrize("mode", ["probe", "attentive", "lpft", "staged"])
