@@ -14,6 +14,7 @@ __all__ = [
     "FlowTarget",
     "Fraction",
     "IdentityRecipe",
+    "JointRecipe",
     "KmeansTarget",
     "MaskPattern",
     "MaskedRecipe",
@@ -132,6 +133,16 @@ class ContrastiveRecipe(Section):
     projection: ProjectionRecipe = ProjectionRecipe()
 
 
+class JointRecipe(Section):
+    """Masked modelling and contrastive learning on one pass of the backbone."""
+
+    name: Literal["joint"] = "joint"
+    masked_weight: float = Field(1.0, gt=0)
+    contrastive_weight: float = Field(1.0, gt=0)
+    masked: MaskedRecipe = MaskedRecipe()
+    contrastive: ContrastiveRecipe = ContrastiveRecipe()
+
+
 class ClassificationRecipe(Section):
     """Cross entropy over jet classes."""
 
@@ -148,5 +159,9 @@ def named(value: Any) -> str:
 
 # By name, so that a mistake is told of the objective that was meant.
 PretrainingObjective = Annotated[
-    Annotated[MaskedRecipe, Tag("masked")] | Annotated[ContrastiveRecipe, Tag("contrastive")], Discriminator(named)
+    Annotated[MaskedRecipe, Tag("masked")]
+    | Annotated[ContrastiveRecipe, Tag("contrastive")]
+    | Annotated[JointRecipe, Tag("joint")]
+    | Annotated[ClassificationRecipe, Tag("classification")],
+    Discriminator(named),
 ]

@@ -6,7 +6,7 @@ Learning rates, fractions and sizes carry their range here, so that a wrong reci
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from jettag.config.adaptation import AdaptationRecipe, Mode
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
@@ -111,11 +111,27 @@ class Recipe(Section):
     training: TrainingRecipe = TrainingRecipe(epochs=10)
 
 
+class ProbeRecipe(Section):
+    """A logistic regression on the jet embeddings at every validation: what the representation has learnt so far."""
+
+    classes: list[str] = Field(min_length=2)  # that it tells apart; its labels never reach the backbone
+    jets: int = Field(4000, ge=100)  # half fits it, half judges it
+
+
 class PretrainRecipe(Recipe):
-    """`jettag pretrain`: labels are never read."""
+    """`jettag pretrain`: labels are read by a supervised objective and by the probe, by nothing else."""
 
     command: Literal["pretrain"] = "pretrain"
+    classes: list[str] = Field(default_factory=list)  # of a supervised objective; the others take none
+    probe: ProbeRecipe | None = None
     objective: PretrainingObjective = MaskedRecipe()
+
+    @model_validator(mode="after")
+    def _classes_where_they_are_used(self) -> "PretrainRecipe":
+        if (self.objective.name == "classification") != bool(self.classes):
+            msg = f"objective {self.objective.name} takes {'at least two' if not self.classes else 'no'} classes"
+            raise ValueError(msg)
+        return self
 
 
 class FinetuneRecipe(Recipe):

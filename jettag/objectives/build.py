@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jettag.config.objectives import (
+    ClassificationRecipe,
     ContrastiveRecipe,
     FlowTarget,
+    JointRecipe,
     MaskedRecipe,
     PretrainingObjective,
     RegressionTarget,
@@ -14,8 +16,10 @@ from jettag.config.objectives import (
 )
 from jettag.config.objectives import KmeansTarget as KmeansRecipe
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.classification import Classification
 from jettag.objectives.contrastive import Contrastive
 from jettag.objectives.decoders import SetDecoder, SlotDecoder
+from jettag.objectives.joint import Joint
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
 from jettag.objectives.quantities import has_identity
@@ -32,11 +36,13 @@ class JetsAre:
         feature_names: columns of ``Jets.features``.
         max_constituents: of a jet.
         class_names: of ``Jets.label``; empty without labels.
+        class_weight: of each class in a loss.
     """
 
     feature_names: tuple[str, ...]
     max_constituents: int
     class_names: tuple[str, ...] = ()
+    class_weight: tuple[float, ...] = ()
 
 
 def _kmeans(recipe: KmeansRecipe, names: tuple[str, ...], width: int) -> Target:
@@ -95,13 +101,33 @@ def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: Jets
     )
 
 
-def _contrastive(recipe: ContrastiveRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+def _contrastive(recipe: ContrastiveRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Contrastive:
     return Contrastive(backbone, recipe, jets.feature_names, jets.max_constituents)
+
+
+def _joint(recipe: JointRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+    return Joint(
+        build_masked(recipe.masked, backbone, jets),
+        _contrastive(recipe.contrastive, backbone, jets),
+        masked_weight=recipe.masked_weight,
+        contrastive_weight=recipe.contrastive_weight,
+    )
+
+
+def _classification(recipe: ClassificationRecipe, backbone: ParticleTransformer, jets: JetsAre) -> Objective:
+    return Classification(
+        backbone,
+        len(jets.class_names),
+        class_weight=jets.class_weight if recipe.balance_classes else None,
+        label_smoothing=recipe.label_smoothing,
+    )
 
 
 PRETRAINING: dict[str, Callable[[Any, ParticleTransformer, JetsAre], Objective]] = {
     "masked": build_masked,
     "contrastive": _contrastive,
+    "joint": _joint,
+    "classification": _classification,
 }
 
 

@@ -10,6 +10,8 @@ References:
     slots, rank embedding in the decoder, targets).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,25 @@ from jettag.objectives.targets import IdentityHead, Target
 __all__ = ["HIDDEN", "PADDED", "VISIBLE", "MaskedModelling"]
 
 PADDED, VISIBLE, HIDDEN = 0, 1, 2  # what becomes of a slot
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """A batch whose hidden constituents are taken away.
+
+    Attributes:
+        seen: the visible constituents, moved to the front.
+        hidden: (B, N) bool.
+        rows: (M,) positions of the hidden slots in the flattened (B, N).
+        numbers: (M, Z) drawn for them by the target, or None.
+        most_hidden: in one jet.
+    """
+
+    seen: Jets
+    hidden: Tensor
+    rows: Tensor
+    numbers: Tensor | None
+    most_hidden: int
 
 
 class MaskedModelling(Objective):
@@ -94,6 +115,12 @@ class MaskedModelling(Objective):
             drawn: from `draw`.
         """
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
+        hiding = self.hide(jets, drawn)
+        encoded = self.backbone.constituents(hiding.seen)
+        return self.fill(jets, hiding, encoded, self.backbone.pool(encoded, hiding.seen.mask))
+
+    def hide(self, jets: Jets, drawn: Tensor) -> Hiding:
+        """What the encoder may see of a batch, and what it must not."""
         fate, numbers = (drawn, None) if drawn.ndim == 2 else (drawn[..., 0], drawn[..., 1:])
         device = jets.mask.device
         width = max(int((fate == VISIBLE).sum(1).max()), 1)
@@ -101,27 +128,41 @@ class MaskedModelling(Objective):
         rows = (fate == HIDDEN).flatten().nonzero().flatten()
         if numbers is not None:
             numbers = numbers.flatten(0, 1).index_select(0, rows).to(device, non_blocking=True)
-        rows = rows.to(device, non_blocking=True)
         hidden = (fate == HIDDEN).to(device, non_blocking=True)
+        return Hiding(
+            seen=jets.keep(jets.mask & ~hidden, width),
+            hidden=hidden,
+            rows=rows.to(device, non_blocking=True),
+            numbers=numbers,
+            most_hidden=most_hidden,
+        )
 
-        seen = jets.keep(jets.mask & ~hidden, width)
-        encoded = self.backbone.constituents(seen)
+    def fill(self, jets: Jets, hiding: Hiding, encoded: Tensor, jet: Tensor) -> dict[str, Tensor]:
+        """Losses of the hidden constituents, and their ``weight``.
+
+        Args:
+            jets: the batch.
+            hiding: from `hide`.
+            encoded: (B, N', D) what the backbone made of ``hiding.seen``.
+            jet: (B, D).
+        """
+        rows, numbers = hiding.rows, hiding.numbers
         scene = Scene(
             seen=encoded,
-            seen_mask=seen.mask,
-            jet=self.backbone.pool(encoded, seen.mask),
+            seen_mask=hiding.seen.mask,
+            jet=jet,
             registers=encoded[:, :0],
             mask=jets.mask,
-            hidden=hidden,
+            hidden=hiding.hidden,
             rows=rows,
-            most_hidden=most_hidden,
+            most_hidden=hiding.most_hidden,
         )
         decoded = self.decoder(scene, self.target.query(jets, rows, numbers))
         losses = self.target(decoded, jets, rows, numbers)
         if self.identity is not None:
             named, right = self.identity(decoded, jets, rows)
             losses = losses | {"loss": losses["loss"] + self.identity_weight * named, "identity_accuracy": right}
-        return _per_jet(losses, hidden, rows)
+        return _per_jet(losses, hiding.hidden, rows)
 
 
 def _per_jet(losses: dict[str, Tensor], hidden: Tensor, rows: Tensor) -> dict[str, Tensor]:

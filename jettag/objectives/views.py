@@ -78,6 +78,11 @@ class Views:
         uniform = torch.rand(batch, ANGLES + SHIFTS + splitting, generator=generator)
         return torch.cat([uniform, torch.randn(batch, 2 * widths[-1], generator=generator)], dim=1)
 
+    def num_drawn(self, jets: Jets) -> int:
+        """K of what `draw` gives for a batch as wide as this one."""
+        widths = self._widths(jets.mask.shape[1])
+        return ANGLES + SHIFTS + 2 * sum(widths)
+
     def __call__(self, jets: Jets, drawn: Tensor) -> tuple[Jets, Jets]:
         """The two views, (B, N) and (B, N') constituents wide.
 

@@ -4,12 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from jettag.config.recipe import FinetuneRecipe
-from jettag.data.jets import Table
-from jettag.errors import DataError, RecipeError
+from jettag.errors import RecipeError
 from jettag.models.adapters import adapters
 from jettag.objectives import Classification
 from jettag.objectives.phases import ALL_AT_ONCE, FROZEN, Phases
@@ -18,7 +16,9 @@ from jettag.runs.common import (
     ModelCard,
     Sources,
     Told,
+    balancing,
     carry_out,
+    class_counts,
     feature_names_of,
     hold_run,
     new_backbone,
@@ -81,12 +81,11 @@ def finetune(
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table
-        counts = _class_counts(table)
-        weight = len(table) / (len(counts) * counts) if recipe.objective.balance_classes else np.ones(len(counts))
+        counts = class_counts(table)
         model = Classification(
             backbone,
             len(table.class_names),
-            class_weight=weight.tolist(),
+            class_weight=balancing(counts) if recipe.objective.balance_classes else None,
             label_smoothing=recipe.objective.label_smoothing,
             head_hidden=_head_hidden(recipe, backbone.dim),
             attentive=recipe.mode == "attentive",
@@ -147,14 +146,3 @@ def _head_hidden(recipe: FinetuneRecipe, dim: int) -> tuple[int, ...]:
     if recipe.head_hidden and recipe.mode in ("probe", "attentive"):
         raise RecipeError(f"mode {recipe.mode} has no hidden layers", where="head_hidden", do="use --mode head")
     return recipe.head_hidden
-
-
-def _class_counts(table: Table) -> np.ndarray:
-    """(C,) jets of each class; every class must be there."""
-    counts = table.class_counts
-    if counts is None:
-        raise DataError("the jets have no labels", do="give a card with labels, or CLASS:GLOB")
-    if (counts == 0).any():
-        absent = [name for name, count in zip(table.class_names, counts, strict=True) if count == 0]
-        raise DataError(f"no training jet of class {', '.join(absent)}", do="give files of every class in --data")
-    return counts

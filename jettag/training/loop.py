@@ -10,6 +10,7 @@ from jettag.config.files import write_atomically
 from jettag.data.jets import Table
 from jettag.errors import Stopped
 from jettag.training.limits import Limits
+from jettag.training.probe import Probe
 from jettag.training.signals import STOP, stop_requests, take_stop_file
 from jettag.training.trainer import Trainer
 
@@ -20,7 +21,17 @@ Note = Callable[[str], None]
 SECONDS_BETWEEN_SAVES = 300.0  # a checkpoint at least this often, and at every validation
 
 
-def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed: int, log: Log, note: Note) -> str:
+def train(
+    trainer: Trainer,
+    val_table: Table,
+    limits: Limits,
+    run: Path,
+    *,
+    seed: int,
+    log: Log,
+    note: Note,
+    probe: Probe | None = None,
+) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
 
     Args:
@@ -31,6 +42,7 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
         seed: of what validation hides.
         log: called with every record written to ``metrics.jsonl``.
         note: called with what the objective is alarmed about.
+        probe: asked at every validation, if given.
 
     Returns:
         What ended the run: ``max_steps``, ``max_time``, ``patience`` or ``STOP``.
@@ -77,6 +89,7 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
                 (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
                 alarm = trainer.model.alarm(losses_val)
                 values = {f"val_{name}": value for name, value in losses_val.items()}
+                values |= probe(trainer.averaged.backbone, trainer.device) if probe else {}
                 record(values | ({"alarm": alarm} if alarm else {}))
                 if alarm:
                     note(alarm)

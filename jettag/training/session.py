@@ -19,6 +19,7 @@ from jettag.training.limits import Limits
 from jettag.training.loop import Log, train
 from jettag.training.memory import estimate
 from jettag.training.precompute import embedded
+from jettag.training.probe import Probe
 from jettag.training.run_directory import update_run
 from jettag.training.trainer import Trainer
 
@@ -46,6 +47,7 @@ def fit(
     max_steps: int | None,
     log: Log,
     note: Callable[[str], None],
+    probe: Probe | None = None,
     precompute: bool = True,
 ) -> None:
     """Build the trainer, restore it where asked, and run the loop.
@@ -82,7 +84,7 @@ def fit(
             note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
         note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
-        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log, note=note)
+        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log, note=note, probe=probe)
     except torch.OutOfMemoryError:
         raise ResourceError("out of device memory", do="set training.accumulate=2, or halve data.batch_size") from None
     if ended in ("patience", "STOP"):

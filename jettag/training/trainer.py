@@ -178,12 +178,17 @@ class Trainer:
             )
         self.unchecked.clear()
 
+    @property
+    def averaged(self) -> Objective:
+        """The model that is judged: the average of the weights where the recipe asks for one."""
+        judged: Objective = self.ema.module if self.ema is not None else self.model
+        return judged
+
     @torch.no_grad()
     def validate(self, table: Table, batch_size: int, seed: int) -> dict[str, float]:
         """Losses of the averaged model over ``table``."""
-        model = self.ema.module if self.ema is not None else self.model
         with self.autocast():
-            return validate(model, table, batch_size, self.device, seed, self.world)
+            return validate(self.averaged, table, batch_size, self.device, seed, self.world)
 
     def judge(self, loss: float) -> bool:
         """Take note of a validation loss; True where it is the best so far."""
