@@ -64,11 +64,10 @@ def export_onnx(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) -> 
     import onnxruntime
 
     inputs, axes = _example(model)
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        # The exporter prints, and warns of its own insides.
+        # The exporter prints, logs and warns of its own insides.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -81,7 +80,7 @@ def export_onnx(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) -> 
                 verbose=False,
             )
     finally:
-        quiet.setLevel(level)
+        logging.disable(disabled)
     assert program is not None  # dynamo=True gives one
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {KEY: json.dumps(metadata)})
