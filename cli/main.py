@@ -7,7 +7,21 @@ import typer
 
 from jettag import CITATION, __version__
 
-from . import bench, data, doctor, evaluate, finetune, generate, predict, pretrain, quickstart, shipped, submit, weights
+from . import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    export,
+    finetune,
+    generate,
+    predict,
+    pretrain,
+    quickstart,
+    shipped,
+    submit,
+    weights,
+)
 from .command import Group, SeveralValues
 
 __all__ = ["app"]
@@ -52,6 +66,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "eval": evaluate.evaluate,
         "predict": predict.predict,
         "embed": predict.embed,
+        "export": export.export,
         "submit": submit.submit,
     },
     "Look": {

@@ -2,6 +2,7 @@
 
 from jettag.config.recipe import load_any_recipe, load_recipe
 from jettag.runs.common import Sources, Told
+from jettag.runs.exporting import export
 from jettag.runs.finetuning import finetune
 from jettag.runs.importing import import_weaver
 from jettag.runs.inference import embed, evaluate, predict
@@ -14,6 +15,7 @@ __all__ = [
     "choose_device",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "import_weaver",
     "load_any_recipe",

@@ -41,7 +41,6 @@ class LpftRecipe(Section):
     """Mode ``lpft``."""
 
     probe_share: Fraction = 0.3  # of the run; the schedule then begins anew
-    probe_rate_multiplier: float = Field(1.0, gt=0)  # learning rate of the probe, relative to training.learning_rate
 
 
 class StagedRecipe(Section):
@@ -67,6 +66,10 @@ class AdaptationRecipe(Section):
     adapt_features: bool = False
     # Where the backbone is frozen, embed every jet once and keep the embeddings in memory.
     precompute: bool = True
+    # Learning rate of a linear probe, alone or first in lpft, relative to training.learning_rate. One layer wants more:
+    # 320 steps with 1,000 jets at 1, 10, 30, 100 and 300 times 1e-3 ended at validation losses of 0.501, 0.435, 0.403,
+    # 0.374 and 0.359 (a quickstart backbone, 1,000 validation jets).
+    probe_rate_multiplier: float = Field(100.0, gt=0)
     lpft: LpftRecipe = LpftRecipe()
     staged: StagedRecipe = StagedRecipe()
     lora: LoraRecipe = LoraRecipe()

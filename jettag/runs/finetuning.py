@@ -126,10 +126,12 @@ def finetune(
 def _phases(recipe: FinetuneRecipe) -> Phases:
     """When the backbone is frozen, and its learning rate."""
     lpft, staged = recipe.adaptation.lpft, recipe.adaptation.staged
-    if recipe.mode in ("head", "probe", "attentive"):
+    if recipe.mode in ("head", "attentive"):
         return FROZEN
+    if recipe.mode == "probe":
+        return Phases(frozen=1.0, first_rate=recipe.adaptation.probe_rate_multiplier)
     if recipe.mode == "lpft":
-        return Phases(frozen=lpft.probe_share, restart=True, first_rate=lpft.probe_rate_multiplier)
+        return Phases(frozen=lpft.probe_share, restart=True, first_rate=recipe.adaptation.probe_rate_multiplier)
     if recipe.mode == "staged":
         return Phases(frozen=staged.frozen_share, ramp=staged.ramp_share)
     return ALL_AT_ONCE

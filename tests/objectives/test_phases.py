@@ -15,6 +15,7 @@ def test_one_phase_follows_the_schedule(progress):
     assert ALL_AT_ONCE.rates(progress, falling) == (falling(progress), falling(progress))
     assert FROZEN.rates(progress, falling) == (falling(progress), 0.0)
     assert FROZEN.is_frozen(progress)
+    assert Phases(frozen=1.0, first_rate=9.0).rates(progress, falling) == (9 * falling(progress), 0.0)
     assert not ALL_AT_ONCE.is_frozen(progress)
 
 
