@@ -111,6 +111,9 @@ class MaskedRecipe(Section):
 class AugmentationRecipe(Section):
     """What a contrastive view may differ in (arXiv:2108.04253); each can be turned off."""
 
+    # Largest pseudorapidity a jet is boosted to along the beam, for each view anew; null leaves it. The published
+    # network sees (pT, deta, dphi) and no energy, so it cannot find a jet's other view by the jet's pseudorapidity.
+    boost: float | None = Field(2.0, gt=0)
     rotation: bool = True  # about the jet axis
     translation: float | None = Field(1.0, gt=0)  # largest shift over the jet's extent; null turns it off
     smearing: float | None = Field(0.1, gt=0)  # GeV, the scale of soft emissions; null turns it off

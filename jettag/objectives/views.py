@@ -1,9 +1,10 @@
 """Two views of a jet, as JetCLR takes them (arXiv:2108.04253), on batches of `Jets`.
 
-The order is the published code's: both views are turned by angles of their own; the second is split collinearly and
-smeared; both are translated by shifts of their own. Momenta and directions move, and the features that follow from them
-are computed again with the constants of `jettag.data.features`. The jet's own pT and energy stay; identity and
-displacement stay with the constituent, and a child has its parent's.
+Each view is first boosted along the beam, which the published inputs cannot see. Then the order is the published
+code's: both views are turned by angles of their own; the second is split collinearly and smeared; both are translated
+by shifts of their own. Momenta and directions move, and the features that follow from them are computed again with the
+constants of `jettag.data.features`. The jet keeps its pT, and its energy but for the boost; identity and displacement
+stay with the constituent, and a child has its parent's.
 """
 
 import math
@@ -23,7 +24,8 @@ from jettag.physics.kinematics import eta, pt
 __all__ = ["Views"]
 
 FEATURES = {feature.name: feature for chosen in FEATURE_SETS.values() for feature in chosen.features}
-ANGLES, SHIFTS = 2, 4  # numbers a jet: one angle and two shifts for each view
+ANGLES, SHIFTS, BOOSTS = 2, 4, 2  # numbers a jet: an angle, two shifts and a pseudorapidity for each view
+FIXED = ANGLES + SHIFTS + BOOSTS
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,13 @@ class Views:
         batch, width = jets.mask.shape
         widths = self._widths(width)
         splitting = 2 * sum(widths[:-1])
-        uniform = torch.rand(batch, ANGLES + SHIFTS + splitting, generator=generator)
+        uniform = torch.rand(batch, FIXED + splitting, generator=generator)
         return torch.cat([uniform, torch.randn(batch, 2 * widths[-1], generator=generator)], dim=1)
 
     def num_drawn(self, jets: Jets) -> int:
         """K of what `draw` gives for a batch as wide as this one."""
         widths = self._widths(jets.mask.shape[1])
-        return ANGLES + SHIFTS + 2 * sum(widths)
+        return FIXED + 2 * sum(widths)
 
     def __call__(self, jets: Jets, drawn: Tensor) -> tuple[Jets, Jets]:
         """The two views, (B, N) and (B, N') constituents wide.
@@ -90,15 +92,19 @@ class Views:
             jets: the batch, real constituents first.
             drawn: (B, K) from `draw`, on the batch's device.
         """
-        angles, shifts, rest = drawn[:, :ANGLES], drawn[:, ANGLES : ANGLES + SHIFTS], drawn[:, ANGLES + SHIFTS :]
+        angles, shifts = drawn[:, :ANGLES], drawn[:, ANGLES : ANGLES + SHIFTS]
+        boosts, rest = drawn[:, ANGLES + SHIFTS : FIXED], drawn[:, FIXED:]
         shares = 2 * shifts - 1
         side = self._side(jets)
+        original = jets
+        jets, whole = self._boosted(jets, boosts[:, :1], side)
         deta, dphi = self._direction(jets)
         turned = rotated(deta, dphi, 2 * math.pi * angles[:, 0]) if self.recipe.rotation else (deta, dphi)
-        first = self._finish(jets, jets, turned, shares[:, :2], side)
+        first = self._finish(jets, whole, turned, shares[:, :2], side)
 
         again = rotated(*turned, 2 * math.pi * angles[:, 1]) if self.recipe.rotation else turned
-        other = self._place(jets, *again, side)
+        other, whole = self._boosted(original, boosts[:, 1:], side)
+        other = self._place(other, *again, side)
         for width in self._widths(jets.mask.shape[1])[:-1]:
             order, share, rest = rest[:, :width], rest[:, width : 2 * width], rest[:, 2 * width :]
             p4, features, mask = split(other.p4, other.features, other.mask, order, share, self.slots)
@@ -107,7 +113,7 @@ class Views:
         if self.recipe.smearing is not None:
             normal = rest.view(len(other), -1, 2)
             direction = smeared(*direction, pt(other.p4), normal, self.recipe.smearing)
-        return first, self._finish(other, jets, direction, shares[:, 2:], side)
+        return first, self._finish(other, whole, direction, shares[:, 2:], side)
 
     def _widths(self, width: int) -> list[int]:
         """Constituents before each splitting, and after the last."""
@@ -144,7 +150,24 @@ class Views:
             features[..., self.names.index(name)] = (values * jets.mask).to(features.dtype)
         return replace(jets, p4=p4, features=features)
 
-    def _finish(self, view: Jets, jets: Jets, direction: tuple[Tensor, Tensor], share: Tensor, side: Tensor) -> Jets:
+    def _boosted(self, jets: Jets, share: Tensor, side: Tensor) -> tuple[Jets, tuple[Tensor, Tensor]]:
+        """The jets at other pseudorapidities on their side of the beam, and their pT and energy, (B, 1) each in GeV.
+
+        Directions from the axis stay, so that no picture changes; (B, 1) ``share`` of the largest is where a jet goes.
+        """
+        jet_pt = self._whole(jets, "part_logptrel", pt(jets.p4))
+        jet_energy = self._whole(jets, "part_logerel", jets.p4[..., 3])
+        if self.recipe.boost is None:
+            return jets, (jet_pt, jet_energy)
+        before = eta(jets.p4)[:, :1] - side * self._direction(jets)[0][:, :1]
+        after = side * self.recipe.boost * share
+        transverse_mass2 = (jet_energy.square() - (jet_pt * before.sinh()).square()).clamp(min=0)
+        p4 = moved(jets.p4, (after - before) * jets.mask, torch.zeros_like(jets.p4[..., 0])) * jets.mask[..., None]
+        return replace(jets, p4=p4), (jet_pt, (transverse_mass2 + (jet_pt * after.sinh()).square()).sqrt())
+
+    def _finish(
+        self, view: Jets, whole: tuple[Tensor, Tensor], direction: tuple[Tensor, Tensor], share: Tensor, side: Tensor
+    ) -> Jets:
         """Translate, and compute what follows from momenta and directions."""
         if self.recipe.translation is not None:
             direction = translated(*direction, view.mask, share, self.recipe.translation)
@@ -155,8 +178,7 @@ class Views:
         now = Moved(
             transverse,
             energy,
-            self._whole(jets, "part_logptrel", pt(jets.p4)),
-            self._whole(jets, "part_logerel", jets.p4[..., 3]),
+            *whole,
             deta,
             dphi,
         )

@@ -14,7 +14,7 @@ from jettag.physics.kinematics import eta, phi, pt
 
 from .test_masked import TINY
 
-NONE = {"rotation": False, "translation": None, "smearing": None, "splitting": 0}
+NONE = {"boost": None, "rotation": False, "translation": None, "smearing": None, "splitting": 0}
 
 
 def true_batch(features="jetclass_full", jets=12, side=-1, seed=0):
@@ -63,8 +63,9 @@ def test_features_of_a_view_are_those_of_its_momenta(side):
     batch, chosen = true_batch(side=side)
     names = list(chosen.names)
     jet_pt = pt(batch.p4).sum(1, keepdim=True)
-    for view in two_views({}, batch, chosen):
-        deta, dphi = side * eta(view.p4) - 1.0, torch.remainder(phi(view.p4) - 3.0 + math.pi, 2 * math.pi) - math.pi
+    for view in two_views({"boost": None}, batch, chosen):
+        axis = 1.0
+        deta, dphi = side * eta(view.p4) - axis, torch.remainder(phi(view.p4) - 3.0 + math.pi, 2 * math.pi) - math.pi
         real = view.mask
         for name, expected in {
             "part_deta": deta,
@@ -79,6 +80,20 @@ def test_features_of_a_view_are_those_of_its_momenta(side):
         assert (view.p4[~real] == 0).all()
 
 
+def test_a_boost_changes_energies_and_nothing_else_of_the_picture():
+    batch, chosen = true_batch()
+    names = list(chosen.names)
+    for view in two_views(NONE | {"boost": 2.0}, batch, chosen):
+        same = [i for i, name in enumerate(names) if name not in ("part_e_log", "part_logerel")]
+        torch.testing.assert_close(view.features[..., same], batch.features[..., same], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(view.p4[..., 3], batch.p4[..., 3])
+        # The share of the jet's energy is that of the boosted jet: the sum of its constituents, as in the batch.
+        energy = view.p4[..., 3]
+        expected = ((energy / energy.sum(1, keepdim=True)).log() + 4.7) * 0.7
+        found = view.features[..., names.index("part_logerel")]
+        torch.testing.assert_close(found[view.mask], expected[view.mask].clamp(-5, 5), atol=0.1, rtol=0.02)
+
+
 def test_both_views_keep_the_jet_s_transverse_momentum_and_only_the_second_splits():
     batch, chosen = true_batch()
     first, second = two_views({}, batch, chosen, slots=8)
@@ -90,7 +105,7 @@ def test_both_views_keep_the_jet_s_transverse_momentum_and_only_the_second_split
 
 def test_each_augmentation_has_its_switch():
     batch, chosen = true_batch()
-    for name, value in {"rotation": True, "translation": 1.0, "smearing": 0.1, "splitting": 1}.items():
+    for name, value in {"boost": 2.0, "rotation": True, "translation": 1.0, "smearing": 0.1, "splitting": 1}.items():
         _, view = two_views(NONE | {name: value}, batch, chosen)
         assert view.features.shape != batch.features.shape or not torch.allclose(view.features, batch.features)
 
