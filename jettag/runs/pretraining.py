@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from jettag.config.objectives import MaskedRecipe, TokenizerRecipe, VqvaeTarget
 from jettag.config.recipe import PretrainRecipe
-from jettag.objectives.build import JetsAre, build_objective
+from jettag.objectives.build import JetsAre, build_objective, build_tokenizer
+from jettag.objectives.objective import Objective
 from jettag.runs.common import (
     NOBODY,
     ModelCard,
@@ -21,6 +23,7 @@ from jettag.runs.common import (
     parameter_count,
 )
 from jettag.training.distributed import choose_device
+from jettag.training.restore import load_tokenizer
 
 __all__ = ["pretrain"]
 
@@ -35,6 +38,11 @@ DESCRIBED = {
         TITLE,
         ["contrastive-learning", "self-supervised"],
         "Pre-trained by contrastive learning on augmented views (JetCLR, arXiv:2108.04253) without labels.",
+    ),
+    "tokenizer": ModelCard(
+        "A jettag tokenizer",
+        ["vq-vae", "self-supervised"],
+        "A VQ-VAE over constituents (arXiv:2401.13537), no backbone.",
     ),
 }
 
@@ -60,12 +68,23 @@ def pretrain(
     """
     chosen = choose_device(device)
     torch.manual_seed(recipe.seed)
-    backbone = new_backbone(recipe, len(feature_names_of(recipe)), chosen)
+    wanted, names = recipe.objective, feature_names_of(recipe)
+    facts: dict[str, Any] = {}
+    tokenizer = None
+    if isinstance(wanted, MaskedRecipe) and isinstance(wanted.target, VqvaeTarget):
+        tokenizer = load_tokenizer(Path(wanted.target.tokenizer), names)
+        facts["tokenizer_sha256"] = tokenizer[1]
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=None, told=told)
-        model = build_objective(
-            recipe.objective, backbone, JetsAre(jets.table.feature_names, recipe.data.max_constituents)
-        )
+        seen = JetsAre(jets.table.feature_names, recipe.data.max_constituents, tokenizer=tokenizer)
+        model: Objective
+        if isinstance(wanted, TokenizerRecipe):
+            model = build_tokenizer(wanted, seen)
+            facts |= {"task": "tokenizer", "parameters": parameter_count(model)}
+        else:
+            backbone = new_backbone(recipe, len(names), chosen)
+            model = build_objective(wanted, backbone, seen)
+            facts |= {"task": "pretrain", "parameters": parameter_count(backbone)}
         if not resuming:
             model.prepare(jets.table, seed=recipe.seed)
         return carry_out(
@@ -78,6 +97,6 @@ def pretrain(
             device=chosen,
             limits=(max_seconds, max_steps),
             told=told,
-            facts={"task": "pretrain", "parameters": parameter_count(backbone)},
+            facts=facts,
             described=DESCRIBED[recipe.objective.name],
         )
