@@ -153,7 +153,7 @@ class TokenizerRecipe(Section):
     layers: int = Field(2, ge=1)  # of each
     heads: int = Field(4, ge=1)
     cosine: bool = False  # latents and codes of length one
-    decay: float = Field(0.99, gt=0, lt=1)  # of the running means that the codes are
+    decay: float = Field(0.95, gt=0, lt=1)  # of the running means that the codes are; 0.99 let most codes die
     commitment: float = Field(0.25, gt=0)  # weight of the distance of latents from their codes
     identity_weight: float = Field(0.3, gt=0)
     impact: bool = True
