@@ -21,6 +21,8 @@ __all__ = [
     "PretrainingObjective",
     "RegressionTarget",
     "SetFlowTarget",
+    "TokenizerRecipe",
+    "VqvaeTarget",
 ]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -64,7 +66,16 @@ class SetFlowTarget(_ContinuousTarget):
     identity: bool = True  # flows too, where the features have it
 
 
-MaskTarget = Annotated[KmeansTarget | RegressionTarget | FlowTarget | SetFlowTarget, Field(discriminator="name")]
+class VqvaeTarget(Section):
+    """The codes of a trained tokenizer."""
+
+    name: Literal["vqvae"] = "vqvae"
+    tokenizer: str = "runs/tokenizer"  # a run of `jettag pretrain tokenizer`, or a checkpoint of one
+
+
+MaskTarget = Annotated[
+    KmeansTarget | RegressionTarget | FlowTarget | SetFlowTarget | VqvaeTarget, Field(discriminator="name")
+]
 
 
 class IdentityRecipe(Section):
@@ -146,6 +157,30 @@ class JointRecipe(Section):
     contrastive: ContrastiveRecipe = ContrastiveRecipe()
 
 
+class TokenizerRecipe(Section):
+    """A VQ-VAE over the constituents of a jet, whose codes are a target of masked modelling."""
+
+    name: Literal["tokenizer"] = "tokenizer"
+    codes: int = Field(512, ge=2, le=65536)
+    latent: int = Field(16, ge=1)  # width of a code
+    width: int = Field(64, ge=8)  # of both transformers
+    layers: int = Field(2, ge=1)  # of each
+    heads: int = Field(4, ge=1)
+    cosine: bool = False  # latents and codes of length one
+    decay: float = Field(0.95, gt=0, lt=1)  # of the running means that the codes are; 0.99 let most codes die
+    commitment: float = Field(0.25, gt=0)  # weight of the distance of latents from their codes
+    identity_weight: float = Field(0.3, gt=0)
+    impact: bool = True
+    fit_constituents: int = Field(200_000, ge=100)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "TokenizerRecipe":
+        if self.width % self.heads:
+            msg = f"{self.heads} heads cannot share a width of {self.width}"
+            raise ValueError(msg)
+        return self
+
+
 class ClassificationRecipe(Section):
     """Cross entropy over jet classes."""
 
@@ -165,6 +200,7 @@ PretrainingObjective = Annotated[
     Annotated[MaskedRecipe, Tag("masked")]
     | Annotated[ContrastiveRecipe, Tag("contrastive")]
     | Annotated[JointRecipe, Tag("joint")]
-    | Annotated[ClassificationRecipe, Tag("classification")],
+    | Annotated[ClassificationRecipe, Tag("classification")]
+    | Annotated[TokenizerRecipe, Tag("tokenizer")],
     Discriminator(named),
 ]

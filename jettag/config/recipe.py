@@ -131,6 +131,9 @@ class PretrainRecipe(Recipe):
         if (self.objective.name == "classification") != bool(self.classes):
             msg = f"objective {self.objective.name} takes {'at least two' if not self.classes else 'no'} classes"
             raise ValueError(msg)
+        if self.probe is not None and self.objective.name == "tokenizer":
+            msg = "a tokenizer has no backbone to probe"
+            raise ValueError(msg)
         return self
 
 

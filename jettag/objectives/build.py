@@ -13,8 +13,11 @@ from jettag.config.objectives import (
     PretrainingObjective,
     RegressionTarget,
     SetFlowTarget,
+    TokenizerRecipe,
 )
 from jettag.config.objectives import KmeansTarget as KmeansRecipe
+from jettag.config.objectives import VqvaeTarget as VqvaeRecipe
+from jettag.errors import RecipeError
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives.classification import Classification
 from jettag.objectives.contrastive import Contrastive
@@ -23,9 +26,10 @@ from jettag.objectives.joint import Joint
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
 from jettag.objectives.quantities import has_identity
-from jettag.objectives.targets import Flow, IdentityHead, KmeansTarget, Regression, SetFlow, Target
+from jettag.objectives.targets import Flow, IdentityHead, KmeansTarget, Regression, SetFlow, Target, VqvaeTarget
+from jettag.objectives.tokenizer import Tokenizer, TokenizerTraining
 
-__all__ = ["JetsAre", "build_masked", "build_objective"]
+__all__ = ["JetsAre", "build_masked", "build_objective", "build_tokenizer"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,14 @@ class JetsAre:
         max_constituents: of a jet.
         class_names: of ``Jets.label``; empty without labels.
         class_weight: of each class in a loss.
+        tokenizer: that names their constituents, and its SHA-256, where the target is its codes.
     """
 
     feature_names: tuple[str, ...]
     max_constituents: int
     class_names: tuple[str, ...] = ()
     class_weight: tuple[float, ...] = ()
+    tokenizer: tuple[Tokenizer, str] | None = None
 
 
 def _kmeans(recipe: KmeansRecipe, names: tuple[str, ...], width: int) -> Target:
@@ -71,6 +77,14 @@ def _setflow(recipe: SetFlowTarget, names: tuple[str, ...], width: int) -> Targe
     )
 
 
+def _vqvae(jets: JetsAre, width: int) -> Target:
+    if jets.tokenizer is None:
+        raise RecipeError(
+            "objective.target.tokenizer: no tokenizer given", do="name a run of jettag pretrain tokenizer"
+        )
+    return VqvaeTarget(jets.tokenizer[0], width, sha256=jets.tokenizer[1])
+
+
 TARGETS: dict[str, Callable[[Any, tuple[str, ...], int], Target]] = {
     "kmeans": _kmeans,
     "regression": _regression,
@@ -83,7 +97,10 @@ def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: Jets
     """Masked modelling on ``backbone``; identities are predicted where the recipe asks and the features tell."""
     wanted, names = recipe.decoder, jets.feature_names
     sizes = {"width": wanted.dim, "layers": wanted.layers, "heads": wanted.heads}
-    target = TARGETS[recipe.target.name](recipe.target, names, wanted.dim)
+    if isinstance(recipe.target, VqvaeRecipe):
+        target: Target = _vqvae(jets, wanted.dim)
+    else:
+        target = TARGETS[recipe.target.name](recipe.target, names, wanted.dim)
     identity = None
     if recipe.identity is not None and has_identity(names):
         identity = IdentityHead(names, wanted.dim, smoothing=recipe.identity.label_smoothing)
@@ -120,6 +137,27 @@ def _classification(recipe: ClassificationRecipe, backbone: ParticleTransformer,
         len(jets.class_names),
         class_weight=jets.class_weight if recipe.balance_classes else None,
         label_smoothing=recipe.label_smoothing,
+    )
+
+
+def build_tokenizer(recipe: TokenizerRecipe, jets: JetsAre) -> TokenizerTraining:
+    """The training of a tokenizer, which has no backbone."""
+    net = Tokenizer(
+        jets.feature_names,
+        codes=recipe.codes,
+        latent=recipe.latent,
+        width=recipe.width,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        cosine=recipe.cosine,
+        decay=recipe.decay,
+        impact=recipe.impact,
+    )
+    return TokenizerTraining(
+        net,
+        commitment=recipe.commitment,
+        identity_weight=recipe.identity_weight,
+        fit_constituents=recipe.fit_constituents,
     )
 
 

@@ -11,6 +11,7 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,10 @@ class MaskedModelling(Objective):
         self.mask_radius = mask_radius
         self.identity = identity
         self.identity_weight = identity_weight
+
+    def settings(self) -> dict[str, Any]:
+        """The backbone, and what the target rests on."""
+        return super().settings() | self.target.settings()
 
     def prepare(self, table: Table, *, seed: int) -> None:
         """Fit the target on a sample of the training jets."""

@@ -20,7 +20,7 @@ class Objective(nn.Module):
     the losses of the whole: sum(loss * weight) / sum(weight).
     """
 
-    backbone: ParticleTransformer
+    backbone: ParticleTransformer  # of all but the tokenizer's
     phases: Phases = ALL_AT_ONCE
 
     @property
@@ -39,6 +39,10 @@ class Objective(nn.Module):
     def saved_settings(self) -> dict[str, Any]:
         """What a checkpoint must say, besides the backbone's settings, to be read again."""
         return {"head_hidden": []}
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must say to build the network again; plain JSON."""
+        return {"backbone": self.backbone.settings()}
 
     def prepare(self, table: Table, *, seed: int) -> None:
         """Fit what must be known before the first step, on the training jets; most objectives need nothing."""

@@ -10,6 +10,7 @@ References:
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 
 from jettag.data.jets import Jets, Table
 from jettag.objectives.quantities import IDENTITIES, Quantities, has_identity, identity_of
+from jettag.objectives.tokenizer import Tokenizer
 from jettag.objectives.tokens import KmeansTokens
 
-__all__ = ["Flow", "IdentityHead", "KmeansTarget", "Regression", "SetFlow", "Target", "chosen"]
+__all__ = ["Flow", "IdentityHead", "KmeansTarget", "Regression", "SetFlow", "Target", "VqvaeTarget", "chosen"]
 
-SMOOTHING = 0.1  # of token and identity labels (arXiv:2409.12589)
+SMOOTHING, CODE_SMOOTHING = 0.1, 0.05  # of labels: identities, and codes of a tokenizer (arXiv:2409.12589)
 FREQUENCIES = 8  # sines and cosines of 2 pi k t, k = 1 ... 8, tell the time
 
 
@@ -32,6 +34,10 @@ def chosen(jets: Jets, rows: Tensor) -> Tensor:
 
 class Target(nn.Module, ABC):
     """What is predicted, with the head that predicts it."""
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must say of the target; plain JSON."""
+        return {}
 
     def prepare(self, table: Table, *, seed: int) -> None:
         """Fit what must be known before the first step, on the training jets."""
@@ -78,6 +84,38 @@ class KmeansTarget(Target):
     def forward(self, decoded: Tensor, jets: Jets, rows: Tensor, drawn: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross entropy in nats and accuracy."""
         loss, right = _classified(self.head(decoded), self.tokens(chosen(jets, rows)), 0.0)
+        return {"loss": loss, "token_accuracy": right}
+
+
+class VqvaeTarget(Target):
+    """The code that a trained tokenizer gives, with the whole jet before it: cross entropy with label smoothing.
+
+    Args:
+        tokenizer: frozen from here on; it travels with every checkpoint and no parameter of it learns.
+        width: W.
+        sha256: of the tokenizer's tensors.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, width: int, *, sha256: str) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer.requires_grad_(False).eval()
+        self.sha256 = sha256
+        self.head = nn.Linear(width, tokenizer.num_codes)
+
+    def train(self, mode: bool = True) -> "VqvaeTarget":
+        """Training mode for the head alone."""
+        super().train(mode)
+        self.tokenizer.eval()
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The tokenizer and its checksum."""
+        return {"tokenizer": self.tokenizer.settings() | {"sha256": self.sha256}}
+
+    def forward(self, decoded: Tensor, jets: Jets, rows: Tensor, drawn: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
+        """Cross entropy in nats and accuracy."""
+        label = self.tokenizer.tokens(jets).flatten().index_select(0, rows)
+        loss, right = _classified(self.head(decoded), label, CODE_SMOOTHING)
         return {"loss": loss, "token_accuracy": right}
 
 

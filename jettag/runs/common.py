@@ -221,7 +221,7 @@ def _settings(recipe: Recipe, model: Objective, table: Table) -> dict[str, Any]:
         "feature_names": list(table.feature_names),
         "class_names": list(table.class_names),
         "max_constituents": recipe.data.max_constituents,
-        "backbone": model.backbone.settings(),
+        **model.settings(),
         **model.saved_settings(),
     }
 
@@ -278,7 +278,7 @@ def carry_out(
         "n_train": len(table),
     }
     world.first(partial(_begin, out, recipe, jets, resuming=resuming, **facts))
-    if recipe.backbone.size == "auto" and not facts.get("pretrained"):
+    if recipe.backbone.size == "auto" and not facts.get("pretrained") and facts["task"] != "tokenizer":
         told.note(f"backbone.size: auto takes {_auto_size(device)} on {device.type}")
     fit(
         recipe,

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from jettag.config.objectives import JointRecipe, MaskedRecipe, TokenizerRecipe, VqvaeTarget
 from jettag.config.recipe import PretrainRecipe
-from jettag.objectives.build import JetsAre, build_objective
+from jettag.objectives.build import JetsAre, build_objective, build_tokenizer
+from jettag.objectives.objective import Objective
 from jettag.runs.common import (
     NOBODY,
     ModelCard,
@@ -24,6 +26,7 @@ from jettag.runs.common import (
     parameter_count,
 )
 from jettag.training.distributed import choose_device
+from jettag.training.restore import load_tokenizer
 
 __all__ = ["pretrain"]
 
@@ -47,6 +50,11 @@ DESCRIBED = {
     ),
     "classification": ModelCard(
         "A jettag backbone and tagger", ["classification", "supervised-pretraining"], "Pre-trained on labelled jets."
+    ),
+    "tokenizer": ModelCard(
+        "A jettag tokenizer",
+        ["vq-vae", "self-supervised"],
+        "A VQ-VAE over constituents (arXiv:2401.13537), no backbone.",
     ),
 }
 
@@ -72,7 +80,13 @@ def pretrain(
     """
     chosen = choose_device(device)
     torch.manual_seed(recipe.seed)
-    backbone = new_backbone(recipe, len(feature_names_of(recipe)), chosen)
+    wanted, names = recipe.objective, feature_names_of(recipe)
+    facts: dict[str, Any] = {}
+    tokenizer = None
+    masked = wanted.masked if isinstance(wanted, JointRecipe) else wanted
+    if isinstance(masked, MaskedRecipe) and isinstance(masked.target, VqvaeTarget):
+        tokenizer = load_tokenizer(Path(masked.target.tokenizer), names)
+        facts["tokenizer_sha256"] = tokenizer[1]
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=recipe.classes or None, told=told)
         seen = JetsAre(
@@ -80,8 +94,16 @@ def pretrain(
             recipe.data.max_constituents,
             class_names=jets.table.class_names,
             class_weight=balancing(class_counts(jets.table)) if recipe.classes else (),
+            tokenizer=tokenizer,
         )
-        model = build_objective(recipe.objective, backbone, seen)
+        model: Objective
+        if isinstance(wanted, TokenizerRecipe):
+            model = build_tokenizer(wanted, seen)
+            facts |= {"task": "tokenizer", "parameters": parameter_count(model)}
+        else:
+            backbone = new_backbone(recipe, len(names), chosen)
+            model = build_objective(wanted, backbone, seen)
+            facts |= {"task": "pretrain", "parameters": parameter_count(backbone)}
         if not resuming:
             model.prepare(jets.table, seed=recipe.seed)
         return carry_out(
@@ -94,7 +116,7 @@ def pretrain(
             device=chosen,
             limits=(max_seconds, max_steps),
             told=told,
-            facts={"task": "pretrain", "parameters": parameter_count(backbone)},
+            facts=facts,
             described=DESCRIBED[recipe.objective.name],
             probe=open_probe(recipe, sources),
         )

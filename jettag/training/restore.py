@@ -1,5 +1,6 @@
 """From a run on disk back to a network: strictly, and with the facts that tell what it may be fed."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from jettag.models.adapters import add_lora, merge_lora
 from jettag.models.features import adapt_features
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Classification
+from jettag.objectives.tokenizer import Tokenizer
 from jettag.training.checkpoint import load_model_state
 from jettag.training.run_directory import read_run
 
-__all__ = ["Tagger", "features_of", "load_backbone", "load_strictly", "load_tagger"]
+__all__ = ["Tagger", "features_of", "load_backbone", "load_strictly", "load_tagger", "load_tokenizer"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def load_backbone(
     """
     state, saved, folder = load_model_state(place)
     settings = saved["settings"]
+    if "backbone" not in settings:
+        raise CheckpointError("a tokenizer has no backbone", where=folder, do="give a run of jettag pretrain mpm")
     known = list(settings["feature_names"])
     if known != list(feature_names) and adapt is None:
         raise CheckpointError(
@@ -82,6 +86,31 @@ def _differ(known: Sequence[str], given: Sequence[str]) -> str:
     lacking = [name for name in known if name not in given]
     parts = [f"{what} {', '.join(names)}" for what, names in (("add", new), ("lack", lacking)) if names]
     return " and ".join(parts) or "are the same in another order"
+
+
+def load_tokenizer(place: Path, feature_names: Sequence[str]) -> tuple[Tokenizer, str]:
+    """The tokenizer of a run or checkpoint, strictly, and the SHA-256 of its tensors.
+
+    Raises:
+        CheckpointError: there is none, it is of other features, or its tensors do not fit.
+    """
+    state, saved, folder = load_model_state(place)
+    settings = saved["settings"]
+    if "tokenizer" not in settings or "backbone" in settings:
+        raise CheckpointError("not a tokenizer", where=folder, do="train one: jettag pretrain tokenizer")
+    if list(settings["feature_names"]) != list(feature_names):
+        raise CheckpointError(
+            f"the tokenizer was trained on {settings['features']}, the recipe has other features",
+            where=folder,
+            do=f"use --set data.features={settings['features']}",
+        )
+    tokenizer = Tokenizer(tuple(feature_names), **settings["tokenizer"])
+    state = {key.removeprefix("tokenizer."): value for key, value in state.items()}
+    load_strictly(tokenizer, state, folder)
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode() + state[key].contiguous().numpy().tobytes())
+    return tokenizer, digest.hexdigest()
 
 
 def features_of(place: Path) -> tuple[str, tuple[str, ...], int, Path]:

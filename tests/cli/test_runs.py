@@ -192,6 +192,31 @@ def test_labels_are_refused_where_none_are_used_and_missed_where_they_are(files,
     assert "takes at least two classes" in err
 
 
+def test_a_tokenizer_is_trained_told_and_used(files, jettag, call_json, runs, tmp_path):
+    tokens, run = tmp_path / "tokens", tmp_path / "run"
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    small = ["--set", "objective.codes=16", "--set", "objective.width=16", "--set", "data.batch_size=32"]
+    facts = call_json("pretrain", "tokenizer", *data, "--out", tokens, *small, "--max-steps", 6)
+    assert facts["task"] == "tokenizer"
+    last = json.loads((tokens / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["val_error_deta_rad"] > 0
+    assert 1 <= last["val_code_perplexity"] <= 16
+    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}", *SMALL, "--max-steps", 4, "--out", run]
+    use = ["pretrain", "mpm-vqvae", *data, *decoder]
+    facts = call_json(*use, "--set", f"objective.target.tokenizer={tokens}")
+    assert len(facts["tokenizer_sha256"]) == 64
+    for words, code, what in (
+        ([*use, "--set", f"objective.target.tokenizer={tmp_path / 'none'}"], 5, "no such run"),
+        ([*use, "--set", f"objective.target.tokenizer={runs / 'pretrain'}"], 5, "not a tokenizer"),
+        ([*use, "--set", f"objective.target.tokenizer={tokens}", "--set", "data.features=jetclass_kin"], 5, "features"),
+        (["finetune", "--from", tokens, *data, "--out", tmp_path / "tuned"], 5, "a tokenizer has no backbone"),
+        (["embed", tokens, *data, "--out", tmp_path / "e.parquet"], 5, "a tokenizer has no backbone"),
+    ):
+        found, _, err = jettag(*words)
+        assert found == code, err
+        assert what in err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, code):
     command = [
