@@ -14,6 +14,7 @@ from jettag.objectives import Classification
 from jettag.runs.common import (
     NOBODY,
     ModelCard,
+    Opened,
     Sources,
     Told,
     carry_out,
@@ -31,7 +32,7 @@ __all__ = ["finetune"]
 
 def finetune(
     recipe: FinetuneRecipe,
-    sources: Sources,
+    sources: Sources | Opened,
     out: Path,
     *,
     pretrained: Path | None = None,
