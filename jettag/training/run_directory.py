@@ -227,6 +227,11 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         *([f"| backbone from | `{facts['pretrained']}` |"] if facts.get("pretrained") else []),
         f"| seed | {facts.get('seed')} |",
         f"| parameters | {_count(facts.get('parameters'))} |",
+        *(
+            [f"| trained | {_count(facts['trainable_parameters'])} parameters; {facts['frozen']} |"]
+            if facts.get("trainable_parameters")
+            else []
+        ),
         f"| training jets | {_count(facts.get('n_train'))} |",
         f"| features | {', '.join(facts.get('feature_names', []))} |",
         f"| classes | {', '.join(facts.get('class_names', [])) or 'none: trained without labels'} |",

@@ -149,6 +149,49 @@ def test_pretraining_needs_no_labels(files, jettag, tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("name", ["mpm-regression", "mpm-flow", "mpm-setflow"])
+def test_every_masked_target_makes_a_backbone(files, call_json, tmp_path, name):
+    run = tmp_path / "run"
+    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}"]
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    facts = call_json("pretrain", name, *data, "--out", run, *SMALL, *decoder, "--max-steps", 6)
+    assert facts["steps"] == 6
+    assert np.isfinite(facts["best_val_loss"])
+    facts = call_json("embed", run, "--data", files / "test" / "QCD.root", "--out", tmp_path / "e.parquet")
+    assert (tmp_path / "e.parquet").is_file()
+
+
+@pytest.mark.parametrize("name", ["jetclr", "both", "supervised"])
+def test_contrast_both_and_labels_make_a_backbone_and_a_probe_tells_how_good(files, call_json, jettag, tmp_path, name):
+    run = tmp_path / "run"
+    small = {
+        "jetclr": ["objective.projection={hidden: 16, dim: 8}"],
+        "both": ["objective.masked.target.codes=16", "objective.masked.decoder={dim: 16, layers: 1, heads: 2}"],
+        "supervised": ["classes=[QCD, Tbqq]"],
+    }[name]
+    changes = [part for change in (*small, "probe.jets=200") for part in ("--set", change)]
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    probe = ["--probe", "QCD,Tbqq"]
+    facts = call_json("pretrain", name, *data, "--out", run, *SMALL, *changes, *probe, "--max-steps", 6)
+    assert facts["steps"] == 6
+    assert facts["class_names"] == (["QCD", "Tbqq"] if name == "supervised" else [])
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= last["probe_accuracy"] <= 1
+    assert 0 <= last["probe_auc"] <= 1
+    code, _, err = jettag("eval", run, "--data", files / "test" / "*.root")
+    assert (code == 0) == (name == "supervised"), err
+
+
+def test_labels_are_refused_where_none_are_used_and_missed_where_they_are(files, jettag, tmp_path):
+    data = ["--data", *sorted((files / "train").glob("*.root")), "--out", tmp_path / "run"]
+    code, _, err = jettag("pretrain", "mpm", *data, "--set", "classes=[QCD, Tbqq]")
+    assert code == 3
+    assert "takes no classes" in err
+    code, _, err = jettag("pretrain", "supervised", *data, "--set", "classes=[]")
+    assert code == 3
+    assert "takes at least two classes" in err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, code):
     command = [

@@ -79,7 +79,7 @@ def run(
         if [world.rank, record["step"]] == list(fail_at):
             raise ResourceError(f"the disk of process {world.rank} is gone")
 
-    train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb)
+    train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb, note=print)
 
 
 if __name__ == "__main__":

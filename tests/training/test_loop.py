@@ -29,7 +29,9 @@ def make_trainer(table, recipe=RECIPE, seed=0, model=None):
 
 def run_to(trainer, folder, steps, log=lambda _: None, **limits):
     folder.mkdir(exist_ok=True)
-    return train(trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log)
+    return train(
+        trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log, note=lambda text: None
+    )
 
 
 def losses(folder):
@@ -46,15 +48,17 @@ def losses(folder):
         {"precision": "bf16"},
         {"precision": "fp16"},
         {"accumulate": 3, "schedule": "one_cycle"},
+        *({"target": name} for name in ("regression", "flow", "setflow")),
     ],
     ids=str,
 )
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
-    recipe = RECIPE.model_copy(update=changes)
-    whole = make_trainer(table, recipe)
+    target = changes.get("target", "kmeans")
+    recipe = RECIPE.model_copy(update={key: value for key, value in changes.items() if key != "target"})
+    whole = make_trainer(table, recipe, model=make_model(table, name=target))
     run_to(whole, tmp_path / "whole", 12)
 
-    first = make_trainer(table, recipe)
+    first = make_trainer(table, recipe, model=make_model(table, name=target))
     calls = iter(range(100))
 
     def interrupt(_record):
@@ -67,7 +71,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
     assert 0 < first.step < 12
 
     torch.manual_seed(999)
-    second = make_trainer(table, recipe, seed=0)
+    second = make_trainer(table, recipe, model=make_model(table, name=target))
     second.restore(load_checkpoint(resolve_checkpoint(tmp_path / "parts", prefer="last")))
     run_to(second, tmp_path / "parts", 12)
 

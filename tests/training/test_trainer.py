@@ -19,7 +19,12 @@ from ..objectives.test_classification import make_model as make_classifier
 from ..objectives.test_masked import make_model as make_masked
 from .test_loop import RECIPE, make_trainer
 
-MODELS = {"masked": make_masked, "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5])}
+MODELS = {
+    "masked": make_masked,
+    "flow": lambda table: make_masked(table, name="flow"),
+    "setflow": lambda table: make_masked(table, name="setflow"),
+    "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5]),
+}
 
 
 def quiet(model):
