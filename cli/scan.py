@@ -20,13 +20,13 @@ app = typer.Typer(help="Train at many settings and compare.", no_args_is_help=Tr
 @boundary
 def labels(
     data: Data,
-    test: Annotated[list[str], typer.Option("--test", help="Files or globs that judge, and nothing else.")],
-    target: Annotated[Path, typer.Option("--out", help="Folder; the same command goes on with what is there.")],
-    task: Annotated[str, typer.Option("--task", help="top, or a fine-tuning recipe by name or path.")] = "top",
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
-    pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
+    test: Annotated[list[str], typer.Option("--test", help="Files or globs that judge.")],
+    target: Annotated[Path, typer.Option("--out", help="Folder; a scan there goes on.")],
+    task: Annotated[str, typer.Option("--task", help="top, or a recipe.")] = "top",
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Default is the task's own.")] = None,
+    pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint.")] = None,
     labels: Annotated[str, typer.Option("--labels", help="Labelled jets, validation included.")] = "100,1000,10000",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each; other jets, other weights.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each point.")] = 3,
     modes: Annotated[str, typer.Option("--modes", help="scratch and modes of finetune.")] = "scratch,full",
     val: Val = None,
     card: Card = None,
@@ -36,13 +36,13 @@ def labels(
     max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="However many the labels.")] = 5000,
     max_time: MaxTime = None,
     patience: Patience = None,
-    _resume: Annotated[bool, typer.Option("--resume", help="Accepted for scripts: a scan always goes on.")] = False,
+    _resume: Annotated[bool, typer.Option("--resume", hidden=True, help="A scan always goes on.")] = False,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """How many labels pre-training saves: N labels x modes x seeds, as table and curves.
+    """How many labels pre-training saves: N labels x modes x seeds.
 
-    Example: jettag scan labels --from runs/pretrain --labels 100,1k --data 'train/*.root' --test 'test/*.root' --out scan
+    Example: jettag scan labels --from runs/mpm --labels 100,1k --data 'train/*.root' --test 'test/*.root' --out scan
     """
     from jettag import run
     from jettag.config.recipe import FinetuneRecipe

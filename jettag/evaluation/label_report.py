@@ -18,8 +18,8 @@ __all__ = ["HEAD", "LABEL_RULE", "lines", "write_scan"]
 
 HEAD = ("mode", "labels", "seeds", "rejection", "mean ± std", "over scratch", "label saving", "AUC", "accuracy")
 LABEL_RULE = (
-    "Rejection: the median over seeds, then mean ± standard deviation. Labels: all labelled jets of a point, those "
-    "held out for validation included. Over scratch: ratio of the medians at the same labels. Label saving: labels that "
+    "Rejection: the median over seeds, then mean ± standard deviation. Labels: all labelled jets of a point, "
+    "validation included. Over scratch: ratio of the medians at the same labels. Label saving: labels that "
     "scratch needs for the same rejection over those of the mode, by log-log interpolation of the scratch medians; "
     "'>' and '<' are bounds where the scanned labels end. In brackets the 68 % interval of a bootstrap over seeds; "
     "with few seeds it is rough."

@@ -231,7 +231,8 @@ def _as_error(result: dict[str, Any], run: Path) -> JettagError:
 def _cut(recipe: FinetuneRecipe, pool: _Pool, val_given: bool) -> Opened:
     """The jets of one point, as `finetune` with this recipe reads them itself."""
     labels, seed = recipe.data.max_jets, recipe.data.draw_seed
-    assert labels is not None and seed is not None  # `point_recipe` sets them
+    assert labels is not None  # `point_recipe` sets them
+    assert seed is not None
     table: Table = draw(pool.jets.table, labels, seed)
     if val_given:
         held = draw(pool.jets.val_table, min(labels, len(pool.jets.val_table)), seed)

@@ -72,7 +72,7 @@ def points_of(labels: Sequence[int], seeds: Sequence[int], modes: Sequence[str],
 
 
 def held_out(labels: int) -> int:
-    """Jets of so many labelled ones that choose the checkpoint: a quarter, but not over 250, or a tenth, up to 5,000."""
+    """How many of the labelled jets choose the checkpoint: a quarter up to 250, a tenth up to 5,000."""
     fewest, most = VALIDATION_JETS
     return min(labels // 4, max(fewest, min(labels // 10, most)))
 
@@ -99,8 +99,7 @@ def point_recipe(
     if not rules.keep_val_every:
         training["val_every"] = max(min(base.training.val_every, steps // LOOKS), 1)
     values |= {"seed": point.seed}
-    if point.mode != SCRATCH:
-        values["mode"] = point.mode
+    values["mode"] = "full" if point.mode == SCRATCH else point.mode
     return validate(FinetuneRecipe, values, where=f"the recipe of {point.name}")
 
 
