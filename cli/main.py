@@ -18,6 +18,7 @@ from . import (
     predict,
     pretrain,
     quickstart,
+    scan,
     shipped,
     submit,
     weights,
@@ -77,10 +78,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "doctor": doctor.doctor,
     },
 }
-GROUPS = {"data": data.app, "import": weights.app, "bench": bench.app}
+GROUPS = {"scan": scan.app, "data": data.app, "import": weights.app, "bench": bench.app}
 
 for panel, commands in COMMANDS.items():
     for name, function in commands.items():
         app.command(name, cls=SeveralValues, rich_help_panel=panel)(function)
 for name, group in GROUPS.items():
-    app.add_typer(group, name=name, cls=Group, rich_help_panel="Look" if name != "import" else "Run")
+    app.add_typer(group, name=name, cls=Group, rich_help_panel="Look" if name not in ("import", "scan") else "Run")

@@ -7,9 +7,13 @@ from jettag.runs.finetuning import finetune
 from jettag.runs.importing import import_weaver
 from jettag.runs.inference import embed, evaluate, predict
 from jettag.runs.pretraining import pretrain
+from jettag.runs.scan import LabelScan, scan_labels
+from jettag.runs.scan_plan import Rules
 from jettag.training.distributed import choose_device
 
 __all__ = [
+    "LabelScan",
+    "Rules",
     "Sources",
     "Told",
     "choose_device",
@@ -22,4 +26,5 @@ __all__ = [
     "load_recipe",
     "predict",
     "pretrain",
+    "scan_labels",
 ]

@@ -44,6 +44,7 @@ class DataRecipe(Section):
     features: str = "jetclass_full"
     max_constituents: int = Field(128, ge=1, le=5000)
     max_jets: int | None = Field(None, ge=1)
+    draw_seed: int | None = Field(None, ge=0, lt=2**31)  # max_jets drawn at random; None takes the first ones
     batch_size: int | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
     sampling: SamplingRecipe | None = None  # of training; validation takes every jet

@@ -20,6 +20,7 @@ from jettag.data.jets import Table
 from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card
 from jettag.data.read import InputFile
 from jettag.data.splits import hold_out
+from jettag.data.subsets import draw
 from jettag.errors import DataError, Stopped
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
@@ -104,6 +105,7 @@ class ModelCard:
 def _read(
     recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], split: str, classes: Sequence[str] | None, told: Told
 ) -> Table:
+    drawn = recipe.data.draw_seed
     table = open_jets(
         inputs,
         card,
@@ -112,21 +114,26 @@ def _read(
         labels=classes is not None,
         classes=classes,
         max_constituents=recipe.data.max_constituents,
-        max_jets=recipe.data.max_jets,
+        max_jets=recipe.data.max_jets if drawn is None else None,
         jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
     )
     for what, count in table.notes.items():
         if count:
             told.note(f"{count} {what.replace('_', ' ')}")
-    return table
+    wanted = recipe.data.max_jets
+    return table if drawn is None or wanted is None or wanted >= len(table) else draw(table, wanted, drawn)
 
 
-def open_tables(recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told) -> Opened:
+def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[str] | None, told: Told) -> Opened:
     """Training and validation jets of ``sources``; a part of the training jets is held out where no others are given.
+
+    What is ``Opened`` already, by a scan that trains on the same files many times, is taken as it is.
 
     Raises:
         DataError: a file stands in both, or nothing is left of one.
     """
+    if isinstance(sources, Opened):
+        return sources
     train_inputs = expand_data(sources.train)
     card = prepared_card(train_inputs) or load_card(sources.card or recipe.data.card)
     val_inputs = expand_data(sources.val) if sources.val else []

@@ -14,6 +14,7 @@ from jettag.objectives.phases import ALL_AT_ONCE, FROZEN, Phases
 from jettag.runs.common import (
     NOBODY,
     ModelCard,
+    Opened,
     Sources,
     Told,
     balancing,
@@ -45,7 +46,7 @@ FROZEN_IS: dict[str, str] = {
 
 def finetune(
     recipe: FinetuneRecipe,
-    sources: Sources,
+    sources: Sources | Opened,
     out: Path,
     *,
     pretrained: Path | None = None,
