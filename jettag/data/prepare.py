@@ -97,7 +97,7 @@ def prepare(
         DataError: a file is missing, damaged, given twice, or holds what cannot be right; or no jet is left to train.
         CardError: the card has no column for what is wanted.
         UsageError: ``out`` holds another data set, prepared or half so.
-        ResourceError: the disk is full or not writable, a worker died, the cluster cannot be reached or writes elsewhere.
+        ResourceError: the disk is full or not writable, a worker died, or the cluster cannot be reached.
     """
     try:
         plan, jobs, layout = _plan(inputs, card, chosen)

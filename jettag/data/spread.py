@@ -87,7 +87,7 @@ def _cluster(address: str) -> Iterator[Run]:
         # Not pure: an equal task of an earlier call wrote to a folder that may be gone.
         futures = [client.submit(task, pure=False, retries=0) for task in tasks]
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 yield future.result()
         except distributed.KilledWorker:
             do = "give workers more memory, or use a smaller --shard-jets; finished parts are kept"
