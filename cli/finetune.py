@@ -24,6 +24,8 @@ from .options import (
 
 __all__ = ["finetune"]
 
+ADAPT = {True: ["adaptation.adapt_features=true"], False: []}
+
 
 @boundary
 def finetune(
@@ -31,7 +33,12 @@ def finetune(
     task: Annotated[str, typer.Option("--task", help="top, or a fine-tuning recipe by name or path.")] = "top",
     recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="full (default) or head: frozen backbone.")] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="full (default), head, probe, attentive, lpft, staged or lora.")
+    ] = None,
+    adapt_features: Annotated[
+        bool, typer.Option("--adapt-features", help="Match other features than the backbone's by name.")
+    ] = False,
     val: Val = None,
     card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/TASK.")] = None,
@@ -50,7 +57,12 @@ def finetune(
     from jettag import run
     from jettag.config.recipe import FinetuneRecipe
 
-    changes = [*(overrides or []), *([f"mode={mode}"] if mode else []), *patience_override(patience)]
+    changes = [
+        *(overrides or []),
+        *([f"mode={mode}"] if mode else []),
+        *ADAPT[adapt_features],
+        *patience_override(patience),
+    ]
     resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card)
     folder = absent_folder(out, Path(task).stem)
     with training_report("finetune" if pretrained else "from scratch") as told:

@@ -7,7 +7,22 @@ import typer
 
 from jettag import CITATION, __version__
 
-from . import bench, data, doctor, evaluate, finetune, generate, predict, pretrain, quickstart, shipped, submit, weights
+from . import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    export,
+    finetune,
+    generate,
+    predict,
+    pretrain,
+    quickstart,
+    scan,
+    shipped,
+    submit,
+    weights,
+)
 from .command import Group, SeveralValues
 
 __all__ = ["app"]
@@ -52,6 +67,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "eval": evaluate.evaluate,
         "predict": predict.predict,
         "embed": predict.embed,
+        "export": export.export,
         "submit": submit.submit,
     },
     "Look": {
@@ -62,10 +78,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "doctor": doctor.doctor,
     },
 }
-GROUPS = {"data": data.app, "import": weights.app, "bench": bench.app}
+GROUPS = {"scan": scan.app, "data": data.app, "import": weights.app, "bench": bench.app}
 
 for panel, commands in COMMANDS.items():
     for name, function in commands.items():
         app.command(name, cls=SeveralValues, rich_help_panel=panel)(function)
 for name, group in GROUPS.items():
-    app.add_typer(group, name=name, cls=Group, rich_help_panel="Look" if name != "import" else "Run")
+    app.add_typer(group, name=name, cls=Group, rich_help_panel="Look" if name not in ("import", "scan") else "Run")

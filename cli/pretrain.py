@@ -38,6 +38,9 @@ def pretrain(
     max_time: MaxTime = None,
     max_steps: MaxSteps = None,
     patience: Patience = None,
+    probe: Annotated[
+        str | None, typer.Option("--probe", help="CLASS,CLASS...: tell at each validation how well they separate.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pre-train a backbone on unlabelled jets; a file RUN/STOP ends it early, as finished.
@@ -47,7 +50,9 @@ def pretrain(
     from jettag import run
     from jettag.config.recipe import PretrainRecipe
 
-    resolved = run.load_recipe(recipe, PretrainRecipe, [*(overrides or []), *patience_override(patience)], card=card)
+    probed = [f"probe.classes=[{probe}]"] if probe else []
+    changes = [*(overrides or []), *patience_override(patience), *probed]
+    resolved = run.load_recipe(recipe, PretrainRecipe, changes, card=card)
     folder = absent_folder(out, Path(recipe).stem)
     with training_report("pretrain") as told:
         facts = run.pretrain(

@@ -93,9 +93,11 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             raise UsageError(f"expected --set key.sub=value, found {override!r}")
         place = result
         for key in keys[:-1]:
-            if not isinstance(place.get(key, {}), dict):
+            if place.get(key) is None:  # absent, or a section that is turned off
+                place[key] = {}
+            if not isinstance(place[key], dict):
                 raise UsageError(f"--set {override}: {key} holds a value, not a section")
-            place = place.setdefault(key, {})
+            place = place[key]
         try:
             place[keys[-1]] = yaml.load(text, Loader=_StrictLoader)
         except yaml.YAMLError:

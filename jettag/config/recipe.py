@@ -6,10 +6,11 @@ Learning rates, fractions and sizes carry their range here, so that a wrong reci
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from jettag.config.adaptation import AdaptationRecipe, Mode
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
-from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe
+from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe, PretrainingObjective
 from jettag.config.shipped import find
 from jettag.errors import RecipeError, nearest
 
@@ -43,6 +44,7 @@ class DataRecipe(Section):
     features: str = "jetclass_full"
     max_constituents: int = Field(128, ge=1, le=5000)
     max_jets: int | None = Field(None, ge=1)
+    draw_seed: int | None = Field(None, ge=0, lt=2**31)  # max_jets drawn at random; None takes the first ones
     batch_size: int | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
     sampling: SamplingRecipe | None = None  # of training; validation takes every jet
@@ -70,6 +72,7 @@ class TrainingRecipe(Section):
     optimizer: str = "adamw"  # any name `timm.optim` knows, or ranger
     learning_rate: float = Field(1e-3, gt=0, le=10)
     head_rate_multiplier: float = Field(1.0, gt=0)  # learning rate of everything outside the backbone, relative
+    layer_decay: float = Field(1.0, gt=0, le=1)  # of the rate from each backbone layer to the one below
     weight_decay: float = Field(0.01, ge=0)
     schedule: Literal["cosine", "one_cycle", "flat_decay", "constant"] = "cosine"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
@@ -111,19 +114,41 @@ class Recipe(Section):
     training: TrainingRecipe = TrainingRecipe(epochs=10)
 
 
+class ProbeRecipe(Section):
+    """A logistic regression on the jet embeddings at every validation: what the representation has learnt so far."""
+
+    classes: list[str] = Field(min_length=2)  # that it tells apart; its labels never reach the backbone
+    jets: int = Field(4000, ge=100)  # half fits it, half judges it
+
+
 class PretrainRecipe(Recipe):
-    """`jettag pretrain`: labels are never read."""
+    """`jettag pretrain`: labels are read by a supervised objective and by the probe, by nothing else."""
 
     command: Literal["pretrain"] = "pretrain"
-    objective: MaskedRecipe = MaskedRecipe()
+    classes: list[str] = Field(default_factory=list)  # of a supervised objective; the others take none
+    probe: ProbeRecipe | None = None
+    objective: PretrainingObjective = MaskedRecipe()
+
+    @model_validator(mode="after")
+    def _classes_where_they_are_used(self) -> "PretrainRecipe":
+        if (self.objective.name == "classification") != bool(self.classes):
+            msg = f"objective {self.objective.name} takes {'at least two' if not self.classes else 'no'} classes"
+            raise ValueError(msg)
+        if self.probe is not None and self.objective.name == "tokenizer":
+            msg = "a tokenizer has no backbone to probe"
+            raise ValueError(msg)
+        return self
 
 
 class FinetuneRecipe(Recipe):
     """`jettag finetune`: a head on a backbone, pre-trained or new."""
 
     command: Literal["finetune"] = "finetune"
-    mode: Literal["full", "head"] = "full"
+    mode: Mode = "full"
+    adaptation: AdaptationRecipe = AdaptationRecipe()
     classes: list[str] = Field(min_length=2)
+    # Hidden layers of the head; auto: one as wide as the embedding in mode head, none in the others.
+    head_hidden: tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"] = "auto"
     objective: ClassificationRecipe = ClassificationRecipe()
 
     @field_validator("classes")

@@ -26,6 +26,7 @@ class Jets:
         mask: (B, N) bool.
         label: (B,) int64 index into the table's class names, or None.
         weight: (B,) float32 loss weights, or None for ones.
+        embedding: (B, D), or (B, N, D) of constituents, where a frozen backbone has seen the jets already.
     """
 
     features: Tensor
@@ -33,6 +34,7 @@ class Jets:
     mask: Tensor
     label: Tensor | None = None
     weight: Tensor | None = None
+    embedding: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mask)

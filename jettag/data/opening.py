@@ -11,7 +11,7 @@ from jettag.data.read import read_table, stored_in_all
 from jettag.data.shard_table import Part, ShardTable
 from jettag.errors import DataError, UsageError, nearest
 
-__all__ = ["expand_data", "open_jets", "origin_names", "prepared_card"]
+__all__ = ["expand_data", "open_jets", "origin_names", "prepared_card", "split_of"]
 
 
 def expand_data(patterns: Sequence[str | Path]) -> list[InputFile]:
@@ -128,6 +128,12 @@ def _part(path: Path, split: str, features: str, max_constituents: int) -> Part:
         others = [name for name in SPLITS if dataset.count(name)]
         raise DataError(f"no {chosen} jets", where=folder, do=f"give {folder / others[0]}, or prepare it again")
     return Part(folder, dataset, chosen)
+
+
+def split_of(file: InputFile, split: str) -> tuple[Path, str] | None:
+    """Prepared directory and split behind an input, ``split`` where it names none; None for a file."""
+    found = _locate(file.path)
+    return (found[0].resolve(), found[1] or split) if found else None
 
 
 def origin_names(inputs: Sequence[InputFile]) -> list[str]:

@@ -6,7 +6,7 @@ from jettag.evaluation.blocks import RULE, blocks, rejection_parts, short_count
 from jettag.evaluation.published import published
 from jettag.evaluation.rows import Row
 
-__all__ = ["published_latex", "to_latex"]
+__all__ = ["escape_latex", "published_latex", "to_latex"]
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -32,14 +32,14 @@ def to_latex(rows: Sequence[Row], *, notes: Sequence[str] = ()) -> str:
             row = line.first
             cells = [text for cell in line.cells for text in _latex_cells(cell)]
             tail = [short_count(row.parameters), short_count(row.n_train)]
-            body.append([_escape_latex(line.run), f"{row.auc:.4f}", f"{row.accuracy:.4f}", *cells, *tail])
+            body.append([escape_latex(line.run), f"{row.auc:.4f}", f"{row.accuracy:.4f}", *cells, *tail])
         caption = " ".join([block.title + ".", RULE, *notes])
         parts.append(
             "\n".join(
                 [
                     r"\begin{table}",
                     r"  \centering",
-                    rf"  \caption{{{_escape_latex(caption)}}}",
+                    rf"  \caption{{{escape_latex(caption)}}}",
                     rf"  \begin{{tabular}}{{{columns}}}",
                     r"    \toprule",
                     rf"     & & & {spans} & & \\",
@@ -66,12 +66,12 @@ def published_latex() -> str:
             for value in (model.rejection_30, model.rejection_50)
         ]
         rest = ["n/a" if model.auc is None else str(model.auc), short_count(model.parameters), short_count(model.jets)]
-        body.append("    " + " & ".join([_escape_latex(model.model), *pair, *rest, model.paper]) + r" \\")
+        body.append("    " + " & ".join([escape_latex(model.model), *pair, *rest, model.paper]) + r" \\")
     head = r"model & $1/\varepsilon_B$ at 0.3 & $1/\varepsilon_B$ at 0.5 & AUC & parameters & jets & paper \\"
     lines = [
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{_escape_latex(block.statement)}}}",
+        rf"  \caption{{{escape_latex(block.statement)}}}",
         r"  \begin{tabular}{lrrcrrl}",
         r"    \toprule",
         f"    {head}",
@@ -91,5 +91,6 @@ def _latex_cells(row: Row | None) -> tuple[str, str]:
     return (f"${value}^{{+{up}}}_{{-{down}}}$" if up else f"$> {value}$"), str(row.n_background_pass)
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """The text with every sign that LaTeX reads set apart."""
     return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))

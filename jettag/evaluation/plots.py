@@ -20,7 +20,7 @@ from jettag.config.files import write_atomically
 from jettag.evaluation.metrics import LIMIT_CONFIDENCE, Curve, rejection_curve
 from jettag.evaluation.scores import Pair, Scores
 
-__all__ = ["draw_roc", "draw_scores", "render", "save"]
+__all__ = ["draw_roc", "draw_scores", "house_style", "render", "save"]
 
 POINTS = 300
 BINS = 50
@@ -61,7 +61,7 @@ def draw_roc(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
     Raises:
         DataError: a class has no jets.
     """
-    with _style():
+    with house_style():
         ratio = len(pairs) == 1 and len(runs) > 1
         shown, columns, lines = _grid(len(pairs))
         beside = len(runs) > BESIDE or len(pairs) > 1
@@ -109,7 +109,7 @@ def draw_scores(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
         DataError: a class has no jets.
     """
     wanted = [(scores, pair) for pair in pairs for scores in runs if _knows(scores, pair)]
-    with _style():
+    with house_style():
         # With several pairs a line of panels is one pair, where the page is wide enough.
         shown, columns, lines = _grid(len(wanted), len(runs) if len(pairs) > 1 and 1 < len(runs) <= 4 else None)
         size = (6.6, 5.0) if shown == 1 else (4.4, 3.8)
@@ -146,7 +146,7 @@ def draw_scores(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
 def render(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``pdf``; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with _style():
+    with house_style():
         metadata = {"CreationDate": None} if kind == "pdf" else {}
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()
@@ -158,7 +158,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def house_style() -> Iterator[None]:
+    """Mplhep's ROOT style at the sizes used here; the user's settings come back afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcParams.update(mplhep.style.ROOT)
         matplotlib.rcParams.update(SIZES)

@@ -15,7 +15,9 @@ __all__ = [
     "Aggregate",
     "Row",
     "aggregate",
+    "escape_markdown",
     "make_rows",
+    "markdown",
     "published_block",
     "published_latex",
     "remarks",
@@ -43,15 +45,15 @@ def to_markdown(rows: Sequence[Row], *, notes: Sequence[str] = (), groups: Mappi
             row = line.first
             cells = [text for cell in line.cells for text in _markdown_cells(cell)]
             tail = [short_count(row.parameters), short_count(row.n_train), "" if row.seed is None else str(row.seed)]
-            body.append([_escape_markdown(line.run), f"{row.auc:.4f}", f"{row.accuracy:.4f}", *cells, *tail])
-        parts += [f"### {_escape_markdown(block.title)}", _markdown(header, body)]
+            body.append([escape_markdown(line.run), f"{row.auc:.4f}", f"{row.accuracy:.4f}", *cells, *tail])
+        parts += [f"### {escape_markdown(block.title)}", markdown(header, body)]
     again = repeated(rows, groups)
     if again:
         header = ["runs", "pair", "efficiency", "seeds", "rejection mean ± std", "median", "AUC", "accuracy"]
         body = [
             [
-                _escape_markdown(group.run),
-                _escape_markdown(f"{group.signal} against {group.background}"),
+                escape_markdown(group.run),
+                escape_markdown(f"{group.signal} against {group.background}"),
                 f"{group.signal_efficiency:.3g}",
                 str(group.n_seeds) + (f" ({group.n_limits} limits)" if group.n_limits else ""),
                 spread(group.background_rejection_mean, group.background_rejection_std, decimals=0),
@@ -61,10 +63,10 @@ def to_markdown(rows: Sequence[Row], *, notes: Sequence[str] = (), groups: Mappi
             ]
             for group in again
         ]
-        parts += ["### Over seeds", _markdown(header, body)]
+        parts += ["### Over seeds", markdown(header, body)]
     parts.append(RULE.replace("_", r"\_").replace(">", r"\>"))
     if notes:
-        parts.append("\n".join(f"- {_escape_markdown(note)}" for note in notes))
+        parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,7 +87,7 @@ def published_block() -> str:
         ]
         for model in block.models
     ]
-    return f"## Another data set: {block.test_set}\n\n**{block.statement}**\n\n{_markdown(header, body)}\n"
+    return f"## Another data set: {block.test_set}\n\n**{block.statement}**\n\n{markdown(header, body)}\n"
 
 
 def _markdown_cells(row: Row | None) -> tuple[str, str]:
@@ -96,10 +98,12 @@ def _markdown_cells(row: Row | None) -> tuple[str, str]:
     return text, str(row.n_background_pass)
 
 
-def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is aligned to the left; cells are escaped already."""
     align = [":--", *["--:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, align, *body])
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """The text with every sign that Markdown reads set apart."""
     return "".join("\\" + letter if letter in "\\`*_{}[]<>#|~" else letter for letter in " ".join(text.split()))

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["ClassHead"]
+from jettag.models.attention import ClassBlock
+
+__all__ = ["AttentiveHead", "ClassHead"]
 
 
 class ClassHead(nn.Module):
@@ -36,4 +39,35 @@ class ClassHead(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, D) -> (B, C) logits."""
         logits: Tensor = self.layers(embedding)
+        return logits
+
+
+class AttentiveHead(nn.Module):
+    """Class logits read off the constituents of a jet: one class-attention block of its own, norm, linear.
+
+    Args:
+        dim: width D of the constituents.
+        num_classes: C.
+        num_heads: H; divides ``dim``.
+        mlp_ratio: hidden width of the block's MLP over ``dim``.
+    """
+
+    def __init__(self, dim: int, num_classes: int, *, num_heads: int, mlp_ratio: int = 2) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.block = ClassBlock(dim, num_heads, mlp_ratio=mlp_ratio, drop=0.0, attention_drop=0.0, drop_path=0.0)
+        self.norm = nn.LayerNorm(dim)
+        self.layers = nn.Linear(dim, num_classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        nn.init.trunc_normal_(self.token, std=0.02)
+
+    def forward(self, constituents: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D) constituents, (B, N) bool where they are real -> (B, C) logits."""
+        hidden = torch.zeros_like(mask, dtype=constituents.dtype).masked_fill(~mask, -torch.inf)
+        hidden = nn.functional.pad(hidden, (1, 0))[:, None, None]  # the token sees itself
+        token = self.block(self.token.expand(len(mask), -1, -1), constituents, hidden)
+        logits: Tensor = self.layers(self.norm(token[:, 0]))
         return logits

@@ -39,10 +39,23 @@ class Encoded(NamedTuple):
 
 
 class ConstituentEmbedding(nn.Module):
-    """Normalised features -> [layer norm, linear, GELU] for each width."""
+    """Normalised features -> [layer norm, linear, GELU] for each width.
 
-    def __init__(self, num_features: int, widths: Sequence[int]) -> None:
+    Args:
+        num_features: F.
+        widths: of the layers.
+        slots: of a network adapted to other features (`jettag.models.features`): for each feature it was trained on
+            the column where that now stands, or None where there is none and its mean in training takes its place.
+            Columns that are in no slot join the output of the first linear layer.
+    """
+
+    def __init__(self, num_features: int, widths: Sequence[int], slots: Sequence[int | None] | None = None) -> None:
         super().__init__()
+        self.slots = None if slots is None else tuple(slots)
+        self.joining = tuple(i for i in range(num_features) if slots is not None and i not in slots)
+        self.joining_norm = RealBatchNorm(len(self.joining)) if self.joining else None
+        self.joining_linear = nn.Linear(len(self.joining), widths[0], bias=False) if self.joining else None
+        num_features = num_features if slots is None else len(slots)
         self.norm = RealBatchNorm(num_features)
         layers: list[nn.Module] = []
         for before, after in zip([num_features, *widths[:-1]], widths, strict=True):
@@ -51,8 +64,21 @@ class ConstituentEmbedding(nn.Module):
 
     def forward(self, features: Tensor, layout: Layout) -> list[Tensor]:
         """(B, N, F) -> for each group (b, n, D)."""
-        normalised = self.norm(layout.pack(features), layout.is_real)
-        return [self.layers(x) for x in layout.spread(normalised)]
+        packed = layout.pack(features)
+        normalised = self.norm(self._known(packed), layout.is_real)
+        if self.joining_norm is None or self.joining_linear is None:
+            return [self.layers(x) for x in layout.spread(normalised)]
+        joining = self.joining_linear(self.joining_norm(packed[:, list(self.joining)], layout.is_real))
+        first, rest = self.layers[:2], self.layers[2:]
+        return [rest(first(x) + y) for x, y in zip(layout.spread(normalised), layout.spread(joining), strict=True)]
+
+    def _known(self, packed: Tensor) -> Tensor:
+        """(M, F) -> the columns that the network was trained on, with their means where there are none."""
+        if self.slots is None:
+            return packed
+        known = packed[:, [slot or 0 for slot in self.slots]]
+        absent = torch.tensor([slot is None for slot in self.slots], device=packed.device)
+        return torch.where(absent, cast("Tensor", self.norm.running_mean).to(packed.dtype), known)
 
 
 class ParticleTransformer(nn.Module):
@@ -72,6 +98,7 @@ class ParticleTransformer(nn.Module):
         class_dropout: both of the above in the class blocks.
         drop_path: stochastic depth of the deepest constituent block, growing linearly from 0.
         pair_activation: GELU after the last pair layer, as the published networks have it.
+        feature_slots: of a network adapted to other features, see `ConstituentEmbedding`.
         checkpointing: in training keep the inputs of each constituent block only and compute the rest again in the
             backward pass: for long jets and deep networks, some more time for a fraction of the memory.
 
@@ -96,6 +123,7 @@ class ParticleTransformer(nn.Module):
         drop_path: float = 0.0,
         pair_activation: bool = True,
         checkpointing: bool = False,
+        feature_slots: Sequence[int | None] | None = None,
     ) -> None:
         super().__init__()
         if dim % num_heads:
@@ -118,9 +146,11 @@ class ParticleTransformer(nn.Module):
             "pair_activation": pair_activation,
             "checkpointing": checkpointing,
         }
+        if feature_slots is not None:
+            self._settings["feature_slots"] = list(feature_slots)
         self.num_features = num_features
         self.dim = dim
-        self.embedding = ConstituentEmbedding(num_features, embed_dims)
+        self.embedding = ConstituentEmbedding(num_features, embed_dims, feature_slots)
         self.pair_embedding = (
             PairEmbedding([*pair_dims, num_heads], last_activation=pair_activation, recompute=checkpointing)
             if pair_dims
@@ -172,11 +202,14 @@ class ParticleTransformer(nn.Module):
                 outputs = outputs // 3 if name.endswith("qkv") else outputs
                 bound = math.sqrt(6.0 / (outputs + inputs))
                 nn.init.uniform_(module.weight, -bound, bound)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         with torch.no_grad():
             for layer, block in enumerate(cast("Iterable[Block]", self.blocks), start=1):
                 block.out.weight /= math.sqrt(2 * layer)
                 block.fc2.weight /= math.sqrt(2 * layer)
+        if self.embedding.joining_linear is not None:
+            nn.init.zeros_(self.embedding.joining_linear.weight)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
 

@@ -1,15 +1,20 @@
-"""Supervised classification of jets: cross entropy on the jet embedding."""
+"""Supervised classification of jets: cross entropy on what a head makes of the backbone's embeddings."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from jettag.data.jets import Jets
-from jettag.models.heads import ClassHead
+from jettag.models.adapters import adapters, add_lora, draw_dropout
+from jettag.models.heads import AttentiveHead, ClassHead
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives.objective import Objective
+from jettag.objectives.phases import ALL_AT_ONCE, Phases
 
 __all__ = ["Classification"]
 
@@ -22,7 +27,10 @@ class Classification(Objective):
         class_weight: C weights of the classes in the loss; ones where not given.
         label_smoothing: as in `torch.nn.functional.cross_entropy`.
         head_hidden: widths of hidden layers in the head; the published head has none.
-        freeze_backbone: train the head alone; the backbone keeps its BatchNorm statistics and drops nothing.
+        attentive: read the classes off the constituents by class attention, instead of off the jet embedding.
+        phases: when the backbone is frozen: it keeps its weights and BatchNorm statistics and drops nothing.
+        lora: settings of `jettag.models.adapters.add_lora`; the backbone then moves by low-rank updates only, and its
+            BatchNorm statistics and dropout are as if it were frozen.
     """
 
     class_weight: Tensor
@@ -34,27 +42,94 @@ class Classification(Objective):
         *,
         class_weight: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
-        freeze_backbone: bool = False,
         head_hidden: Sequence[int] = (),
+        attentive: bool = False,
+        phases: Phases = ALL_AT_ONCE,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = ClassHead(backbone.dim, num_classes, hidden=head_hidden)
+        self.head: AttentiveHead | ClassHead
+        if attentive:
+            self.head = AttentiveHead(backbone.dim, num_classes, num_heads=backbone.settings()["num_heads"])
+        else:
+            self.head = ClassHead(backbone.dim, num_classes, hidden=head_hidden)
+        self.attentive = attentive
         self.label_smoothing = label_smoothing
-        self.freeze_backbone = freeze_backbone
         self.register_buffer("class_weight", torch.tensor(class_weight or [1.0] * num_classes), persistent=False)
-        self.backbone.requires_grad_(not freeze_backbone)
+        self.phases = phases
+        self.lora = dict(lora) if lora else None
+        if self.lora is not None:
+            add_lora(self.backbone, **self.lora)
+        self._moving = {name for name, parameter in self.backbone.named_parameters() if parameter.requires_grad}
+        self._is_frozen = False
+        self.enter(0.0)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the backbone is frozen at present."""
+        return self._is_frozen
+
+    @property
+    def constituents_are_read(self) -> bool:
+        """Whether the head wants the backbone's constituents, or its jet embedding."""
+        return self.attentive
+
+    def enter(self, progress: float) -> bool:
+        """Freeze the backbone or set it free, as the phases have it; True where that changed."""
+        before, self._is_frozen = self._is_frozen, self.phases.is_frozen(progress)
+        if before == self._is_frozen:
+            return False
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in self._moving and not self._is_frozen)
+        self.train(self.training)
+        return True
+
+    def trained(self) -> set[str]:
+        """Names of the parameters that are trained in some phase."""
+        names = {name for name, _ in self.named_parameters() if not name.startswith("backbone.")}
+        return names if self.phases.frozen >= 1 else names | {f"backbone.{name}" for name in self._moving}
+
+    def saved_settings(self) -> dict[str, Any]:
+        """How `jettag.training.restore` builds the head and the updates again."""
+        hidden = list(self.head.hidden) if isinstance(self.head, ClassHead) else []
+        settings: dict[str, Any] = {"head_hidden": hidden}
+        if self.attentive:
+            settings["attentive"] = True
+        if self.lora is not None:
+            settings["lora"] = self.lora
+        return settings
 
     def train(self, mode: bool = True) -> "Classification":
-        """Training mode; a frozen backbone stays in evaluation mode."""
+        """Training mode; a frozen backbone stays in evaluation mode, and one that moves by updates but for these."""
         super().train(mode)
-        if self.freeze_backbone:
+        if self.is_frozen or self.lora is not None:
             self.backbone.eval()
+        for update in adapters(self.backbone):
+            update.train(mode)
         return self
+
+    def _updates_once(self) -> contextlib.AbstractContextManager[Any]:
+        """Add the updates to the matrices once a pass; not where the pass is done again for its gradient."""
+        if self.lora is None or self.backbone.checkpointing:
+            return contextlib.nullcontext()
+        return parametrize.cached()
+
+    def embed(self, jets: Jets) -> Tensor:
+        """What the head reads: (B, D), or (B, N, D) where it reads constituents."""
+        if self.attentive:
+            return self.backbone.constituents(jets)
+        jet: Tensor = self.backbone(jets).jet
+        return jet
 
     def logits(self, jets: Jets) -> Tensor:
         """(B, C) unnormalised log-probabilities."""
-        logits: Tensor = self.head(self.backbone(jets).jet)
+        if jets.embedding is not None:
+            embedding = jets.embedding
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+                embedding = self.embed(jets)
+        logits: Tensor = self.head(embedding, jets.mask) if self.attentive else self.head(embedding)
         return logits.float()
 
     def forward(
@@ -67,7 +142,9 @@ class Classification(Objective):
         if jets.label is None:
             msg = "classification needs labelled jets"
             raise ValueError(msg)
-        logits = self.logits(jets)
+        draw_dropout(self.backbone)
+        with self._updates_once():
+            logits = self.logits(jets)
         return {
             "loss": F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=self.label_smoothing),
             "accuracy": (logits.argmax(1) == jets.label).float().mean().detach(),

@@ -1,10 +1,14 @@
 """What the training loop asks of an objective."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.phases import ALL_AT_ONCE, Phases
 
 __all__ = ["Objective"]
 
@@ -16,7 +20,29 @@ class Objective(nn.Module):
     the losses of the whole: sum(loss * weight) / sum(weight).
     """
 
-    backbone: ParticleTransformer
+    backbone: ParticleTransformer  # of all but the tokenizer's
+    phases: Phases = ALL_AT_ONCE
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the backbone is frozen at present; only what can be fine-tuned ever freezes it."""
+        return False
+
+    def enter(self, progress: float) -> bool:  # noqa: ARG002
+        """Do what the phase of the run at ``progress`` asks for; True where that changed what is trained."""
+        return False
+
+    def trained(self) -> set[str]:
+        """Names of the parameters that are trained at some time of the run."""
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def saved_settings(self) -> dict[str, Any]:
+        """What a checkpoint must say, besides the backbone's settings, to be read again."""
+        return {"head_hidden": []}
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must say to build the network again; plain JSON."""
+        return {"backbone": self.backbone.settings()}
 
     def prepare(self, table: Table, *, seed: int) -> None:
         """Fit what must be known before the first step, on the training jets; most objectives need nothing."""
@@ -27,4 +53,8 @@ class Objective(nn.Module):
         Drawn before a batch is cut, so that neither the number of pieces nor the device changes it. ``forward`` takes
         the rows of its piece as ``drawn``.
         """
+        return None
+
+    def alarm(self, losses: Mapping[str, float]) -> str | None:  # noqa: ARG002
+        """What the person should be told of the validation losses, if anything."""
         return None

@@ -7,22 +7,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from jettag.config import dump_yaml
 from jettag.config.files import write_atomically
-from jettag.config.recipe import Recipe
+from jettag.config.recipe import PretrainRecipe, Recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
 from jettag.data.jets import Table
 from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card
 from jettag.data.read import InputFile
 from jettag.data.splits import hold_out
+from jettag.data.subsets import draw
 from jettag.errors import DataError, Stopped
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
 from jettag.training.distributed import World, join
+from jettag.training.probe import Probe
 from jettag.training.run_directory import (
     describe_inputs,
     occupy,
@@ -40,10 +44,13 @@ __all__ = [
     "Opened",
     "Sources",
     "Told",
+    "balancing",
     "carry_out",
+    "class_counts",
     "feature_names_of",
     "hold_run",
     "new_backbone",
+    "open_probe",
     "open_tables",
     "parameter_count",
 ]
@@ -98,6 +105,7 @@ class ModelCard:
 def _read(
     recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], split: str, classes: Sequence[str] | None, told: Told
 ) -> Table:
+    drawn = recipe.data.draw_seed
     table = open_jets(
         inputs,
         card,
@@ -106,21 +114,26 @@ def _read(
         labels=classes is not None,
         classes=classes,
         max_constituents=recipe.data.max_constituents,
-        max_jets=recipe.data.max_jets,
+        max_jets=recipe.data.max_jets if drawn is None else None,
         jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
     )
     for what, count in table.notes.items():
         if count:
             told.note(f"{count} {what.replace('_', ' ')}")
-    return table
+    wanted = recipe.data.max_jets
+    return table if drawn is None or wanted is None or wanted >= len(table) else draw(table, wanted, drawn)
 
 
-def open_tables(recipe: Recipe, sources: Sources, *, classes: Sequence[str] | None, told: Told) -> Opened:
+def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[str] | None, told: Told) -> Opened:
     """Training and validation jets of ``sources``; a part of the training jets is held out where no others are given.
+
+    What is ``Opened`` already, by a scan that trains on the same files many times, is taken as it is.
 
     Raises:
         DataError: a file stands in both, or nothing is left of one.
     """
+    if isinstance(sources, Opened):
+        return sources
     train_inputs = expand_data(sources.train)
     card = prepared_card(train_inputs) or load_card(sources.card or recipe.data.card)
     val_inputs = expand_data(sources.val) if sources.val else []
@@ -208,16 +221,39 @@ def _begin(
     update_run(out, begin=True, seed=recipe.seed, inputs=described, finished=False, **facts)
 
 
-def _settings(recipe: Recipe, backbone: ParticleTransformer, table: Table) -> dict[str, Any]:
+def _settings(recipe: Recipe, model: Objective, table: Table) -> dict[str, Any]:
     """What a checkpoint must say for its tensors to mean anything."""
     return {
         "features": recipe.data.features,
         "feature_names": list(table.feature_names),
         "class_names": list(table.class_names),
-        "head_hidden": [],
         "max_constituents": recipe.data.max_constituents,
-        "backbone": backbone.settings(),
+        **model.settings(),
+        **model.saved_settings(),
     }
+
+
+def open_probe(recipe: PretrainRecipe, sources: Sources) -> Probe | None:
+    """The probe a recipe asks for, on labelled jets of the training files.
+
+    Raises:
+        DataError: they have no labels, or no jet of a class.
+    """
+    if recipe.probe is None:
+        return None
+    inputs = expand_data(sources.train)
+    table = open_jets(
+        inputs,
+        prepared_card(inputs) or load_card(sources.card or recipe.data.card),
+        split="train",
+        features=recipe.data.features,
+        labels=True,
+        classes=recipe.probe.classes,
+        max_constituents=recipe.data.max_constituents,
+        max_jets=recipe.probe.jets,
+    )
+    class_counts(table)
+    return Probe(table, recipe.seed)
 
 
 def parameter_count(module: torch.nn.Module) -> int:
@@ -238,6 +274,8 @@ def carry_out(
     told: Told,
     facts: dict[str, Any],
     described: ModelCard,
+    probe: Probe | None = None,
+    precompute: bool = True,
 ) -> dict[str, Any]:
     """Train the model: facts before, checkpoints meanwhile, the model card after."""
     table = jets.table
@@ -247,7 +285,7 @@ def carry_out(
         "n_train": len(table),
     }
     world.first(partial(_begin, out, recipe, jets, resuming=resuming, **facts))
-    if recipe.backbone.size == "auto" and not facts.get("pretrained"):
+    if recipe.backbone.size == "auto" and not facts.get("pretrained") and facts["task"] != "tokenizer":
         told.note(f"backbone.size: auto takes {_auto_size(device)} on {device.type}")
     fit(
         recipe,
@@ -257,14 +295,36 @@ def carry_out(
         out=out,
         device=world.device(device),
         world=world,
-        settings=_settings(recipe, model.backbone, table),
+        settings=_settings(recipe, model, table),
         files=origin_names(jets.train_inputs),
         resume=resuming,
         max_seconds=limits[0],
         max_steps=limits[1],
         log=told.log,
         note=told.note,
+        probe=probe,
+        precompute=precompute,
     )
     return world.first(
         partial(write_model_card, out, title=described.title, tags=described.tags, summary=[described.summary])
     )
+
+
+def class_counts(table: Table) -> npt.NDArray[np.int64]:
+    """(C,) jets of each class; every class must be there.
+
+    Raises:
+        DataError: there are no labels, or no jet of a class.
+    """
+    counts = table.class_counts
+    if counts is None:
+        raise DataError("the jets have no labels", do="give a card with labels, or CLASS:GLOB")
+    if (counts == 0).any():
+        absent = [name for name, count in zip(table.class_names, counts, strict=True) if count == 0]
+        raise DataError(f"no training jet of class {', '.join(absent)}", do="give files of every class in --data")
+    return counts
+
+
+def balancing(counts: npt.NDArray[np.int64]) -> tuple[float, ...]:
+    """(C,) weights with which each class counts the same in a loss; their mean over the jets is 1."""
+    return tuple((counts.sum() / (len(counts) * counts)).tolist())

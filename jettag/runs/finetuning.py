@@ -4,19 +4,22 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from jettag.config.recipe import FinetuneRecipe
-from jettag.data.jets import Table
-from jettag.errors import DataError, RecipeError
+from jettag.errors import RecipeError
+from jettag.models.adapters import adapters
 from jettag.objectives import Classification
+from jettag.objectives.phases import ALL_AT_ONCE, FROZEN, Phases
 from jettag.runs.common import (
     NOBODY,
     ModelCard,
+    Opened,
     Sources,
     Told,
+    balancing,
     carry_out,
+    class_counts,
     feature_names_of,
     hold_run,
     new_backbone,
@@ -28,10 +31,22 @@ from jettag.training.distributed import choose_device
 
 __all__ = ["finetune"]
 
+NOTHING_MOVES = "frozen: the backbone, its BatchNorm statistics and dropout"
+FROZEN_IS: dict[str, str] = {
+    "scratch": "nothing is frozen",
+    "full": "nothing is frozen",
+    "head": NOTHING_MOVES,
+    "probe": NOTHING_MOVES,
+    "attentive": NOTHING_MOVES,
+    "lpft": "the backbone is frozen in the first phase",
+    "staged": "the backbone is frozen in the first phase",
+    "lora": "frozen: the backbone but for its layer norms, class token and low-rank updates; BatchNorm, dropout",
+}
+
 
 def finetune(
     recipe: FinetuneRecipe,
-    sources: Sources,
+    sources: Sources | Opened,
     out: Path,
     *,
     pretrained: Path | None = None,
@@ -50,26 +65,37 @@ def finetune(
         JettagError: see its children for what can be wrong, and with which exit code.
     """
     chosen = choose_device(device)
-    if recipe.mode == "head" and pretrained is None:
-        raise RecipeError("mode head trains on a frozen backbone", do="give one with --from, or use --mode full")
+    if recipe.mode != "full" and pretrained is None:
+        raise RecipeError(
+            f"mode {recipe.mode} adapts a pre-trained backbone",
+            do="give one with --from, or train from scratch with --mode full",
+        )
     torch.manual_seed(recipe.seed)
+    mode = recipe.mode if pretrained else "scratch"
     feature_names = feature_names_of(recipe)
     if pretrained is None:
         backbone = new_backbone(recipe, len(feature_names), chosen)
     else:
-        backbone, _ = load_backbone(pretrained, feature_names)
+        backbone, _ = load_backbone(
+            pretrained, feature_names, adapt=told.note if recipe.adaptation.adapt_features else None
+        )
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table
-        counts = _class_counts(table)
-        weight = len(table) / (len(counts) * counts) if recipe.objective.balance_classes else np.ones(len(counts))
+        counts = class_counts(table)
         model = Classification(
             backbone,
             len(table.class_names),
-            class_weight=weight.tolist(),
+            class_weight=balancing(counts) if recipe.objective.balance_classes else None,
             label_smoothing=recipe.objective.label_smoothing,
-            freeze_backbone=recipe.mode == "head",
+            head_hidden=_head_hidden(recipe, backbone.dim),
+            attentive=recipe.mode == "attentive",
+            phases=_phases(recipe),
+            lora=recipe.adaptation.lora.model_dump(mode="json") if recipe.mode == "lora" else None,
         )
+        names = model.trained()
+        trainable = sum(p.numel() for name, p in model.named_parameters() if name in names)
+        told.note(f"mode {mode}: trainable {trainable:,} of {parameter_count(model):,} parameters; {FROZEN_IS[mode]}")
         return carry_out(
             recipe,
             model,
@@ -82,8 +108,10 @@ def finetune(
             told=told,
             facts={
                 "task": "finetune",
-                "parameters": parameter_count(model),
-                "mode": recipe.mode if pretrained else "scratch",
+                "parameters": parameter_count(model) - sum(parameter_count(update) for update in adapters(backbone)),
+                "trainable_parameters": trainable,
+                "mode": mode,
+                "frozen": FROZEN_IS[mode],
                 "pretrained": str(pretrained.resolve()) if pretrained else None,
                 "class_counts": dict(zip(table.class_names, counts.tolist(), strict=True)),
             },
@@ -92,15 +120,32 @@ def finetune(
                 ["classification"],
                 "A jet classifier on a Particle Transformer backbone (arXiv:2202.03772).",
             ),
+            precompute=recipe.adaptation.precompute,
         )
 
 
-def _class_counts(table: Table) -> np.ndarray:
-    """(C,) jets of each class; every class must be there."""
-    counts = table.class_counts
-    if counts is None:
-        raise DataError("the jets have no labels", do="give a card with labels, or CLASS:GLOB")
-    if (counts == 0).any():
-        absent = [name for name, count in zip(table.class_names, counts, strict=True) if count == 0]
-        raise DataError(f"no training jet of class {', '.join(absent)}", do="give files of every class in --data")
-    return counts
+def _phases(recipe: FinetuneRecipe) -> Phases:
+    """When the backbone is frozen, and its learning rate."""
+    lpft, staged = recipe.adaptation.lpft, recipe.adaptation.staged
+    if recipe.mode in ("head", "attentive"):
+        return FROZEN
+    if recipe.mode == "probe":
+        return Phases(frozen=1.0, first_rate=recipe.adaptation.probe_rate_multiplier)
+    if recipe.mode == "lpft":
+        return Phases(frozen=lpft.probe_share, restart=True, first_rate=recipe.adaptation.probe_rate_multiplier)
+    if recipe.mode == "staged":
+        return Phases(frozen=staged.frozen_share, ramp=staged.ramp_share)
+    return ALL_AT_ONCE
+
+
+def _head_hidden(recipe: FinetuneRecipe, dim: int) -> tuple[int, ...]:
+    """Widths of the head's hidden layers.
+
+    Raises:
+        RecipeError: hidden layers in a mode that has none.
+    """
+    if recipe.head_hidden == "auto":
+        return (dim,) if recipe.mode == "head" else ()
+    if recipe.head_hidden and recipe.mode in ("probe", "attentive"):
+        raise RecipeError(f"mode {recipe.mode} has no hidden layers", where="head_hidden", do="use --mode head")
+    return recipe.head_hidden

@@ -24,7 +24,7 @@ from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
 from jettag.training.run_directory import file_sha256, read_run
 
-__all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities"]
+__all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities", "seen_in_training"]
 
 BATCH_SIZE = 512  # jets; inference holds no gradients
 Progress = Callable[[int], None]
@@ -120,7 +120,7 @@ def evaluate(
             )
             notes += [f"{count} {what.replace('_', ' ')}" for what, count in table.notes.items() if count]
         table = tables[key]
-        notes += _seen_in_training(name, tagger.facts, inputs)
+        notes += seen_in_training(name, tagger.facts, inputs)
         base = done
 
         def report(count: int, base: int = base) -> None:
@@ -144,7 +144,7 @@ def evaluate(
     return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)))
 
 
-def _seen_in_training(name: str, facts: Mapping[str, Any], inputs: Sequence[InputFile]) -> list[str]:
+def seen_in_training(name: str, facts: Mapping[str, Any], inputs: Sequence[InputFile]) -> list[str]:
     """A warning for each file to be judged on whose content the run, or the backbone under it, was trained on."""
     known = facts.get("inputs", [])
     sizes = {item["bytes"] for item in known}
@@ -159,7 +159,7 @@ def _seen_in_training(name: str, facts: Mapping[str, Any], inputs: Sequence[Inpu
                 notes.append(f"{name} was chosen by its loss on {item.path}: the numbers flatter it a little")
     source = facts.get("pretrained")
     if source and (Path(source) / "run.json").is_file():
-        notes += _seen_in_training(f"the backbone of {name}", read_run(Path(source)), inputs)
+        notes += seen_in_training(f"the backbone of {name}", read_run(Path(source)), inputs)
     return notes
 
 

@@ -1,4 +1,4 @@
-"""jettag pretrain: a backbone from jets whose labels are never read."""
+"""jettag pretrain: a backbone from jets whose labels are never read, or from labelled ones as the yardstick."""
 
 import math
 from pathlib import Path
@@ -6,21 +6,27 @@ from typing import Any
 
 import torch
 
+from jettag.config.objectives import JointRecipe, MaskedRecipe, TokenizerRecipe, VqvaeTarget
 from jettag.config.recipe import PretrainRecipe
-from jettag.objectives.build import JetsAre, build_objective
+from jettag.objectives.build import JetsAre, build_objective, build_tokenizer
+from jettag.objectives.objective import Objective
 from jettag.runs.common import (
     NOBODY,
     ModelCard,
     Sources,
     Told,
+    balancing,
     carry_out,
+    class_counts,
     feature_names_of,
     hold_run,
     new_backbone,
+    open_probe,
     open_tables,
     parameter_count,
 )
 from jettag.training.distributed import choose_device
+from jettag.training.restore import load_tokenizer
 
 __all__ = ["pretrain"]
 
@@ -30,6 +36,25 @@ DESCRIBED = {
         TITLE,
         ["masked-particle-modelling", "self-supervised"],
         "Pre-trained by masked particle modelling (arXiv:2401.13537) without labels.",
+    ),
+    "contrastive": ModelCard(
+        TITLE,
+        ["contrastive-learning", "self-supervised"],
+        "Pre-trained by contrastive learning on augmented views (JetCLR, arXiv:2108.04253) without labels.",
+    ),
+    "joint": ModelCard(
+        TITLE,
+        ["masked-particle-modelling", "contrastive-learning", "self-supervised"],
+        "Pre-trained by masked particle modelling (arXiv:2401.13537) and contrastive learning (arXiv:2108.04253) "
+        "without labels.",
+    ),
+    "classification": ModelCard(
+        "A jettag backbone and tagger", ["classification", "supervised-pretraining"], "Pre-trained on labelled jets."
+    ),
+    "tokenizer": ModelCard(
+        "A jettag tokenizer",
+        ["vq-vae", "self-supervised"],
+        "A VQ-VAE over constituents (arXiv:2401.13537), no backbone.",
     ),
 }
 
@@ -45,7 +70,7 @@ def pretrain(
     max_steps: int | None = None,
     told: Told = NOBODY,
 ) -> dict[str, Any]:
-    """Train a backbone on jets whose labels are never read.
+    """Train a backbone, without labels or, where the recipe names classes, on them.
 
     Returns:
         The facts of the run, as in ``run.json``.
@@ -55,12 +80,30 @@ def pretrain(
     """
     chosen = choose_device(device)
     torch.manual_seed(recipe.seed)
-    backbone = new_backbone(recipe, len(feature_names_of(recipe)), chosen)
+    wanted, names = recipe.objective, feature_names_of(recipe)
+    facts: dict[str, Any] = {}
+    tokenizer = None
+    masked = wanted.masked if isinstance(wanted, JointRecipe) else wanted
+    if isinstance(masked, MaskedRecipe) and isinstance(masked.target, VqvaeTarget):
+        tokenizer = load_tokenizer(Path(masked.target.tokenizer), names)
+        facts["tokenizer_sha256"] = tokenizer[1]
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
-        jets = open_tables(recipe, sources, classes=None, told=told)
-        model = build_objective(
-            recipe.objective, backbone, JetsAre(jets.table.feature_names, recipe.data.max_constituents)
+        jets = open_tables(recipe, sources, classes=recipe.classes or None, told=told)
+        seen = JetsAre(
+            jets.table.feature_names,
+            recipe.data.max_constituents,
+            class_names=jets.table.class_names,
+            class_weight=balancing(class_counts(jets.table)) if recipe.classes else (),
+            tokenizer=tokenizer,
         )
+        model: Objective
+        if isinstance(wanted, TokenizerRecipe):
+            model = build_tokenizer(wanted, seen)
+            facts |= {"task": "tokenizer", "parameters": parameter_count(model)}
+        else:
+            backbone = new_backbone(recipe, len(names), chosen)
+            model = build_objective(wanted, backbone, seen)
+            facts |= {"task": "pretrain", "parameters": parameter_count(backbone)}
         if not resuming:
             model.prepare(jets.table, seed=recipe.seed)
         return carry_out(
@@ -73,6 +116,7 @@ def pretrain(
             device=chosen,
             limits=(max_seconds, max_steps),
             told=told,
-            facts={"task": "pretrain", "parameters": parameter_count(backbone)},
+            facts=facts,
             described=DESCRIBED[recipe.objective.name],
+            probe=open_probe(recipe, sources),
         )

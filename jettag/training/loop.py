@@ -10,16 +10,28 @@ from jettag.config.files import write_atomically
 from jettag.data.jets import Table
 from jettag.errors import Stopped
 from jettag.training.limits import Limits
+from jettag.training.probe import Probe
 from jettag.training.signals import STOP, stop_requests, take_stop_file
 from jettag.training.trainer import Trainer
 
 __all__ = ["train"]
 
 Log = Callable[[dict[str, Any]], None]
+Note = Callable[[str], None]
 SECONDS_BETWEEN_SAVES = 300.0  # a checkpoint at least this often, and at every validation
 
 
-def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed: int, log: Log) -> str:
+def train(
+    trainer: Trainer,
+    val_table: Table,
+    limits: Limits,
+    run: Path,
+    *,
+    seed: int,
+    log: Log,
+    note: Note,
+    probe: Probe | None = None,
+) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
 
     Args:
@@ -29,6 +41,8 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
         run: the run directory; a file ``STOP`` in it ends the run after the step as if a limit were reached.
         seed: of what validation hides.
         log: called with every record written to ``metrics.jsonl``.
+        note: called with what the objective is alarmed about.
+        probe: asked at every validation, if given.
 
     Returns:
         What ended the run: ``max_steps``, ``max_time``, ``patience`` or ``STOP``.
@@ -67,14 +81,18 @@ def train(trainer: Trainer, val_table: Table, limits: Limits, run: Path, *, seed
             ended = limits.reached(trainer.step, trainer.seconds) or (STOP if asked else None)
             if trainer.step % recipe.log_every == 0 or ended:
                 trainer.refuse_divergence()
-                rate = trainer.optimizer.param_groups[0]["lr"] / trainer.optimizer.param_groups[0]["lr_scale"]
                 values = {name: value.item() for name, value in losses.items()}
-                record({"jets": trainer.jets, "learning_rate": rate, **values})
+                record({"jets": trainer.jets, "learning_rate": trainer.rate, **values})
             if trainer.step % recipe.val_every == 0 or ended:
                 losses_val = trainer.validate(val_table, trainer.loader.batch_size, seed)
                 is_best = trainer.judge(losses_val["loss"])
                 (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
-                record({f"val_{name}": value for name, value in losses_val.items()})
+                alarm = trainer.model.alarm(losses_val)
+                values = {f"val_{name}": value for name, value in losses_val.items()}
+                values |= probe(trainer.averaged.backbone, trainer.device) if probe else {}
+                record(values | ({"alarm": alarm} if alarm else {}))
+                if alarm:
+                    note(alarm)
                 trainer.save(run, is_best=is_best)
                 last_save = trainer.seconds
                 ended = ended or ("patience" if trainer.out_of_patience else None)

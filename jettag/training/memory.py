@@ -63,6 +63,7 @@ def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
     """
     with torch.random.fork_rng(devices=[]):
         twin = copy.deepcopy(model).train()
+        twin.enter(1.0)  # the last phase trains the most
         optimizer = build_optimizer(twin, recipe)
         own = {value.untyped_storage().data_ptr() for value in (*twin.parameters(), *twin.buffers())}
         saved: dict[int, int] = {}

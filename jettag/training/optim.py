@@ -4,10 +4,12 @@ import math
 from typing import Any
 
 import torch
+from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
 from torch import nn
 
 from jettag.config.recipe import RANGER, TrainingRecipe
+from jettag.objectives import Objective
 
 __all__ = ["build_optimizer", "rate_factor", "set_learning_rate"]
 
@@ -18,33 +20,46 @@ ONE_CYCLE_RISE, ONE_CYCLE_START = 0.3, 25.0  # share of the run, divisor of the 
 
 
 def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over everything that is trained.
+    """The recipe's optimizer over everything that is trained in some phase of the run.
 
-    Biases, norms and the tokens that ``backbone.no_weight_decay()`` names do not decay. Groups carry ``lr_scale``:
-    1 in the backbone, ``head_rate_multiplier`` outside it.
+    Biases, norms and the tokens that ``backbone.no_weight_decay()`` names do not decay. Groups carry ``in_backbone``
+    and ``lr_scale``: ``head_rate_multiplier`` outside the backbone; in it ``layer_decay`` to the power of the number of
+    layers above, by timm's count (BEiT, arXiv:2106.08254): 0 for the last constituent block and the class blocks.
     """
     backbone = getattr(model, "backbone", None)
     undecayed = {f"backbone.{name}" for name in backbone.no_weight_decay()} if backbone is not None else set()
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    depths = _depths(backbone) if backbone is not None and recipe.layer_decay != 1 else {}
+    trained = model.trained() if isinstance(model, Objective) else None
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if not (parameter.requires_grad if trained is None else name in trained):
             continue
         decays = parameter.ndim > 1 and not name.endswith("bias") and name not in undecayed
-        groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+        in_backbone = name.startswith("backbone.")
+        scale = recipe.layer_decay ** depths.get(name, 0) if in_backbone else recipe.head_rate_multiplier
+        groups.setdefault((in_backbone, decays, scale), []).append(parameter)
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         [
             {
                 "params": parameters,
                 "weight_decay": recipe.weight_decay if decays else 0.0,
-                "lr_scale": 1.0 if in_backbone else recipe.head_rate_multiplier,
+                "in_backbone": in_backbone,
+                "lr_scale": scale,
             }
-            for (in_backbone, decays), parameters in groups.items()
+            for (in_backbone, decays, scale), parameters in groups.items()
         ],
         **(RANGER_IS if recipe.optimizer == RANGER else {"opt": recipe.optimizer}),
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
     )
     return optimizer
+
+
+def _depths(backbone: nn.Module) -> dict[str, int]:
+    """Layers above each of the backbone's parameters."""
+    layers: dict[str, int] = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    top = max(layers.values())
+    return {f"backbone.{name}": top - layer for name, layer in layers.items()}
 
 
 def rate_factor(progress: float, recipe: TrainingRecipe) -> float:
@@ -76,7 +91,8 @@ def _between(begin: float, end: float, share: float) -> float:
     return end + (begin - end) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set each group's learning rate to ``rate`` times its ``lr_scale``."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, backbone_rate: float | None = None) -> None:
+    """Set each group's learning rate to ``rate``, or in the backbone ``backbone_rate``, times its ``lr_scale``."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
+        own = rate if backbone_rate is None or not group["in_backbone"] else backbone_rate
+        group["lr"] = own * group["lr_scale"]

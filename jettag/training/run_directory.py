@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,13 @@ def describe_inputs(paths: Sequence[Path], role: str = "train") -> list[dict[str
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal; read once while size and time of change stay the same."""
+    status = path.stat()
+    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, _size: int, _changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -221,6 +228,11 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         *([f"| backbone from | `{facts['pretrained']}` |"] if facts.get("pretrained") else []),
         f"| seed | {facts.get('seed')} |",
         f"| parameters | {_count(facts.get('parameters'))} |",
+        *(
+            [f"| trained | {_count(facts['trainable_parameters'])} parameters; {facts['frozen']} |"]
+            if facts.get("trainable_parameters")
+            else []
+        ),
         f"| training jets | {_count(facts.get('n_train'))} |",
         f"| features | {', '.join(facts.get('feature_names', []))} |",
         f"| classes | {', '.join(facts.get('class_names', [])) or 'none: trained without labels'} |",

@@ -12,12 +12,14 @@ from jettag.data.jets import Table
 from jettag.data.loader import Loader, longest_jets
 from jettag.data.sampling import fit_sampling
 from jettag.errors import RecipeError, ResourceError
-from jettag.objectives import Objective
+from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
 from jettag.training.limits import Limits
 from jettag.training.loop import Log, train
 from jettag.training.memory import estimate
+from jettag.training.precompute import embedded
+from jettag.training.probe import Probe
 from jettag.training.run_directory import update_run
 from jettag.training.trainer import Trainer
 
@@ -45,6 +47,8 @@ def fit(
     max_steps: int | None,
     log: Log,
     note: Callable[[str], None],
+    probe: Probe | None = None,
+    precompute: bool = True,
 ) -> None:
     """Build the trainer, restore it where asked, and run the loop.
 
@@ -52,6 +56,10 @@ def fit(
         RecipeError: the recipe never ends, or its batches are too small to be shared.
         ResourceError: the device's memory is too small.
     """
+    if probe is not None and recipe.training.parallel == "fsdp" and world.size > 1:
+        raise RecipeError(
+            "a probe cannot ask a sharded backbone", where="probe", do="leave it out, or use parallel=ddp"
+        )
     batch_size = _batch_size(recipe, len(table), device, note)
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")
@@ -66,6 +74,8 @@ def fit(
         note(f"{world.size} processes; each takes {batch_size // world.size} jets of a batch of {batch_size}")
     longest = longest_jets(table, MEASURED_JETS)
     note(estimate(model, recipe.training, longest).words(math.ceil(batch_size / pieces)))
+    if precompute and isinstance(model, Classification) and model.phases.frozen:
+        table, val_table = (embedded(part, model, device, note, world) for part in (table, val_table))
     loader = Loader(table, batch_size=batch_size, seed=recipe.seed, sampling=sampling)
     trainer = Trainer(
         model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
@@ -78,7 +88,7 @@ def fit(
             note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
         note(f"resumed at step {trainer.step} of {limits.max_steps}")
     try:
-        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log)
+        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log, note=note, probe=probe)
     except torch.OutOfMemoryError:
         raise ResourceError("out of device memory", do="set training.accumulate=2, or halve data.batch_size") from None
     if ended in ("patience", "STOP"):

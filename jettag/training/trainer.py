@@ -77,6 +77,8 @@ class Trainer:
             torch.manual_seed(seed + world.rank * 1_000_003)  # dropout must differ between the processes
         self.run: Path | None = None  # where `blame` writes
         self.step = 0
+        self.progress = 0.0  # of the run, at the latest step
+        self.rate = 0.0  # learning rate at the latest step
         self.jets = 0
         self.seconds = 0.0
         self.best_loss = math.inf
@@ -97,6 +99,11 @@ class Trainer:
             shard(self.ema.module, self.device, self.world)
         return shard(self.model, self.device, self.world)
 
+    def _respread(self) -> None:
+        """Tell DDP anew which parameters have gradients; sharded parameters know."""
+        if not self.sharded:
+            self.parallel = spread(self.model, self.world)
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where the recipe asks for it."""
         if self.precision == "fp32":
@@ -112,8 +119,7 @@ class Trainer:
 
     def update(self, limits: Limits) -> dict[str, Tensor]:
         """One optimizer step on the next batch. Losses stay on the device: nothing here waits for an accelerator."""
-        rate = self.recipe.learning_rate * rate_factor(limits.progress(self.step, self.seconds), self.recipe)
-        set_learning_rate(self.optimizer, rate)
+        self.go_to(limits.progress(self.step, self.seconds))
         place = self.loader.state_dict()
         batch = self.next_batch()
         losses = self.gradients(batch)
@@ -132,6 +138,16 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model, self.step)
         return losses | {"gradient_norm": norm}
+
+    def go_to(self, progress: float) -> None:
+        """Set the learning rates for ``progress`` of the run, and begin another phase where one begins there."""
+        self.progress = progress
+        if self.model.enter(progress):
+            self._respread()
+            self.stale = 0
+        head, backbone = self.model.phases.rates(progress, lambda share: rate_factor(share, self.recipe))
+        self.rate = self.recipe.learning_rate * head
+        set_learning_rate(self.optimizer, self.rate, self.recipe.learning_rate * backbone)
 
     def gradients(self, batch: Jets) -> dict[str, Tensor]:
         """Gradients of a batch's loss in the parameters, and its losses.
@@ -185,12 +201,17 @@ class Trainer:
             )
         self.unchecked.clear()
 
+    @property
+    def averaged(self) -> Objective:
+        """The model that is judged: the average of the weights where the recipe asks for one."""
+        judged: Objective = self.ema.module if self.ema is not None else self.model
+        return judged
+
     @torch.no_grad()
     def validate(self, table: Table, batch_size: int, seed: int) -> dict[str, float]:
         """Losses of the averaged model over ``table``."""
-        model = self.ema.module if self.ema is not None else self.model
         with self.autocast():
-            return validate(model, table, batch_size, self.device, seed, self.world)
+            return validate(self.averaged, table, batch_size, self.device, seed, self.world)
 
     def judge(self, loss: float) -> bool:
         """Take note of a validation loss; True where it is the best so far."""
@@ -202,7 +223,8 @@ class Trainer:
     @property
     def out_of_patience(self) -> bool:
         """Whether the validation loss has not improved for as long as the recipe waits."""
-        return self.recipe.patience is not None and self.stale >= self.recipe.patience
+        waits = self.model.is_frozen and self.model.phases.frozen < 1  # the phase that matters has not begun
+        return self.recipe.patience is not None and self.stale >= self.recipe.patience and not waits
 
     def save(self, run: Path, *, is_best: bool) -> Path:
         """Write everything a resumed run needs.
@@ -229,6 +251,7 @@ class Trainer:
                 "loader": self.loader.state_dict(),
                 "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
                 "stale": self.stale,
+                "progress": self.progress,
                 "processes": self.world.size,
                 "jets": self.jets,
                 "seconds": self.seconds,
@@ -258,6 +281,9 @@ class Trainer:
         if self.ema is not None:
             load_whole(self.ema.module, checkpoint.ema)
         unpack_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.state["optimizer"], like)
+        self.progress = checkpoint.state.get("progress", 0.0)
+        if self.model.enter(self.progress):
+            self._respread()
         self.loader.load_state_dict(checkpoint.state["loader"])
         if self.scaler is not None:
             self.scaler.load_state_dict(checkpoint.state["scaler"])

@@ -12,6 +12,7 @@ COMMANDS = [
     [], ["quickstart"], ["generate"], ["pretrain"], ["finetune"], ["eval"], ["predict"], ["embed"], ["ls"], ["cat"],
     ["cp"], ["validate"], ["doctor"], ["data"], ["data", "ls"], ["data", "show"], ["data", "check"], ["import"],
     ["import", "weaver"], ["bench"], ["bench", "generate"], ["bench", "train"], ["bench", "infer"], ["submit"],
+    ["scan"], ["scan", "labels"],
 ]  # fmt: skip
 
 
@@ -21,7 +22,7 @@ def test_help_fits_a_screen_and_ends_with_an_example(jettag, words):
     assert code == 0
     lines = out.rstrip().splitlines()
     assert len(lines) <= 50
-    if words and words[-1] not in {"data", "import", "bench"}:
+    if words and words[-1] not in {"data", "import", "bench", "scan"}:
         assert out.rfind("Example: jettag") > out.rfind("--help")
 
 

@@ -149,6 +149,74 @@ def test_pretraining_needs_no_labels(files, jettag, tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("name", ["mpm-regression", "mpm-flow", "mpm-setflow"])
+def test_every_masked_target_makes_a_backbone(files, call_json, tmp_path, name):
+    run = tmp_path / "run"
+    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}"]
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    facts = call_json("pretrain", name, *data, "--out", run, *SMALL, *decoder, "--max-steps", 6)
+    assert facts["steps"] == 6
+    assert np.isfinite(facts["best_val_loss"])
+    facts = call_json("embed", run, "--data", files / "test" / "QCD.root", "--out", tmp_path / "e.parquet")
+    assert (tmp_path / "e.parquet").is_file()
+
+
+@pytest.mark.parametrize("name", ["jetclr", "both", "supervised"])
+def test_contrast_both_and_labels_make_a_backbone_and_a_probe_tells_how_good(files, call_json, jettag, tmp_path, name):
+    run = tmp_path / "run"
+    small = {
+        "jetclr": ["objective.projection={hidden: 16, dim: 8}"],
+        "both": ["objective.masked.target.codes=16", "objective.masked.decoder={dim: 16, layers: 1, heads: 2}"],
+        "supervised": ["classes=[QCD, Tbqq]"],
+    }[name]
+    changes = [part for change in (*small, "probe.jets=200") for part in ("--set", change)]
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    probe = ["--probe", "QCD,Tbqq"]
+    facts = call_json("pretrain", name, *data, "--out", run, *SMALL, *changes, *probe, "--max-steps", 6)
+    assert facts["steps"] == 6
+    assert facts["class_names"] == (["QCD", "Tbqq"] if name == "supervised" else [])
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= last["probe_accuracy"] <= 1
+    assert 0 <= last["probe_auc"] <= 1
+    code, _, err = jettag("eval", run, "--data", files / "test" / "*.root")
+    assert (code == 0) == (name == "supervised"), err
+
+
+def test_labels_are_refused_where_none_are_used_and_missed_where_they_are(files, jettag, tmp_path):
+    data = ["--data", *sorted((files / "train").glob("*.root")), "--out", tmp_path / "run"]
+    code, _, err = jettag("pretrain", "mpm", *data, "--set", "classes=[QCD, Tbqq]")
+    assert code == 3
+    assert "takes no classes" in err
+    code, _, err = jettag("pretrain", "supervised", *data, "--set", "classes=[]")
+    assert code == 3
+    assert "takes at least two classes" in err
+
+
+def test_a_tokenizer_is_trained_told_and_used(files, jettag, call_json, runs, tmp_path):
+    tokens, run = tmp_path / "tokens", tmp_path / "run"
+    data = ["--data", *sorted((files / "train").glob("*.root"))]
+    small = ["--set", "objective.codes=16", "--set", "objective.width=16", "--set", "data.batch_size=32"]
+    facts = call_json("pretrain", "tokenizer", *data, "--out", tokens, *small, "--max-steps", 6)
+    assert facts["task"] == "tokenizer"
+    last = json.loads((tokens / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["val_error_deta_rad"] > 0
+    assert 1 <= last["val_code_perplexity"] <= 16
+    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}", *SMALL, "--max-steps", 4, "--out", run]
+    use = ["pretrain", "mpm-vqvae", *data, *decoder]
+    facts = call_json(*use, "--set", f"objective.target.tokenizer={tokens}")
+    assert len(facts["tokenizer_sha256"]) == 64
+    for words, code, what in (
+        ([*use, "--set", f"objective.target.tokenizer={tmp_path / 'none'}"], 5, "no such run"),
+        ([*use, "--set", f"objective.target.tokenizer={runs / 'pretrain'}"], 5, "not a tokenizer"),
+        ([*use, "--set", f"objective.target.tokenizer={tokens}", "--set", "data.features=jetclass_kin"], 5, "features"),
+        (["finetune", "--from", tokens, *data, "--out", tmp_path / "tuned"], 5, "a tokenizer has no backbone"),
+        (["embed", tokens, *data, "--out", tmp_path / "e.parquet"], 5, "a tokenizer has no backbone"),
+    ):
+        found, _, err = jettag(*words)
+        assert found == code, err
+        assert what in err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_the_rest_can_be_resumed(files, tmp_path, number, code):
     command = [

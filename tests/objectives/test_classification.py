@@ -6,13 +6,15 @@ import torch
 
 from jettag.models import build_backbone
 from jettag.objectives import Classification
+from jettag.objectives.phases import FROZEN, Phases
 
 from .test_masked import TINY
 
 
-def make_model(table, **options):
+def make_model(table, backbone_options=None, **options):
     torch.manual_seed(0)
-    backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **TINY)
+    settings = {**TINY, **(backbone_options or {})}
+    backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **settings)
     return Classification(backbone, 2, **options)
 
 
@@ -27,15 +29,67 @@ def test_the_loss_is_the_weighted_cross_entropy_by_hand(table):
     assert model(jets)["loss"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_frozen_backbone_does_not_move_in_any_way(table):
-    model = make_model(table, freeze_backbone=True).train()
-    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
-    for _ in range(3):
+def steps(model, table, count=3):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for _ in range(count):
+        optimizer.zero_grad()
         model(table.batch(np.arange(32)))["loss"].backward()
         optimizer.step()
+
+
+DROPS = {"dropout": 0.3, "attention_dropout": 0.3, "class_dropout": 0.3, "drop_path": 0.3}
+
+
+@pytest.mark.parametrize("options", [{}, {"attentive": True}, {"head_hidden": (8,)}], ids=str)
+def test_a_frozen_backbone_does_not_move_in_any_way(table, options):
+    """No weight, no BatchNorm statistic; and what comes out of it does not depend on chance."""
+    model = make_model(table, phases=FROZEN, backbone_options=DROPS, **options).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    jets = table.batch(np.arange(32))
+    expected = model.embed(jets)
+    head = {name: value.clone() for name, value in model.head.named_parameters()}
+    steps(model, table)
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, before[name]), name
+    assert torch.equal(model.embed(jets), expected)
+    for name, value in model.head.named_parameters():
+        assert not torch.equal(value, head[name]), name
+
+
+def test_low_rank_updates_move_and_the_rest_of_the_backbone_stays(table):
+    model = make_model(table, lora={"rank": 2}, backbone_options=DROPS).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    steps(model, table)
+    moved = {name for name, value in model.backbone.state_dict().items() if not torch.equal(value, before[name])}
+    norms = {f"{place}." for place, module in model.backbone.named_modules() if isinstance(module, torch.nn.LayerNorm)}
+    for name in before:
+        may = "lora_" in name or name == "class_token" or any(name.startswith(norm) for norm in norms)
+        assert (name in moved) == may, name
+    assert {f"backbone.{name}" for name in moved} <= model.trained()
+
+
+def test_a_backbone_set_free_moves_as_one_that_never_was_frozen(table):
+    free, staged = make_model(table), make_model(table, phases=Phases(frozen=0.5))
+    assert staged.is_frozen
+    assert staged.trained() == free.trained()
+    assert not staged.enter(0.49)
+    assert staged.enter(0.5)
+    assert not staged.enter(1.0)
+    for model in (free, staged):
+        steps(model.train(), table)
+    for (name, a), b in zip(free.state_dict().items(), staged.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_attentive_head_reads_real_constituents_in_any_order(table):
+    model = make_model(table, attentive=True, phases=FROZEN).eval()
+    jets = table.batch(np.arange(20))
+    constituents, mask = model.embed(jets), jets.mask
+    expected = model.head(constituents, mask)
+    turned = torch.randperm(mask.shape[1], generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.head(constituents[:, turned], mask[:, turned]), expected)
+    noise = torch.where(mask[..., None], constituents, 7.0)
+    torch.testing.assert_close(model.head(noise, mask), expected)
 
 
 def test_unlabelled_jets_are_refused(table):

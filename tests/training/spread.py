@@ -13,15 +13,21 @@ from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets
 from jettag.data.loader import Loader
 from jettag.errors import JettagError, ResourceError
+from jettag.objectives.phases import Phases
 from jettag.training import Limits, Trainer, load_last_good, train
 from jettag.training.checkpoint import has_checkpoint
 from jettag.training.distributed import World, join
+from jettag.training.precompute import embedded
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
 from ..objectives.test_masked import make_model as make_masked
 
-MODELS = {"masked": make_masked, "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5])}
+MODELS = {
+    "masked": make_masked,
+    "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5]),
+    "lpft": lambda table: make_classifier(table, phases=Phases(frozen=0.5, restart=True)),
+}
 
 
 class InPrecision(Trainer):
@@ -55,6 +61,8 @@ def run(
     torch.set_num_threads(1)
     table, val_table = make_table(150), make_table(70, seed=9)  # batches of 32 with a rest of 22
     model = MODELS[objective](table).to(precision)
+    if objective == "lpft":
+        table, val_table = (embedded(part, model, torch.device("cpu"), print, world) for part in (table, val_table))
     if objective == "classification":
         model.class_weight = model.class_weight.float()  # the loss is taken in single precision, always
     for module in model.modules():
@@ -79,7 +87,7 @@ def run(
         if [world.rank, record["step"]] == list(fail_at):
             raise ResourceError(f"the disk of process {world.rank} is gone")
 
-    train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb)
+    train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb, note=print)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,18 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
             assert before[1][name] == pytest.approx(value, rel=1e-12), name
 
 
+def test_two_processes_embed_and_set_a_backbone_free_as_one_does(tmp_path):
+    """They share the work of embedding, and each learns at the change of phase which gradients it now exchanges."""
+    call = {"folder": str(tmp_path / "two"), "objective": "lpft"}
+    spread_run(call)
+    spread.run(folder=tmp_path / "one", objective="lpft", world=ALONE)
+    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    assert len(one) == len(two) == 22
+    for a, b in zip(one, two, strict=True):
+        for name in a.keys() & {"loss", "val_loss"}:
+            assert b[name] == pytest.approx(a[name], abs=2e-5), a["step"]
+
+
 def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_bit(tmp_path):
     """With dropout: every process's random state is in the checkpoint."""
     common = {"objective": "masked", "dropout": 0.2, "steps": 12, "accumulate": 2}

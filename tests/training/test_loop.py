@@ -17,8 +17,13 @@ from jettag.training import Limits, Trainer, load_checkpoint, load_last_good, re
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
 from ..objectives.test_masked import make_model
+from ..objectives.test_tokenizer import make_tokenizer
 
 RECIPE = TrainingRecipe(learning_rate=1e-3, max_steps=12, val_every=4, log_every=2, keep_checkpoints=10)
+
+
+def make_target(table, name):
+    return make_tokenizer(table) if name == "tokenizer" else make_model(table, name=name)
 
 
 def make_trainer(table, recipe=RECIPE, seed=0, model=None):
@@ -29,7 +34,9 @@ def make_trainer(table, recipe=RECIPE, seed=0, model=None):
 
 def run_to(trainer, folder, steps, log=lambda _: None, **limits):
     folder.mkdir(exist_ok=True)
-    return train(trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log)
+    return train(
+        trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log, note=lambda text: None
+    )
 
 
 def losses(folder):
@@ -46,15 +53,17 @@ def losses(folder):
         {"precision": "bf16"},
         {"precision": "fp16"},
         {"accumulate": 3, "schedule": "one_cycle"},
+        *({"target": name} for name in ("regression", "flow", "setflow", "tokenizer")),
     ],
     ids=str,
 )
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
-    recipe = RECIPE.model_copy(update=changes)
-    whole = make_trainer(table, recipe)
+    target = changes.get("target", "kmeans")
+    recipe = RECIPE.model_copy(update={key: value for key, value in changes.items() if key != "target"})
+    whole = make_trainer(table, recipe, model=make_target(table, target))
     run_to(whole, tmp_path / "whole", 12)
 
-    first = make_trainer(table, recipe)
+    first = make_trainer(table, recipe, model=make_target(table, target))
     calls = iter(range(100))
 
     def interrupt(_record):
@@ -67,7 +76,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
     assert 0 < first.step < 12
 
     torch.manual_seed(999)
-    second = make_trainer(table, recipe, seed=0)
+    second = make_trainer(table, recipe, model=make_target(table, target))
     second.restore(load_checkpoint(resolve_checkpoint(tmp_path / "parts", prefer="last")))
     run_to(second, tmp_path / "parts", 12)
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from timm.optim import param_groups_layer_decay
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.objectives import Classification
@@ -57,3 +58,17 @@ def test_groups_cover_every_parameter_once_and_carry_their_scale(table):
             assert group["lr"] == pytest.approx(1e-3 if name.startswith("backbone.") else 5e-3), name
             exempt = parameter.ndim == 1 or name.removeprefix("backbone.") in model.backbone.no_weight_decay()
             assert group["weight_decay"] == (0.0 if exempt else 0.1), name
+
+
+def test_layer_decay_is_timms(table):
+    model: Classification = make_model(table, {"num_layers": 3})
+    recipe = TrainingRecipe(layer_decay=0.5, head_rate_multiplier=3.0, epochs=1)
+    groups = build_optimizer(model, recipe).param_groups
+    found = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    peer = {
+        id(p): group["lr_scale"]
+        for group in param_groups_layer_decay(model.backbone, layer_decay=0.5)
+        for p in group["params"]
+    }
+    assert {0.5**depth for depth in range(4)} == set(peer.values())  # embedding, three blocks
+    assert found == peer | {id(p): 3.0 for p in model.head.parameters()}

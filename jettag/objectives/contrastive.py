@@ -1,0 +1,142 @@
+"""Contrastive learning of jets: two views of a jet shall lie together, views of different jets apart.
+
+    l_ij = -s_ij / tau + log sum_{k != i} exp(s_ik / tau),  s the cosine of projected embeddings
+
+averaged over both views of every jet (NT-Xent). With several processes the negatives are those of all of them.
+
+References:
+    Dillon et al., Symmetries, safety, and self-supervision, arXiv:2108.04253 (JetCLR: views, temperature 0.1).
+    Chen et al., SimCLR, arXiv:2002.05709 (the loss, the projection head).
+    Wang and Isola, arXiv:2005.10242 (alignment and uniformity).
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jettag.config.objectives import ContrastiveRecipe
+from jettag.data.jets import Jets
+from jettag.models.particle_transformer import ParticleTransformer
+from jettag.models.synchronise import gathered
+from jettag.objectives.objective import Objective
+from jettag.objectives.views import Views
+
+__all__ = ["COLLAPSED", "Contrastive", "alignment", "nt_xent", "side_by_side", "spread", "uniformity"]
+
+COLLAPSED = 0.1  # of `spread`: embeddings of all jets then lie within about 6 degrees of one direction
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float, *, everyone: bool = False) -> Tensor:
+    """The NT-Xent loss of two views, a mean over both views of every jet; in float32.
+
+    Args:
+        first: (B, D) projected embeddings of one view, on the unit sphere.
+        second: (B, D) of the other.
+        temperature: tau.
+        everyone: take the negatives of all processes that train together.
+    """
+    own = torch.cat([first, second]).float()
+    others, begin = gathered(own) if everyone else (own, 0)
+    similarity = own @ others.T / temperature
+    rows = torch.arange(len(own), device=own.device)
+    partner = begin + (rows + len(first)) % len(own)
+    itself = rows[:, None] + begin == torch.arange(len(others), device=own.device)
+    similarity = similarity.masked_fill(itself, -torch.inf)
+    return F.cross_entropy(similarity, partner)
+
+
+def alignment(first: Tensor, second: Tensor) -> Tensor:
+    """Mean squared distance of the two views of a jet, (B, D) each on the unit sphere: 0 is best."""
+    return (first - second).square().sum(1).mean()
+
+
+def uniformity(z: Tensor) -> Tensor:
+    """Log of the mean of exp(-2 distance^2) over all pairs of (B, D): 0 where all are one, lower is more spread."""
+    squared = (2 - 2 * z @ z.T).clamp(min=0)
+    pairs = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    logs = (-2 * squared).masked_fill(~pairs, -torch.inf).flatten()
+    return torch.logsumexp(logs, 0) - torch.log(pairs.sum().clamp(min=1).float())
+
+
+def spread(z: Tensor) -> Tensor:
+    """Root of the variance of (B, D) unit vectors about their mean: 1 in all directions alike, 0 collapsed."""
+    return (1 - z.mean(0).square().sum()).clamp(min=0).sqrt()
+
+
+def side_by_side(first: Jets, second: Jets) -> Jets:
+    """Both batches as one of 2B jets, so that the backbone runs once."""
+    width = max(first.mask.shape[1], second.mask.shape[1])
+
+    def widen(x: Tensor) -> Tensor:
+        return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, width - x.shape[1]))
+
+    return Jets(*(torch.cat([widen(getattr(first, k)), widen(getattr(second, k))]) for k in ("features", "p4", "mask")))
+
+
+class Projection(nn.Module):
+    """(B, D) jet embeddings -> (B, P) points on the unit sphere, where the loss compares them."""
+
+    def __init__(self, dim: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project and normalise, in float32."""
+        return F.normalize(self.layers(x).float(), dim=1)
+
+
+class Contrastive(Objective):
+    """The contrastive objective on a backbone.
+
+    Args:
+        backbone: encodes the views.
+        recipe: augmentations, temperature, projection.
+        feature_names: columns of the batches.
+        max_constituents: slots of a jet; splitting fills them.
+    """
+
+    def __init__(
+        self,
+        backbone: ParticleTransformer,
+        recipe: ContrastiveRecipe,
+        feature_names: tuple[str, ...],
+        max_constituents: int,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.views = Views(recipe.augmentations, feature_names, max_constituents)
+        self.temperature = recipe.temperature
+        self.projection = Projection(backbone.dim, recipe.projection.hidden, recipe.projection.dim)
+
+    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+        """(B, K) on the CPU: what is random in the two views."""
+        return self.views.draw(jets, generator)
+
+    def forward(
+        self, jets: Jets, generator: torch.Generator | None = None, drawn: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of a batch: ``loss``, ``alignment``, ``uniformity``, ``spread``, and the ``weight`` of each: jets."""
+        numbers = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
+        views = self.views(jets, numbers.to(jets.mask.device, non_blocking=True))
+        z = self.projection(self.backbone(side_by_side(*views)).jet)
+        return contrast(z, self.temperature, everyone=self.training)
+
+    def alarm(self, losses: Mapping[str, float]) -> str | None:
+        """A sentence where the embeddings have collapsed."""
+        if losses.get("spread", 1.0) >= COLLAPSED:
+            return None
+        return (
+            f"the embeddings have collapsed (spread {losses['spread']:.3f}, of at most 1): all jets look alike; lower "
+            "training.learning_rate, raise data.batch_size or objective.temperature"
+        )
+
+
+def contrast(z: Tensor, temperature: float, *, everyone: bool) -> dict[str, Tensor]:
+    """Loss and diagnostics of (2B, P) projected views, the first ones on top, each a mean over B jets."""
+    first, second = z.chunk(2)
+    with torch.no_grad():
+        told = {"alignment": alignment(first, second), "uniformity": uniformity(first), "spread": spread(first)}
+    losses = {"loss": nt_xent(first, second, temperature, everyone=everyone), **told}
+    return losses | {"weight": z.new_full((len(losses),), len(first))}

@@ -1,0 +1,123 @@
+"""jettag export: a run's tagger as a file for programs without jettag, compared with jettag before it is kept."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from jettag import __version__
+from jettag.data.features import feature_set
+from jettag.data.jets import Jets
+from jettag.errors import CheckpointError, ResourceError, UsageError, nearest
+from jettag.interop.export import FORMATS, SUFFIXES
+from jettag.models.plain import PlainTagger
+from jettag.training import Tagger, load_tagger
+
+__all__ = ["TOLERANCE", "export"]
+
+TOLERANCE = 1e-4  # of a probability: networks of this size lose some 1e-6 to the order of float32 sums
+PION_MASS = 0.1396  # GeV
+COMPARED = ((1, 1), (1, 40), (7, 3), (16, 25), (5, 128))  # jets and constituents of the batches that are compared
+
+
+def export(run: Path, *, kind: str, out: Path | None = None, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """Write the tagger of a run; low-rank updates are merged.
+
+    Args:
+        run: a fine-tuned run or a checkpoint.
+        kind: a key of `FORMATS`.
+        out: the file; ``tagger.onnx`` or ``tagger.pt2`` in the run where not given.
+        tolerance: most by which a probability may differ from jettag's own.
+
+    Returns:
+        ``out``, ``format``, ``metadata``, and as ``parity`` the ``max_difference`` on random jets of each length.
+
+    Raises:
+        UsageError: an unknown format.
+        CheckpointError: no tagger, or the file does not compute what jettag does.
+        ResourceError: the format's packages are not installed, or the disk refuses.
+    """
+    if kind not in FORMATS:
+        raise UsageError(f"unknown format {kind!r}", do=nearest(kind, FORMATS))
+    tagger = load_tagger(run)
+    path = out or tagger.run / f"tagger{SUFFIXES[kind]}"
+    metadata = _metadata(tagger)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / f"tagger{SUFFIXES[kind]}"
+            exported = FORMATS[kind](PlainTagger(tagger.model.backbone, tagger.model.head), made, metadata)
+            parity = _parity(tagger, exported)
+            worst = max(entry["max_difference"] for entry in parity)
+            if not worst <= tolerance:
+                raise CheckpointError(
+                    f"probabilities of the exported network differ by up to {worst:.1e}, more than {tolerance:g}",
+                    where=run,
+                    do="nothing was written; raise --tolerance if that is good enough",
+                )
+            made.replace(path)
+    except OSError as error:
+        raise ResourceError(f"cannot write ({error.strerror})", where=path, do="choose another --out") from None
+    return {
+        "out": str(path),
+        "format": kind,
+        "max_difference": worst,
+        "tolerance": tolerance,
+        "parity": parity,
+        "metadata": metadata,
+    }
+
+
+def _metadata(tagger: Tagger) -> dict[str, Any]:
+    """What a program must know to prepare the inputs and read the outputs."""
+    features = []
+    for feature in feature_set(tagger.features).features:
+        entry: dict[str, Any] = {"name": feature.name}
+        if feature.standardise is not None:
+            entry |= dict(zip(("subtract", "multiply", "lowest", "highest"), feature.standardise, strict=True))
+        features.append(entry)
+    return {
+        "jettag": __version__,
+        "class_names": list(tagger.class_names),
+        "feature_set": tagger.features,
+        "features": features,  # clip((x - subtract) * multiply, lowest, highest) where these are given
+        "max_constituents": tagger.max_constituents,
+        "inputs": {
+            "features": "(jets, constituents, features) float32, standardised as `features` says, descending pT",
+            "p4": "(jets, constituents, 4) float32: px, py, pz, energy in GeV",
+            "mask": "(jets, constituents) bool: true where there is a constituent",
+        },
+        "outputs": {"probabilities": "(jets, classes) float32, in the order of class_names"},
+    }
+
+
+@torch.no_grad()
+def _parity(tagger: Tagger, exported: Any) -> list[dict[str, Any]]:
+    """Most by which probabilities of random jets differ from jettag's, for several numbers of jets and constituents."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for jets, constituents in COMPARED:
+        batch = _random_jets(jets, constituents, tagger.model.backbone.num_features, generator)
+        expected = torch.softmax(tagger.model.logits(batch), dim=1)
+        given = exported(batch.features, batch.p4, batch.mask)
+        difference = (given - expected).abs().max()
+        number = float(difference) if difference.isfinite() else float("inf")
+        found.append({"jets": jets, "constituents": constituents, "max_difference": number})
+    return found
+
+
+def _random_jets(jets: int, constituents: int, num_features: int, generator: torch.Generator) -> Jets:
+    """Jets around an axis, the first full and the others of any length."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    pt, eta, phi = (1 + normal(jets, constituents)).exp(), *(0.3 * normal(2, jets, constituents))
+    energy = ((pt * eta.cosh()) ** 2 + PION_MASS**2).sqrt()
+    p4 = torch.stack([pt * phi.cos(), pt * phi.sin(), pt * eta.sinh(), energy], dim=-1)
+    counts = torch.randint(1, constituents + 1, (jets, 1), generator=generator)
+    counts[0] = constituents
+    mask = torch.arange(constituents) < counts
+    features = normal(jets, constituents, num_features)
+    return Jets(features=features * mask[..., None], p4=p4 * mask[..., None], mask=mask)

@@ -1,0 +1,173 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from jettag.config.objectives import AugmentationRecipe, ContrastiveRecipe
+from jettag.data.features import FEATURE_SETS
+from jettag.data.jets import JetTable
+from jettag.models import build_backbone
+from jettag.objectives.contrastive import COLLAPSED, Contrastive, alignment, nt_xent, spread, uniformity
+from jettag.objectives.views import Views
+from jettag.physics.kinematics import eta, phi, pt
+
+from .test_masked import TINY
+
+NONE = {"boost": None, "rotation": False, "translation": None, "smearing": None, "splitting": 0}
+
+
+def true_batch(features="jetclass_full", jets=12, side=-1, seed=0):
+    """A batch whose features are what `jettag.data.features` computes for jets at eta = side, phi = 3."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 9, jets)
+    size = counts.sum()
+    owner = np.repeat(np.arange(jets), counts)
+    deta, dphi = rng.normal(0, 0.2, (2, size))
+    transverse = rng.exponential(30, size) + 1
+    y, azimuth = side * (1.0 + deta), 3.0 + dphi
+    energy = np.sqrt((transverse * np.cosh(y)) ** 2 + 0.14**2)
+    p4 = np.stack([transverse * np.cos(azimuth), transverse * np.sin(azimuth), transverse * np.sinh(y), energy], 1)
+    columns = {"pt": transverse, "energy": energy, "deta": deta, "dphi": dphi}
+    columns["jet_pt"] = np.bincount(owner, transverse)[owner]
+    columns["jet_energy"] = np.bincount(owner, energy)[owner]
+    chosen = FEATURE_SETS[features]
+    for name in chosen.fields:
+        columns.setdefault(name, rng.normal(size=size))
+    table = JetTable(
+        features=chosen(columns),
+        p4=p4.astype(np.float32),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        feature_names=chosen.names,
+    )
+    return table.batch(np.arange(jets)), chosen
+
+
+def two_views(recipe, batch, chosen, slots=16, seed=0):
+    views = Views(AugmentationRecipe(**recipe), chosen.names, slots)
+    return views(batch, views.draw(batch, torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("features", list(FEATURE_SETS))
+@pytest.mark.parametrize("side", [-1, 1])
+def test_without_augmentations_a_view_is_the_jet(features, side):
+    batch, chosen = true_batch(features, side=side)
+    for view in two_views(NONE, batch, chosen):
+        torch.testing.assert_close(view.features, batch.features, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(view.p4, batch.p4, atol=1e-4, rtol=1e-5)
+        assert torch.equal(view.mask, batch.mask)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_features_of_a_view_are_those_of_its_momenta(side):
+    batch, chosen = true_batch(side=side)
+    names = list(chosen.names)
+    jet_pt = pt(batch.p4).sum(1, keepdim=True)
+    for view in two_views({"boost": None}, batch, chosen):
+        axis = 1.0
+        deta, dphi = side * eta(view.p4) - axis, torch.remainder(phi(view.p4) - 3.0 + math.pi, 2 * math.pi) - math.pi
+        real = view.mask
+        for name, expected in {
+            "part_deta": deta,
+            "part_dphi": dphi,
+            "part_pt_log": (pt(view.p4).log() - 1.7) * 0.7,
+            "part_logptrel": ((pt(view.p4) / jet_pt).log() + 4.7) * 0.7,
+            "part_deltaR": (torch.hypot(deta, dphi) - 0.2) * 4,
+        }.items():
+            found = view.features[..., names.index(name)][real]
+            torch.testing.assert_close(found, expected[real].clamp(-5, 5), atol=3e-3, rtol=1e-3)
+        assert (view.features[~real] == 0).all()
+        assert (view.p4[~real] == 0).all()
+
+
+def test_a_boost_changes_energies_and_nothing_else_of_the_picture():
+    batch, chosen = true_batch()
+    names = list(chosen.names)
+    for view in two_views(NONE | {"boost": 2.0}, batch, chosen):
+        same = [i for i, name in enumerate(names) if name not in ("part_e_log", "part_logerel")]
+        torch.testing.assert_close(view.features[..., same], batch.features[..., same], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(view.p4[..., 3], batch.p4[..., 3])
+        # The share of the jet's energy is that of the boosted jet: the sum of its constituents, as in the batch.
+        energy = view.p4[..., 3]
+        expected = ((energy / energy.sum(1, keepdim=True)).log() + 4.7) * 0.7
+        found = view.features[..., names.index("part_logerel")]
+        torch.testing.assert_close(found[view.mask], expected[view.mask].clamp(-5, 5), atol=0.1, rtol=0.02)
+
+
+def test_both_views_keep_the_jet_s_transverse_momentum_and_only_the_second_splits():
+    batch, chosen = true_batch()
+    first, second = two_views({}, batch, chosen, slots=8)
+    for view in (first, second):
+        torch.testing.assert_close(pt(view.p4).sum(1), pt(batch.p4).sum(1))
+    assert torch.equal(first.mask, batch.mask)
+    assert (second.mask.sum(1) == 8).sum() > (first.mask.sum(1) == 8).sum()
+
+
+def test_each_augmentation_has_its_switch():
+    batch, chosen = true_batch()
+    for name, value in {"boost": 2.0, "rotation": True, "translation": 1.0, "smearing": 0.1, "splitting": 1}.items():
+        _, view = two_views(NONE | {name: value}, batch, chosen)
+        assert view.features.shape != batch.features.shape or not torch.allclose(view.features, batch.features)
+
+
+def test_a_view_does_not_depend_on_padding_or_neighbours():
+    batch, chosen = true_batch()
+    views = Views(AugmentationRecipe(), chosen.names, 16)
+    drawn = views.draw(batch, torch.Generator().manual_seed(0))
+    whole, part = views(batch, drawn), views(batch.rows(slice(3, 7)), drawn[3:7])
+    for one, other in zip(whole, part, strict=True):
+        torch.testing.assert_close(one.features[3:7], other.features)
+
+
+def test_nt_xent_by_its_definition():
+    g = torch.Generator().manual_seed(0)
+    first, second = (
+        torch.nn.functional.normalize(torch.randn(5, 7, generator=g, dtype=torch.float64), dim=1) for _ in "ab"
+    )
+    z = torch.cat([first, second])
+    losses = []
+    for i in range(10):
+        j = (i + 5) % 10
+        numerator = math.exp(float(z[i] @ z[j]) / 0.2)
+        losses.append(-math.log(numerator / sum(math.exp(float(z[i] @ z[k]) / 0.2) for k in range(10) if k != i)))
+    assert float(nt_xent(first, second, 0.2)) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert torch.isfinite(nt_xent(first, first, 1e-3))
+
+
+def test_diagnostics_at_their_ends():
+    one = torch.eye(4)[:1].expand(6, 4)
+    assert spread(one) == 0
+    assert uniformity(one) == pytest.approx(0, abs=1e-6)
+    assert alignment(one, one) == 0
+    poles = torch.cat([torch.eye(4), -torch.eye(4)])
+    assert spread(poles) == 1
+    assert uniformity(poles) < -3
+
+
+def make_model(chosen):
+    torch.manual_seed(0)
+    backbone = build_backbone("particle_transformer", "tiny", len(chosen.names), **TINY)
+    return Contrastive(backbone, ContrastiveRecipe(), chosen.names, 16)
+
+
+def test_every_parameter_receives_a_gradient_and_the_loss_falls():
+    batch, chosen = true_batch()
+    model = make_model(chosen).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    generator = torch.Generator().manual_seed(0)
+    seen = []
+    for _ in range(30):
+        losses = model(batch, generator)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        optimizer.step()
+        seen.append(losses["loss"].item())
+    assert np.mean(seen[-5:]) < np.mean(seen[:5]) - 0.3
+
+
+def test_only_a_collapse_raises_the_alarm():
+    _, chosen = true_batch()
+    model = make_model(chosen)
+    assert model.alarm({"spread": COLLAPSED / 2}).startswith("the embeddings have collapsed")
+    assert model.alarm({"spread": 0.9}) is None
