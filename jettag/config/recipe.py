@@ -84,6 +84,8 @@ class TrainingRecipe(Section):
     # Pieces a batch is cut in where memory is short; data.batch_size stays the whole. The gradient is that of the whole
     # batch, but each piece is normalised by its own batch statistics.
     accumulate: int = Field(1, ge=1)
+    # Of several processes: ddp keeps all parameters on each, fsdp deals them out (for networks too big for one device).
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
     log_every: int = Field(50, ge=1)
     val_every: int = Field(500, ge=1)

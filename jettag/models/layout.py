@@ -97,9 +97,9 @@ class Layout:
     counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, mask: Tensor) -> "Layout":
-        """The layout that suits the device of a (B, N) mask."""
-        return cls.packed(mask) if mask.device.type == "cpu" else cls.padded(mask)
+    def of(cls, mask: Tensor, *, whole: bool = False) -> "Layout":
+        """The layout that suits the device of a (B, N) mask; ``whole`` asks for one group on the CPU too."""
+        return cls.packed(mask) if mask.device.type == "cpu" and not whole else cls.padded(mask)
 
     @classmethod
     def padded(cls, mask: Tensor) -> "Layout":

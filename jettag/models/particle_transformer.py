@@ -157,6 +157,7 @@ class ParticleTransformer(nn.Module):
             else None
         )
         self.checkpointing = checkpointing
+        self.one_group = False  # call every block once a batch, on the CPU too: processes that share parameters must
         depths = [drop_path * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
         self.blocks = nn.ModuleList(
             Block(
@@ -214,13 +215,13 @@ class ParticleTransformer(nn.Module):
 
     def forward(self, jets: Jets) -> Encoded:
         """Embeddings of every constituent and of every jet."""
-        layout = Layout.of(jets.mask)
+        layout = Layout.of(jets.mask, whole=self.one_group)
         encoded = self.encode(jets, layout)
         return Encoded(layout.unpack(encoded), self.read_out(encoded, layout))
 
     def constituents(self, jets: Jets) -> Tensor:
         """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
-        layout = Layout.of(jets.mask)
+        layout = Layout.of(jets.mask, whole=self.one_group)
         return layout.unpack(self.encode(jets, layout))
 
     def pool(self, constituents: Tensor, mask: Tensor) -> Tensor:
@@ -233,7 +234,7 @@ class ParticleTransformer(nn.Module):
         Returns:
             (B, D).
         """
-        layout = Layout.of(mask)
+        layout = Layout.of(mask, whole=self.one_group)
         return self.read_out(layout.spread(layout.pack(constituents)), layout)
 
     def encode(self, jets: Jets, layout: Layout) -> list[Tensor]:

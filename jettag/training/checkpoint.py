@@ -218,11 +218,17 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
     return tensors, {"plain": plain, "groups": content["param_groups"]}
 
 
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Restore what `pack_optimizer` returned."""
+def unpack_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    rest: Mapping[str, Any],
+    fit: Callable[[Tensor, Tensor], Tensor] = lambda value, _: value,
+) -> None:
+    """Restore what `pack_optimizer` returned; ``fit`` brings a tensor of a parameter's state to that parameter."""
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in rest["plain"].items()}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = fit(value, own[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})

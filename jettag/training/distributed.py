@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from jettag.errors import JettagError, ResourceError
@@ -88,11 +89,11 @@ ALONE = World()
 
 
 def spread(model: nn.Module, world: World) -> Any:
-    """The model with its gradients averaged over all processes; the same where there is one.
+    """The model with its gradients averaged over all processes; itself where there is one, or where it is sharded.
 
     Buffers are not exchanged at every step: batch statistics are taken over all processes, so they are equal.
     """
-    if world.size == 1:
+    if world.size == 1 or isinstance(model, FSDPModule):
         return model
     for buffer in model.buffers():
         dist.broadcast(buffer, src=0)

@@ -39,6 +39,7 @@ __all__ = [
 
 # Keys of a recipe that say when a run ends and nothing else: a resumed one may change them.
 ENDING = ("description", "training.epochs", "training.max_steps", "training.patience", "training.keep_checkpoints")
+SPREADING = ("training.parallel",)  # says where tensors lie: checkpoints hold whole ones either way
 
 
 @contextmanager
@@ -146,7 +147,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") 
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _changed(old, new, f"{name}.")
-        elif old != new and name not in ENDING:
+        elif old != new and name not in (*ENDING, *SPREADING):
             found.append(f"{name}: {old} then, {new} now")
     return found
 

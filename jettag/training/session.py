@@ -56,6 +56,10 @@ def fit(
         RecipeError: the recipe never ends, or its batches are too small to be shared.
         ResourceError: the device's memory is too small.
     """
+    if probe is not None and recipe.training.parallel == "fsdp" and world.size > 1:
+        raise RecipeError(
+            "a probe cannot ask a sharded backbone", where="probe", do="leave it out, or use parallel=ddp"
+        )
     batch_size = _batch_size(recipe, len(table), device, note)
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import Tensor
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets, Table
@@ -21,6 +21,7 @@ from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
 from jettag.training.pieces import Means, cut, upload
+from jettag.training.sharding import clip, like, load_whole, parts, refuse_unshardable, shard, whole
 from jettag.training.validation import validate
 
 __all__ = ["Trainer"]
@@ -61,9 +62,16 @@ class Trainer:
         self.settings = settings
         self.files = files
         self.world = world
+        refuse_unshardable(recipe, device, world)
+        self.sharded = world.size > 1 and recipe.parallel == "fsdp"
+        self.ema = (  # in one go; parameters that are sharded and buffers that are not do not go together
+            ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True, foreach=not self.sharded)
+            if recipe.ema_decay
+            else None
+        )
+        # The average is copied before the model is spread: sharded parameters cannot be copied.
+        self.parallel = self._spread()
         self.optimizer = build_optimizer(model, recipe)
-        self.ema = ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
-        self.parallel = spread(self.model, world)
         self.generator = torch.Generator().manual_seed(seed)
         if world.rank:
             torch.manual_seed(seed + world.rank * 1_000_003)  # dropout must differ between the processes
@@ -82,6 +90,19 @@ class Trainer:
         # A step that overflows in half precision is left out, and the scale halved. Asking whether it did is the one
         # thing that waits for the device, so bf16, which needs no scaler, is the default.
         self.scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
+
+    def _spread(self) -> Any:
+        """The model as it is called in training; sharded in place, its average too, where the recipe says so."""
+        if not self.sharded:
+            return spread(self.model, self.world)
+        if self.ema is not None:
+            shard(self.ema.module, self.device, self.world)
+        return shard(self.model, self.device, self.world)
+
+    def _respread(self) -> None:
+        """Tell DDP anew which parameters have gradients; sharded parameters know."""
+        if not self.sharded:
+            self.parallel = spread(self.model, self.world)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where the recipe asks for it."""
@@ -102,7 +123,7 @@ class Trainer:
         place = self.loader.state_dict()
         batch = self.next_batch()
         losses = self.gradients(batch)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient_norm)
+        norm = clip(self.model, self.recipe.clip_gradient_norm)
         self.unchecked.append((self.step, place, torch.stack([losses["loss"], norm.to(losses["loss"].dtype)])))
         if self.device.type == "cpu":
             self.refuse_divergence()  # costs nothing here; elsewhere it is done when logging
@@ -122,7 +143,7 @@ class Trainer:
         """Set the learning rates for ``progress`` of the run, and begin another phase where one begins there."""
         self.progress = progress
         if self.model.enter(progress):
-            self.parallel = spread(self.model, self.world)  # it must know which parameters have gradients
+            self._respread()
             self.stale = 0
         head, backbone = self.model.phases.rates(progress, lambda share: rate_factor(share, self.recipe))
         self.rate = self.recipe.learning_rate * head
@@ -139,7 +160,9 @@ class Trainer:
         alone = True
         for jets, rows, is_last in cut(batch, drawn, self.world, self.recipe.accumulate):
             alone = len(jets) == len(batch)
-            hold = contextlib.nullcontext() if is_last or self.world.size == 1 else self.parallel.no_sync()
+            hold = (
+                contextlib.nullcontext() if is_last or self.sharded or self.world.size == 1 else self.parallel.no_sync()
+            )
             with hold:
                 with self.autocast():
                     losses = self.parallel(upload(jets, self.device), drawn=rows)
@@ -152,7 +175,7 @@ class Trainer:
         found, weight = means.finish()
         if not alone:
             present = [p.grad for p in self.model.parameters() if p.grad is not None]
-            torch._foreach_mul_(present, len(batch) / weight)
+            torch._foreach_mul_(parts(present), len(batch) / weight)
         return found
 
     def refuse_divergence(self) -> None:
@@ -211,6 +234,7 @@ class Trainer:
         """
         self.refuse_divergence()
         tensors, rest = pack_optimizer(self.optimizer)
+        tensors = whole(tensors, self.world)
         tensors["rng.generator"] = self.generator.get_state()
         for rank, state in enumerate(self.world.gather(torch.get_rng_state())):
             tensors[f"rng.cpu.{rank}"] = state
@@ -219,8 +243,8 @@ class Trainer:
                 tensors[f"rng.cuda.{rank}"] = state
         checkpoint = Checkpoint(
             step=self.step,
-            model=self.model.state_dict(),
-            ema=self.ema.module.state_dict() if self.ema is not None else {},
+            model=whole(self.model.state_dict(), self.world),
+            ema=whole(self.ema.module.state_dict(), self.world) if self.ema is not None else {},
             optimizer=tensors,
             state={
                 "settings": self.settings,
@@ -253,13 +277,13 @@ class Trainer:
             )
         if "optimizer" not in checkpoint.state:
             raise CheckpointError("an imported network has no training to resume", do="use finetune --from it")
-        self.model.load_state_dict(checkpoint.model)
+        load_whole(self.model, checkpoint.model)
         if self.ema is not None:
-            self.ema.module.load_state_dict(checkpoint.ema)
-        unpack_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.state["optimizer"])
+            load_whole(self.ema.module, checkpoint.ema)
+        unpack_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.state["optimizer"], like)
         self.progress = checkpoint.state.get("progress", 0.0)
         if self.model.enter(self.progress):
-            self.parallel = spread(self.model, self.world)
+            self._respread()
         self.loader.load_state_dict(checkpoint.state["loader"])
         if self.scaler is not None:
             self.scaler.load_state_dict(checkpoint.state["scaler"])
