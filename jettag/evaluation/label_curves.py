@@ -100,9 +100,10 @@ def _axes(upper: Any, lower: Any, labels: Sequence[int]) -> None:
         for axis in (place.xaxis, place.yaxis):
             axis.set_minor_formatter(NullFormatter())
     for place in (upper, lower):
+        place.autoscale_view()  # margins of the linear scale may reach below zero
         bottom, top = place.get_ylim()
         place.yaxis.set_major_formatter(FuncFormatter(_plain))
-        if math.log10(top / bottom) < 1.3:  # a decade's labels alone would leave the axis bare
+        if 0 < bottom < top < 20 * bottom:  # a decade's labels alone would leave the axis bare
             place.yaxis.set_minor_formatter(FuncFormatter(_one_two_five))
     lower.axhline(1.0, color="0.4", lw=1, ls="--")
     lower.set_xlim(labels[0] / 1.3, labels[-1] * 1.3)

@@ -187,7 +187,9 @@ def _point(
                 max_seconds=scan.rules.max_seconds,
                 told=told,
             )
-        tagger = load_tagger(run)
+        # With few labels the validation loss is that of a handful of jets and picks checkpoints by chance, of training
+        # from scratch most of all: a finished schedule is judged at its end, unless patience ends it early.
+        tagger = load_tagger(resolve_checkpoint(run, prefer="best" if recipe.training.patience else "last"))
         assert pool.test.label is not None  # read with labels
         scores = Scores(
             run=point.name,

@@ -55,7 +55,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         (["finetune", "--data", "x.root", "--mode", "all"], 3, "mode"),
         (["finetune", "--data", "x.root", "--from", "nowhere"], 5, "nowhere"),
         (["eval", "nowhere", "--data", "x.root"], 5, "nowhere"),
-        (["cat", "nothing"], 3, "mpm"),
+        (["cat", "mpmm"], 3, "did you mean mpm"),
         (["validate", "mpm", "--set", "a=1", "--set", "seed=x"], 3, "2 mistakes"),
         (["validate", "mpm", "--set", "data.features=foo"], 3, "jetclass_full"),
         (["validate", "mpm", "--set", "training.epochs=.inf"], 3, "finite"),
