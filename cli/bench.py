@@ -227,3 +227,69 @@ def loader(
                 "ratio_root": None if rates.weaver is None else round(rates.root_batches / rates.weaver, 3),
             }
         )
+
+
+@app.command(cls=SeveralValues)
+@boundary
+def scale(
+    against: Against = None,
+    data: BenchData = None,
+    card: BenchCard = "jetclass",
+    features: Annotated[str, typer.Option("--features", help="Of --data, in shards.")] = "jetclass_full",
+    most_jets: Annotated[
+        int, typer.Option("--most-jets", min=100, help="Of random jets, in powers of ten.")
+    ] = 1_000_000,
+    most_constituents: Annotated[int, typer.Option("--most-constituents", min=8, help="In powers of two.")] = 256,
+    size: Size = "small",
+    batch_size: BatchSize = 32,
+    device: Device = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """How time and memory grow: with jets in the data path, with constituents in the network.
+
+    Example: jettag bench scale --most-jets 100000 --size tiny
+    """
+    if against not in (None, "weaver"):
+        raise UsageError(f"--against {against!r} is unknown", do="only weaver is known")
+    from jettag.data.read import expand_inputs
+    from jettag.run import choose_device
+    from jettag.scaling import Point, constituent_scaling, growth, jet_scaling, weaver_ratios
+
+    jets = [0] if data else [most_jets // part for part in (100, 10, 1)]
+    lengths = [
+        n for n in (most_constituents // 8, most_constituents // 4, most_constituents // 2, most_constituents) if n
+    ]
+    place = choose_device(device).type
+
+    def tell(point: Point) -> None:
+        unit = "jets" if point.what == "loader" else "constituents a jet"
+        rate, memory = point.jets_per_second, point.peak_bytes / 1e6
+        say(f"{point.what:7s} {point.side:7s} {point.number:9d} {unit:19s} {rate:10.1f} jets/s  {memory:8.1f} MB")
+
+    say("random jets" if not data else f"files of card {card}; the network sees random jets")
+    points = jet_scaling(jets, inputs=expand_inputs(data) if data else (), card=card, features=features, on_point=tell)
+    points += constituent_scaling(
+        lengths, size=size, batch_size=batch_size, device=place, weaver=against == "weaver", on_point=tell
+    )
+    powers = growth(points)
+    for item in powers:
+        if item["time_exponent"] is not None:
+            memory = "" if item["memory_exponent"] is None else f", memory as power {item['memory_exponent']:.2f}"
+            say(f"{item['what']} of {item['side']}: time grows as power {item['time_exponent']:.2f}{memory}")
+    ratios = weaver_ratios(points)
+    if ratios:
+        say(f"jettag is {min(ratios):.2f} to {max(ratios):.2f} times as fast as weaver-core")
+    if as_json:
+        emit_json(
+            {
+                "schema": 1,
+                "bench": "scale",
+                "size": size,
+                "device": place,
+                "batch_size": batch_size,
+                "random_jets": not data,
+                "points": [vars(point) for point in points],
+                "growth": powers,
+                "ratio": min(ratios) if ratios else None,
+            }
+        )

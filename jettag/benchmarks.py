@@ -26,7 +26,7 @@ from jettag.interop.weaver import convert_state_dict
 from jettag.models import build_backbone
 from jettag.objectives import Classification
 
-__all__ = ["BenchSettings", "Comparison", "Rate", "bench_jets", "compare", "random_table"]
+__all__ = ["BenchSettings", "Comparison", "Rate", "bench_jets", "compare", "random_table", "weaver_twin"]
 
 FEATURES = "jetclass_full"
 NUM_CLASSES = 10
@@ -291,6 +291,16 @@ def _theirs(build: Callable[..., nn.Module], ours: Classification, *, trim: bool
     ours.backbone.load_state_dict(backbone)
     ours.head.load_state_dict(head)
     return network
+
+
+def weaver_twin(ours: Classification) -> tuple[nn.Module, Callable[[Jets], Tensor]]:
+    """weaver-core's network of our shape, and what makes its logits of a batch.
+
+    Raises:
+        ResourceError: weaver-core is not installed.
+    """
+    network = _theirs(_weaver_class(), ours, trim=False)
+    return network, lambda jets: _logits(network, jets)
 
 
 def _logits(network: nn.Module, jets: Jets) -> Tensor:

@@ -24,3 +24,13 @@ def test_an_unknown_rival_is_a_usage_error(jettag):
     assert code == 2
     assert err.count("\n") == 1
     assert "only weaver is known" in err
+
+
+def test_scale_tells_every_point_and_how_it_grows(call_json):
+    words = ["--most-jets", 200, "--most-constituents", 16, "--size", "tiny", "--batch-size", 4]
+    found = call_json("bench", "scale", *words)
+    assert [point["number"] for point in found["points"] if point["what"] == "loader"] == [2, 20, 200]
+    assert [point["number"] for point in found["points"] if point["what"] == "train"] == [2, 4, 8, 16]
+    assert {item["what"] for item in found["growth"]} == {"loader", "train", "infer"}
+    assert all(item["time_exponent"] is not None for item in found["growth"])
+    assert found["ratio"] is None

@@ -11,7 +11,8 @@ from .conftest import SMALL, write_root
 COMMANDS = [
     [], ["quickstart"], ["generate"], ["pretrain"], ["finetune"], ["eval"], ["predict"], ["embed"], ["ls"], ["cat"],
     ["cp"], ["validate"], ["doctor"], ["data"], ["data", "ls"], ["data", "show"], ["data", "check"], ["import"],
-    ["import", "weaver"], ["bench"], ["bench", "generate"], ["bench", "train"], ["bench", "infer"], ["submit"],
+    ["import", "weaver"], ["bench"], ["bench", "generate"], ["bench", "train"], ["bench", "infer"],
+    ["bench", "scale"], ["submit"],
     ["scan"], ["scan", "labels"],
 ]  # fmt: skip
 
