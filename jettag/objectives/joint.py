@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jettag.data.jets import Jets, Table
+from jettag.models.particle_transformer import Encoded
 from jettag.objectives.contrastive import Contrastive, contrast, side_by_side
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
@@ -70,11 +71,13 @@ class Joint(Objective):
         hiding = self.masked.hide(first, rest if rest.shape[1] == slots else rest.view(len(jets), slots, -1))
 
         batch = side_by_side(hiding.seen, second)
-        encoded = self.backbone.constituents(batch)
-        jet = self.backbone.pool(encoded, batch.mask)
-        width = hiding.seen.mask.shape[1]
-        filled = self.masked.fill(first, hiding, encoded[: len(jets), :width], jet[: len(jets)])
-        compared = contrast(self.contrastive.projection(jet), self.contrastive.temperature, everyone=self.training)
+        encoded = self.backbone(batch)
+        own, width = slice(len(jets)), hiding.seen.mask.shape[1]
+        seen = Encoded(encoded.constituents[own, :width], encoded.jet[own], encoded.registers[own])
+        filled = self.masked.fill(first, hiding, seen)
+        compared = contrast(
+            self.contrastive.projection(encoded.jet), self.contrastive.temperature, everyone=self.training
+        )
         weight = torch.cat([compared["weight"][:1], filled.pop("weight"), compared.pop("weight")])
         # A jet that hides nothing adds nothing: the masked loss as a mean over all jets, like the other.
         per_jet = filled["loss"] * (weight[1] / weight[0])
