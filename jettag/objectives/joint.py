@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import Encoded
-from jettag.objectives.contrastive import Contrastive, contrast, side_by_side
+from jettag.objectives.contrastive import Compared, Contrastive, side_by_side
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
 
@@ -29,6 +29,8 @@ class Joint(Objective):
         masked_weight: of its loss.
         contrastive_weight: of its loss.
     """
+
+    compares = True
 
     def __init__(
         self,
@@ -60,9 +62,18 @@ class Joint(Objective):
         return torch.cat([views, self.masked.draw(jets, generator).flatten(1).to(views.dtype)], dim=1)
 
     def forward(
-        self, jets: Jets, generator: torch.Generator | None = None, drawn: Tensor | None = None
+        self,
+        jets: Jets,
+        generator: torch.Generator | None = None,
+        drawn: Tensor | None = None,
+        *,
+        look: bool = False,
+        compared: Compared | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss``, ``masked_loss``, ``contrastive_loss`` and the parts of both, with ``weight``."""
+        """Losses of a batch: ``loss``, ``masked_loss``, ``contrastive_loss`` and the parts of both, with ``weight``.
+
+        ``look`` and ``compared`` are those of `Contrastive`.
+        """
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         views_end = self.contrastive.views.num_drawn(jets)
         first, second = self.contrastive.views(jets, drawn[:, :views_end].to(jets.mask.device, non_blocking=True))
@@ -72,21 +83,26 @@ class Joint(Objective):
 
         batch = side_by_side(hiding.seen, second)
         encoded = self.backbone(batch)
+        points = self.contrastive.project(encoded.jet)
+        if look:
+            return {"points": points}
         own, width = slice(len(jets)), hiding.seen.mask.shape[1]
         seen = Encoded(encoded.constituents[own, :width], encoded.jet[own], encoded.registers[own])
         filled = self.masked.fill(first, hiding, seen)
-        compared = contrast(
-            self.contrastive.projection(encoded.jet), self.contrastive.temperature, everyone=self.training
-        )
-        weight = torch.cat([compared["weight"][:1], filled.pop("weight"), compared.pop("weight")])
+        against = self.compare(points) if compared is None else compared.of(points)
+        weight = torch.cat([against["weight"][:1], filled.pop("weight"), against.pop("weight")])
         # A jet that hides nothing adds nothing: the masked loss as a mean over all jets, like the other.
         per_jet = filled["loss"] * (weight[1] / weight[0])
         return {
-            "loss": self.masked_weight * per_jet + self.contrastive_weight * compared["loss"],
+            "loss": self.masked_weight * per_jet + self.contrastive_weight * against["loss"],
             **{name if name != "loss" else "masked_loss": value.detach() for name, value in filled.items()},
-            **{name if name != "loss" else "contrastive_loss": value.detach() for name, value in compared.items()},
+            **{name if name != "loss" else "contrastive_loss": value.detach() for name, value in against.items()},
             "weight": weight,
         }
+
+    def compare(self, points: Tensor) -> dict[str, Tensor]:
+        """Losses of the contrastive part."""
+        return self.contrastive.compare(points)
 
     def alarm(self, losses: Mapping[str, float]) -> str | None:
         """That of the contrastive part."""
