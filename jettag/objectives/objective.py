@@ -60,6 +60,10 @@ class Objective(nn.Module):
         """Losses of a batch that compares its jets, of the points (B, V, P) that ``forward(..., look=True)`` gives."""
         raise NotImplementedError
 
+    def conclude(self, tally: Tensor) -> dict[str, float]:
+        """What follows from the sum over a whole validation of what ``forward`` gave as ``tally`` in evaluation."""
+        raise NotImplementedError
+
     def alarm(self, losses: Mapping[str, float]) -> str | None:  # noqa: ARG002
         """What the person should be told of the validation losses, if anything."""
         return None
