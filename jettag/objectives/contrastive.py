@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from jettag.config.objectives import ContrastiveRecipe
 from jettag.data.jets import Jets
+from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.models.synchronise import gathered
 from jettag.objectives.objective import Objective
@@ -77,11 +78,17 @@ def side_by_side(first: Jets, second: Jets) -> Jets:
 
 
 class Projection(nn.Module):
-    """(B, D) jet embeddings -> (B, P) points on the unit sphere, where the loss compares them."""
+    """(B, D) jet embeddings -> (B, P) points on the unit sphere, where the loss compares them.
+
+    Batch normalisation takes away what the embeddings of all jets have in common. Without it strong augmentations push
+    all views to one point first, and hundreds of steps pass before they part again (RESULTS.md).
+    """
 
     def __init__(self, dim: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
+        self.layers = nn.Sequential(
+            RealBatchNorm(dim), nn.Linear(dim, hidden), RealBatchNorm(hidden), nn.ReLU(), nn.Linear(hidden, out)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Project and normalise, in float32."""

@@ -223,3 +223,11 @@ def test_only_a_collapse_raises_the_alarm():
     model = make_model(chosen)
     assert model.alarm({"spread": COLLAPSED / 2}).startswith("the embeddings have collapsed")
     assert model.alarm({"spread": 0.9}) is None
+
+
+def test_what_all_embeddings_have_in_common_does_not_count():
+    _, chosen = true_batch()
+    projection = make_model(chosen).train().projection
+    x = torch.randn(32, projection.layers[0].num_features, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(projection(x), projection(3 * x + 100), atol=1e-3, rtol=0)
+    assert spread(projection(x + 100)) > 0.7
