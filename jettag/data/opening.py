@@ -33,10 +33,13 @@ def expand_data(patterns: Sequence[str | Path]) -> list[InputFile]:
 
 def _locate(path: Path) -> tuple[Path, str | None] | None:
     """(prepared directory, split named) of a path, or None where it is none."""
-    if (path / MANIFEST).is_file():
-        return path, None
-    if path.name in SPLITS and (path.parent / MANIFEST).is_file():
-        return path.parent, path.name
+    try:
+        if (path / MANIFEST).is_file():
+            return path, None
+        if path.name in SPLITS and (path.parent / MANIFEST).is_file():
+            return path.parent, path.name
+    except OSError:  # an address may be too long for a path
+        return None
     return None
 
 

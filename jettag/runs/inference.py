@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jettag import __version__
 from jettag.data.card import DataCard, load_card
+from jettag.data.identity import file_sha256
 from jettag.data.jets import Jets, Table
 from jettag.data.loader import once
 from jettag.data.opening import expand_data, open_jets
@@ -22,7 +23,7 @@ from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
 from jettag.evaluation.scores import Scores, name_runs
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
-from jettag.training.run_directory import file_sha256, read_run
+from jettag.training.run_directory import read_run
 
 __all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities", "seen_in_training"]
 
