@@ -26,8 +26,9 @@ from jettag.evaluation.rows import Row, make_rows
 from jettag.evaluation.scores import Scores
 from jettag.runs.common import Opened, Sources, Told
 from jettag.runs.finetuning import finetune
-from jettag.runs.inference import probabilities, seen_in_training
+from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
+from jettag.runs.seen import seen_in_training
 from jettag.training import load_tagger
 from jettag.training.checkpoint import load_model_state, resolve_checkpoint
 from jettag.training.distributed import choose_device

@@ -25,6 +25,7 @@ from jettag.config.files import write_atomically
 from jettag.data.identity import identify
 from jettag.data.inputs import InputFile
 from jettag.data.network import shown
+from jettag.data.opening import origin_of
 from jettag.errors import CheckpointError, ResourceError, UsageError
 from jettag.training.checkpoint import has_checkpoint
 
@@ -94,8 +95,11 @@ def open_run(run: Path, *, resume: bool) -> bool:
 
 
 def describe_inputs(files: Sequence[InputFile], role: str = "train") -> list[dict[str, Any]]:
-    """Path or address, size, checksum (`jettag.data.identity.Identity`) and role (train or val) of each input."""
-    return [{**asdict(identify(file)), "role": role} for file in files]
+    """Path or address, size, checksum (`jettag.data.identity.Identity`) and role (train or val) of each input.
+
+    Of a prepared directory also the split and the files it was made of.
+    """
+    return [{**asdict(identify(file)), **(origin_of(file, role) or {}), "role": role} for file in files]
 
 
 def refuse_another(run: Path, recipe: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> None:
