@@ -68,7 +68,8 @@ class AdaptationRecipe(Section):
     precompute: bool = True
     # Learning rate of a linear probe, alone or first in lpft, relative to training.learning_rate. One layer wants more,
     # the more the shorter the run, and less where few labels are seen often. Validation losses at 1, 3, 10, 30 and 100
-    # times 1e-3, means of three seeds (tiny backbone after 151 steps of masked modelling, tops against QCD, 1,500 validation jets):
+    # times 1e-3, means of three seeds (tiny backbone after 151 steps of masked modelling, tops against QCD, 1,500
+    # validation jets):
     #     80 steps, 1,000 labels    0.467  0.325  0.294  0.272  0.266
     #    160 steps, 1,000 labels    0.340  0.304  0.276  0.262  0.262
     #    500 steps,   100 labels    0.317  0.301  0.318  0.365  0.454
