@@ -63,7 +63,7 @@ def show(card: Card, as_json: JsonOption = False) -> None:
 @boundary
 def check(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Read FILES fully and compare them with CARD; exit 4 if one cannot be used.
@@ -93,7 +93,7 @@ def check(
 @boundary
 def prepare(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_folder: Annotated[Path, typer.Option("--out", help="Directory to make.", show_default=False)],
     features: Annotated[str, typer.Option("--features", help="Feature set.")] = "jetclass_full",
     max_constituents: Annotated[int, typer.Option("--max-constituents", min=1, help="Kept in a jet.")] = 128,
@@ -152,7 +152,7 @@ def prepare(
 @boundary
 def convert(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_file: Annotated[Path, typer.Option("--out", help="File to write: .root or .parquet.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
