@@ -26,14 +26,8 @@ def train(files, call_json, tmp_path):
 
 
 def test_prefetching_changes_no_number_and_may_change_on_resume(train):
-    constant = [
-        "--set",
-        "training.accumulate=3",
-        "--set",
-        "training.schedule=constant",
-        "--set",
-        "training.warmup_fraction=0",
-    ]
+    settings = ("training.accumulate=3", "training.schedule=constant", "training.warmup_fraction=0")
+    constant = [word for setting in settings for word in ("--set", setting)]
     plain = train("plain", *constant, "--set", "data.prefetch=0", "--max-steps", 12)
     train("fast", *constant, "--set", "data.prefetch=3", "--max-steps", 5)
     fast = train("fast", *constant, "--set", "data.prefetch=1", "--max-steps", 12, "--resume")

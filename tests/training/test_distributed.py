@@ -48,7 +48,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
             (
                 ("masked", False, {}),
                 ("classification", True, {}),
-                ("masked", False, {"max_tokens": 60}),  # of jets of up to 12: five at least
+                ("classification", True, {"max_tokens": 60}),  # of jets of up to 12: five at least
             )
         )
     ]
