@@ -135,7 +135,6 @@ def test_what_is_typed():
         ("f64", "no dtype"),
         ("p4=f16", "always f32"),
         ("part_d=f32", "did you mean part_d"),
-        ("=f16", ""),
     ):
         with pytest.raises(UsageError, match=what):
             parse_dtypes([text], NAMES)
