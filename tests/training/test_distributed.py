@@ -52,10 +52,13 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
             )
         )
     ]
+    # Two pieces a process, four in all: jets are compared beyond their piece and their process.
+    compared = {"objective": "contrastive", "batch_statistics": False}
+    calls.append({"folder": str(tmp_path / "two-contrastive"), "accumulate": 2, "double": False, **compared})
     spread_run(*calls)
     for number, call in enumerate(calls):
         folder = tmp_path / f"one-{number}"
-        spread.run(**{**call, "folder": folder}, world=ALONE)
+        spread.run(**{**call, "folder": folder, "accumulate": 1}, world=ALONE)
         one, two = records(folder), records(Path(call["folder"]))
         assert [line["step"] for line in one] == [line["step"] for line in two]
         assert len(one) == 22  # 20 steps, two validations: written once, not once a process
