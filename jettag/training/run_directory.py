@@ -41,7 +41,8 @@ __all__ = [
 
 # Keys of a recipe that say when a run ends and nothing else: a resumed one may change them.
 ENDING = ("description", "training.epochs", "training.max_steps", "training.patience", "training.keep_checkpoints")
-SPREADING = ("training.parallel",)  # says where tensors lie: checkpoints hold whole ones either way
+# Keys that change no number: where tensors lie (checkpoints hold whole ones), and who prepares batches.
+SPREADING = ("training.parallel", "data.prefetch")
 
 
 @contextmanager
