@@ -261,7 +261,7 @@ class ParticleTransformer(nn.Module):
                 pieces.append((x * group.real[..., None]).sum(1) / count)
                 continue
             hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
-            token = self.class_token.expand(len(x), -1, -1)
+            token = self.class_token.expand(len(x), -1, -1).contiguous()  # as all later tokens are
             for block in self.class_blocks:
                 token = block(token, x, hidden)
             pieces.append(token[:, 0])

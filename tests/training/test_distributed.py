@@ -46,7 +46,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         {"folder": str(tmp_path / f"two-{name}"), "objective": name, "double": double}
         for name, double in (("masked", False), ("classification", True))
     ]
-    spread_run(*calls)
+    spread_run(*calls, {**calls[1], "folder": str(tmp_path / "two-compiled"), "compile": True})
     for call in calls:
         folder = tmp_path / f"one-{call['objective']}"
         spread.run(**{**call, "folder": folder}, world=ALONE)
@@ -62,6 +62,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
         for name, value in before[0].items():  # the same weights: only the order of a sum differs
             assert before[1][name] == pytest.approx(value, rel=1e-12), name
+    compiled, plain = records(tmp_path / "two-compiled"), records(tmp_path / "two-classification")
+    assert [line.get("loss") for line in compiled] == pytest.approx([line.get("loss") for line in plain], abs=1e-6)
 
 
 def test_two_processes_embed_and_set_a_backbone_free_as_one_does(tmp_path):
