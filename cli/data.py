@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from jettag.config import dump_yaml, list_shipped
-from jettag.errors import DataError
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
@@ -64,7 +63,7 @@ def show(card: Card, as_json: JsonOption = False) -> None:
 @boundary
 def check(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Read FILES fully and compare them with CARD; exit 4 if one cannot be used.
@@ -84,17 +83,17 @@ def check(
         emit_json(_as_json(content.name, reports, sign, repeated))
     else:
         _print(reports, sign, repeated)
-    bad = [report for report in reports if report.problem]
-    if bad:
-        more = f" (and {len(bad) - 1} more of {len(reports)} files)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0].problem}{more}")
+    errors = [report.error for report in reports if report.error]
+    if errors:
+        more = f" (and {len(errors) - 1} more of {len(reports)} files)" if len(errors) > 1 else ""
+        raise type(errors[0])(f"{errors[0]}{more}")
 
 
 @app.command()
 @boundary
 def prepare(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_folder: Annotated[Path, typer.Option("--out", help="Directory to make.", show_default=False)],
     features: Annotated[str, typer.Option("--features", help="Feature set.")] = "jetclass_full",
     max_constituents: Annotated[int, typer.Option("--max-constituents", min=1, help="Kept in a jet.")] = 128,
@@ -153,7 +152,7 @@ def prepare(
 @boundary
 def convert(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_file: Annotated[Path, typer.Option("--out", help="File to write: .root or .parquet.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:

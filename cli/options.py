@@ -31,7 +31,7 @@ __all__ = [
     "training_report",
 ]
 
-Data = Annotated[list[str], typer.Option("--data", help="Files or globs, CLASS:GLOB, or prepared directories.")]
+Data = Annotated[list[str], typer.Option("--data", help="Files, addresses, globs, CLASS:GLOB, or prepared folders.")]
 Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for the validation loss.")]
 Card = Annotated[str | None, typer.Option("--card", help="Data card: a name from `jettag ls cards`, or a path.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")]
@@ -82,6 +82,7 @@ def training_report(what: str) -> Iterator["Told"]:
         def log(record: dict[str, Any]) -> None:
             latest.update(record)
             shown = {"loss": "loss", "val_loss": "val", "val_accuracy": "acc", "probe_auc": "probe AUC"}
+            shown |= {"val_codes_used": "codes used", "val_code_perplexity": "perplexity"}
             parts = [f"{label} {latest[key]:.3f}" for key, label in shown.items() if key in latest]
             if latest.get("jets") and latest["seconds"]:
                 parts.append(f"{latest['jets'] / latest['seconds']:.0f} jets/s")
