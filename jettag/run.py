@@ -9,14 +9,20 @@ from jettag.runs.inference import embed, evaluate, predict
 from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
+from jettag.runs.weak_data import WeakSources
+from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device
 
 __all__ = [
+    "NETWORKS",
     "LabelScan",
     "Rules",
     "Sources",
     "Told",
+    "WeakSources",
+    "WeakStudy",
     "choose_device",
+    "default_rows",
     "embed",
     "evaluate",
     "export",
@@ -27,4 +33,5 @@ __all__ = [
     "predict",
     "pretrain",
     "scan_labels",
+    "weak_study",
 ]

@@ -33,7 +33,7 @@ from jettag.training.distributed import choose_device
 from jettag.training.run_directory import file_sha256, occupy, read_run
 from jettag.training.session import BATCH_SIZES
 
-__all__ = ["LabelScan", "scan_labels"]
+__all__ = ["LabelScan", "refuse_shared", "run_of", "scan_labels"]
 
 RESULT = "point.json"  # in the run directory of each point
 FORWARD = 1 / 3  # of a training step's work
@@ -105,15 +105,15 @@ def scan_labels(
         train, val, test = (
             expand_data(files) if files else [] for files in (scan.sources.train, scan.sources.val, scan.test)
         )
-        _refuse_shared(train, test, "--data")
-        _refuse_shared(val, test, "--val")
+        refuse_shared(train, test, "--data")
+        refuse_shared(val, test, "--val")
         settle_plan(out, _plan(scan, base, points, train, val, test))
         pool = _read(base, scan, train, val, test, told)
         most = max(point.labels for point in points)
         if most > len(pool.jets.table):
             what = f"{most} labels asked for, {len(pool.jets.table)} jets there"
             raise DataError(what, where=train[0].address, do="give more files in --data, or fewer --labels")
-        notes = seen_in_training("the backbone", read_run(_run_of(scan.pretrained)), test) if scan.pretrained else []
+        notes = seen_in_training("the backbone", read_run(run_of(scan.pretrained)), test) if scan.pretrained else []
         for note in notes:
             told.note(note)
         return _carry_out(scan, base, points, pool, out, chosen, notes, told, training_report)
@@ -281,7 +281,7 @@ def _read(
     return _Pool(Opened(table, held, card, train, val), read(test, "test"), test)
 
 
-def _refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str) -> None:
+def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str) -> None:
     """Jets that train must not judge: the same file, or another with the same content.
 
     Raises:
@@ -317,7 +317,8 @@ def _like_backbone(scan: LabelScan) -> FinetuneRecipe:
     return scan.recipe.model_copy(update={"backbone": backbone})
 
 
-def _run_of(pretrained: Path) -> Path:
+def run_of(pretrained: Path) -> Path:
+    """The run directory behind a run or a checkpoint."""
     return resolve_checkpoint(pretrained).parent.parent
 
 

@@ -1,0 +1,33 @@
+"""The table of a weak study on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jettag.evaluation.weak_report import HEAD, lines
+
+from .tables import STYLE
+
+__all__ = ["print_study"]
+
+SHOWN = len(HEAD) - 1  # ARGOS is in the files
+
+
+def print_study(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak --json`, with what varied and the notes."""
+    first = content["rows"][0]
+    title = f"{first['n_signal_test']} signal and {first['n_background_test']} background jets judge"
+    table = Table(title=Text(title), **STYLE)
+    for name in HEAD[:SHOWN]:
+        table.add_column(name, justify="left" if name in ("method", "row") else "right", overflow="fold")
+    for line in lines(content):
+        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in line[:SHOWN]))
+    console.print(table)
+    console.print(Text(content["statement"], style="dim"))
+    for method, varied in {row["method"]: row["varied"] for row in content["rows"]}.items():
+        console.print(Text(f"- {method}: between runs varied {varied}"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))

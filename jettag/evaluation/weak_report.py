@@ -1,0 +1,103 @@
+"""What a weak study leaves in its folder: weak.json, table.md, max_sic.png and .pdf."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jettag.config.files import write_atomically
+from jettag.errors import ResourceError
+from jettag.evaluation.plots import COLOURS, house_style, render
+from jettag.evaluation.tables import escape_markdown, markdown
+
+__all__ = ["HEAD", "draw_max_sic", "lines", "write_study"]
+
+HEAD = ("method", "row", "signal", "runs", "max SIC", "SIC at 1e-2", "SIC at 1e-3", "AUC", "ARGOS")
+SHOWN = ("max_sic", "sic_1e-2", "sic_1e-3", "auc", "argos")
+MARKERS = "osDv^<>pP*"
+ALL = "all"  # the fraction of a method that does not mix
+
+
+def lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `HEAD`, from the object of `weak --json`."""
+    return [
+        [row["method"], row["row"], _percent(row["fraction"]), str(row["n_runs"]), *(_cell(row, key) for key in SHOWN)]
+        for row in content["rows"]
+    ]
+
+
+def _percent(fraction: float | None) -> str:
+    return ALL if fraction is None else f"{100 * fraction:.4g} %"
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    median, low, high = (row[f"{key}_{edge}"] for edge in ("median", "low", "high"))
+    digits = 3 if key in ("auc", "argos") else 2
+    return "n/a" if median is None else f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _remarks(content: Mapping[str, Any]) -> list[str]:
+    varied = {f"{row['method']}: {row['varied']}" for row in content["rows"]}
+    return [f"What varied between runs: {'; '.join(sorted(varied))}.", *content["notes"]]
+
+
+def write_study(out: Path, content: Mapping[str, Any]) -> None:
+    """Write the files, each whole or not at all.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    cells = [[escape_markdown(cell) for cell in line] for line in lines(content)]
+    remarks = "\n".join(f"- {escape_markdown(note)}" for note in _remarks(content))
+    files: dict[str, bytes | str] = {
+        "weak.json": json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "table.md": "\n\n".join([markdown(list(HEAD), cells), escape_markdown(content["statement"]), remarks]) + "\n",
+    }
+    figure = draw_max_sic(content["rows"])
+    files |= {f"max_sic.{kind}": render(figure, kind) for kind in ("png", "pdf")}
+    try:
+        for name, text in files.items():
+            write_atomically(out / name, text)
+    except OSError as problem:
+        what = f"cannot write the tables ({problem.strerror or problem})"
+        raise ResourceError(what, where=out, do="free the disk and run the command again") from None
+
+
+def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Median of the maximum SIC against the signal fraction with its 16-84 % band; a ceiling is a dashed line.
+
+    A run without signal stands at the left edge, on an axis that is linear up to the smallest fraction.
+    """
+    with house_style():
+        figure = Figure(figsize=(8.6, 5.4), layout="constrained")
+        place = figure.subplots()
+        fractions = sorted({row["fraction"] for row in rows if row["fraction"]})
+        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            groups.setdefault((row["method"], row["row"]), []).append(row)
+        for i, ((method, name), points) in enumerate(groups.items()):
+            colour = COLOURS[i % len(COLOURS)]
+            median, low, high = (
+                np.array([row[f"max_sic_{edge}"] for row in points]) for edge in ("median", "low", "high")
+            )
+            if points[0]["fraction"] is None:
+                place.axhline(median[0], color=colour, ls="--", label=f"{method} {name}")
+                place.axhspan(low[0], high[0], color=colour, alpha=0.15, lw=0)
+                continue
+            x = [100 * row["fraction"] for row in points]
+            place.plot(x, median, color=colour, marker=MARKERS[i % len(MARKERS)], label=f"{method} {name}")
+            place.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+        if fractions:
+            place.set_xscale("symlog", linthresh=100 * fractions[0])
+            place.set_xticks([0, *(100 * f for f in fractions)], ["0", *(f"{100 * f:.3g}" for f in fractions)])
+        place.minorticks_off()
+        place.axhline(1.0, color="0.4", lw=1, ls=":")
+        place.set_yscale("log")
+        place.set_xlabel("Signal fraction in M1 [%]")
+        place.set_ylabel("Maximum significance improvement")
+        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
+        figure.legend(loc="outside right upper", frameon=False)
+        return figure

@@ -1,0 +1,67 @@
+"""What a folder of a weak study holds: everything that decides a point, so that a study goes on and never mixes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jettag.config.files import write_atomically
+from jettag.data.inputs import expand_inputs
+from jettag.errors import UsageError
+from jettag.training.checkpoint import resolve_checkpoint
+from jettag.training.run_directory import file_sha256
+
+if TYPE_CHECKING:
+    from jettag.runs.weak_study import WeakStudy
+
+__all__ = ["settle_study"]
+
+PLAN = "plan.json"
+
+
+def settle_study(out: Path, study: "WeakStudy") -> None:
+    """Write ``plan.json``, or see that the folder's study is this one; methods, rows, fractions and runs may change.
+
+    Raises:
+        UsageError: the folder holds another study, or something else.
+    """
+    path = out / PLAN
+    wanted = json.loads(json.dumps(_plan(study)))
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            differ = sorted(key for key in {**before, **wanted} if before.get(key) != wanted.get(key))
+        except (OSError, ValueError, AttributeError):
+            raise UsageError("not the plan of a study", where=path, do="choose another --out") from None
+        if differ:
+            what = f"the folder holds a study with another setting of {', '.join(differ)}"
+            raise UsageError(what, where=out, do="choose another --out, or run the command as it was")
+    elif any(item.name != ".lock" for item in out.iterdir()):
+        raise UsageError("the folder holds something else", where=out, do="choose another --out")
+    write_atomically(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _plan(study: "WeakStudy") -> dict[str, Any]:
+    sources = study.sources
+    source = resolve_checkpoint(study.pretrained) if study.pretrained else None
+    return {
+        "schema": 1,
+        "background": _contents(sources.background),
+        "signal": _contents(sources.signal),
+        "test": _contents(sources.test),
+        "card": sources.card,
+        "classes": [list(sources.background_class), list(sources.signal_class)],
+        "features": list(study.features),
+        "other_fraction": study.other_fraction,
+        "folds": study.folds,
+        "max_jets": study.max_jets,
+        "noise_features": study.noise_features,
+        "components": study.components,
+        "from": file_sha256(source / "state.json") if source else None,
+        "recipe": study.recipe.model_dump(mode="json") if study.recipe else None,
+    }
+
+
+def _contents(patterns: Sequence[str]) -> list[list[str | None]]:
+    files = expand_inputs(patterns)
+    return [[file.url or file_sha256(file.path), file.class_name, file.path.name] for file in files]
