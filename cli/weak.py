@@ -208,6 +208,7 @@ def _study(*methods: str, **given: Any) -> None:
         recipe=run.load_recipe(given["recipe"], FinetuneRecipe, given["overrides"] or [], card=given["card"])
         if set(rows) & set(run.NETWORKS)
         else None,
+        own_backbone=any(change.startswith("backbone") for change in given["overrides"] or []),
     )
     with progress("weak", 100, unit="%") as update:
         content = run.weak_study(study, target, device=given["device"], told=_told(update))

@@ -33,7 +33,7 @@ from jettag.training.distributed import choose_device
 from jettag.training.run_directory import file_sha256, occupy, read_run
 from jettag.training.session import BATCH_SIZES
 
-__all__ = ["LabelScan", "refuse_shared", "run_of", "scan_labels"]
+__all__ = ["LabelScan", "like_backbone", "refuse_shared", "run_of", "scan_labels"]
 
 RESULT = "point.json"  # in the run directory of each point
 FORWARD = 1 / 3  # of a training step's work
@@ -100,7 +100,9 @@ def scan_labels(
     seeds = range(scan.recipe.seed, scan.recipe.seed + scan.seeds)
     points = points_of(scan.labels, seeds, scan.modes, pretrained=scan.pretrained is not None)
     chosen = choose_device(device)
-    base = _like_backbone(scan)
+    base = scan.recipe
+    if scan.pretrained is not None and not scan.own_backbone:
+        base = like_backbone(base, scan.pretrained)
     with occupy(out):
         train, val, test = (
             expand_data(files) if files else [] for files in (scan.sources.train, scan.sources.val, scan.test)
@@ -300,21 +302,17 @@ def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option:
             raise DataError(f"the jets of this file are in {option} and in --test", where=file.address, do=do)
 
 
-def _like_backbone(scan: LabelScan) -> FinetuneRecipe:
+def like_backbone(recipe: FinetuneRecipe, pretrained: Path) -> FinetuneRecipe:
     """The recipe with the backbone's own shape, so that scratch trains the same network.
 
     Raises:
         CheckpointError: the backbone is damaged.
     """
-    if scan.pretrained is None or scan.own_backbone:
-        return scan.recipe
-    _, saved, _ = load_model_state(scan.pretrained)
+    _, saved, _ = load_model_state(pretrained)
     shape = {key: value for key, value in saved["settings"]["backbone"].items() if key != "num_features"}
-    size = (
-        "tiny" if scan.recipe.backbone.size == "auto" else scan.recipe.backbone.size
-    )  # each of its numbers is replaced
-    backbone = scan.recipe.backbone.model_copy(update={"size": size, "settings": shape})
-    return scan.recipe.model_copy(update={"backbone": backbone})
+    size = "tiny" if recipe.backbone.size == "auto" else recipe.backbone.size  # each of its numbers is replaced
+    backbone = recipe.backbone.model_copy(update={"size": size, "settings": shape})
+    return recipe.model_copy(update={"backbone": backbone})
 
 
 def run_of(pretrained: Path) -> Path:

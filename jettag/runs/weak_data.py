@@ -179,12 +179,14 @@ class _Reader:
             return read_jet_columns(inputs, self.card, self.columns, self.names, default=default), None
         if EMBEDDING in self.columns:
             raise UsageError("files of embeddings have no constituents", do="leave out --from, or --features embedding")
+        given = {file.class_name for file in inputs}
         table = read_table(
             inputs,
             self.card,
             features=wanted[0],
             labels=True,
-            classes=self.names,
+            # A role that no file has been given is known to nobody; roles stand last, so places stay.
+            classes=[name for name in self.names if name not in ROLES or name in given],
             max_constituents=wanted[1],
             jet_columns=self.columns,
         )

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.inference import seen_in_training
-from jettag.runs.scan import run_of
+from jettag.runs.scan import like_backbone, run_of
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools
 from jettag.runs.weak_network import train_network
 from jettag.runs.weak_plan import settle_study
@@ -64,6 +64,7 @@ class WeakStudy:
         components: of ``trees-pca``.
         pretrained: run of ``finetuned`` and of the embedding.
         recipe: of the networks.
+        own_backbone: whether the recipe's backbone is the one that ``scratch`` takes, not the shape of ``pretrained``.
     """
 
     sources: WeakSources
@@ -79,6 +80,7 @@ class WeakStudy:
     components: int = 8
     pretrained: Path | None = None
     recipe: FinetuneRecipe | None = None
+    own_backbone: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def weak_study(
         Stopped: a signal came; the same command goes on.
     """
     _check(study, out)
+    if study.recipe is not None and study.pretrained is not None and not study.own_backbone:
+        study = replace(study, recipe=like_backbone(study.recipe, study.pretrained))
     fractions = sorted({0.0, *study.fractions})
     points = [
         _Point(method, row, None if method == "supervised" else fraction, seed)
