@@ -18,23 +18,23 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Train without jet labels and say how sure one is.", no_args_is_help=True)
 
-Background = Annotated[list[str], typer.Option("--background", help="Files or globs of background jets.")]
-Signal = Annotated[list[str], typer.Option("--signal", help="Files or globs of signal jets.")]
-Test = Annotated[list[str], typer.Option("--test", help="Files or globs of both that judge.")]
-Card = Annotated[str, typer.Option("--card", help="Data card: a name or a path.")]
-Runs = Annotated[int, typer.Option("--runs", min=1, help="Trainings of each point.")]
-Features = Annotated[str | None, typer.Option("--features", help="Jet columns, tau21, ...; or embedding.")]
-Rows = Annotated[str | None, typer.Option("--rows", help="trees, trees-embedding, probe, finetuned, scratch, ...")]
-Pretrained = Annotated[Path | None, typer.Option("--from", help="Backbone: run or checkpoint.")]
-Target = Annotated[Path | None, typer.Option("--out", help="Folder; a study there goes on.")]
+Background = Annotated[list[str], typer.Option("--background", help="Files.")]
+Signal = Annotated[list[str], typer.Option("--signal", help="Files.")]
+Test = Annotated[list[str], typer.Option("--test", help="Files that judge.")]
+Card = Annotated[str, typer.Option("--card", help="Data card.")]
+Runs = Annotated[int, typer.Option("--runs", min=1, metavar="N", help="Of each point.")]
+Features = Annotated[str | None, typer.Option("--features", help="Jet columns; or embedding.")]
+Rows = Annotated[str | None, typer.Option("--rows", help="trees, probe, scratch, ...")]
+Pretrained = Annotated[Path | None, typer.Option("--from", help="Backbone.")]
+Target = Annotated[Path | None, typer.Option("--out", help="A study there goes on.")]
 Fraction = Annotated[float, typer.Option("--fraction", help="Of signal in M1.")]
 Other = Annotated[float, typer.Option("--other-fraction", help="Of signal in M2.")]
-Jets = Annotated[int | None, typer.Option("--jets", min=1, help="Background jets in each sample, at most.")]
-Folds = Annotated[int, typer.Option("--folds", min=2, help="Of each ensemble.")]
-Noise = Annotated[int, typer.Option("--noise-features", min=0, help="Columns of pure noise.")]
-Components = Annotated[int, typer.Option("--components", min=1, help="Of trees-pca.")]
-OfBackground = Annotated[list[str] | None, typer.Option("--background-class", help="Default: all in the files.")]
-OfSignal = Annotated[list[str] | None, typer.Option("--signal-class", help="Default: all in the files.")]
+Jets = Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Background in each sample.")]
+Folds = Annotated[int, typer.Option("--folds", min=2, metavar="N", help="Of each ensemble.")]
+Noise = Annotated[int, typer.Option("--noise-features", min=0, metavar="N", help="Of pure noise.")]
+Components = Annotated[int, typer.Option("--components", min=1, metavar="N", help="Of trees-pca.")]
+OfBackground = Annotated[list[str] | None, typer.Option("--background-class", help="Default: all there.")]
+OfSignal = Annotated[list[str] | None, typer.Option("--signal-class", help="Default: all there.")]
 Recipe = Annotated[str, typer.Option("--recipe", help="Of the networks.")]
 
 
@@ -168,6 +168,32 @@ def scan(
     values = locals()
     values["fraction"] = [_number(part) for text in words for part in text.split(",") if part.strip()]
     _study(*_names(methods), **values)
+
+
+@app.command(cls=SeveralValues)
+@boundary
+def events(
+    files: Annotated[list[Path], typer.Argument(help="HDF5 files of the LHC Olympics.")],
+    target: Annotated[Path, typer.Option("--out", help="ROOT or Parquet file.")],
+    radius: Annotated[float, typer.Option("--radius", help="Of the anti-kT jets.")] = 1.0,
+    pt: Annotated[float, typer.Option("--pt", help="Lowest pT of both jets in GeV.")] = 200.0,
+    eta: Annotated[float, typer.Option("--eta", help="Largest |eta| of both.")] = 2.5,
+    max_events: Annotated[int | None, typer.Option("--max-events", min=1, help="The first so many.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Files of the LHC Olympics, high-level or of constituents, as dijet events for card dijets.
+
+    Example: jettag weak events events_anomalydetection_v2.features.h5 --out dijets.parquet
+    """
+    from jettag import run
+
+    with progress("events", max_events, unit="events") as update:
+        written = run.convert_lhco(
+            files, target, radius=radius, pt_min=pt, eta_max=eta, max_events=max_events, on_progress=update
+        )
+    if as_json:
+        emit_json({"schema": 1, "out": str(target), "events": written})
+    say(f"events: {written} events in {target}")
 
 
 def _study(*methods: str, **given: Any) -> None:

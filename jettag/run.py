@@ -6,6 +6,7 @@ from jettag.runs.exporting import export
 from jettag.runs.finetuning import finetune
 from jettag.runs.importing import import_weaver
 from jettag.runs.inference import embed, evaluate, predict
+from jettag.runs.lhco import convert_lhco
 from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
@@ -22,6 +23,7 @@ __all__ = [
     "WeakSources",
     "WeakStudy",
     "choose_device",
+    "convert_lhco",
     "default_rows",
     "embed",
     "evaluate",

@@ -14,7 +14,7 @@ COMMANDS = [
     ["import", "weaver"], ["bench"], ["bench", "generate"], ["bench", "train"], ["bench", "infer"],
     ["bench", "scale"], ["submit"],
     ["scan"], ["scan", "labels"],
-    ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
+    ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"], ["weak", "events"],
 ]  # fmt: skip
 
 
