@@ -1,7 +1,7 @@
 """jettag weak: find what nobody labelled."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,32 +10,34 @@ from jettag.errors import UsageError
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
 from .options import Device, Overrides
-
-if TYPE_CHECKING:
-    from jettag.run import Told
+from .weak_hunt import hunt
+from .weak_options import (
+    Background,
+    Card,
+    Components,
+    Features,
+    Folds,
+    Fraction,
+    Jets,
+    Noise,
+    OfBackground,
+    OfSignal,
+    Other,
+    Pretrained,
+    Recipe,
+    Rows,
+    Runs,
+    Signal,
+    Target,
+    Test,
+    names,
+    numbers,
+    weak_progress,
+)
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Train without jet labels and say how sure one is.", no_args_is_help=True)
-
-Background = Annotated[list[str], typer.Option("--background", help="Files.")]
-Signal = Annotated[list[str], typer.Option("--signal", help="Files.")]
-Test = Annotated[list[str], typer.Option("--test", help="Files that judge.")]
-Card = Annotated[str, typer.Option("--card", help="Data card.")]
-Runs = Annotated[int, typer.Option("--runs", min=1, metavar="N", help="Of each point.")]
-Features = Annotated[str | None, typer.Option("--features", help="Jet columns; or embedding.")]
-Rows = Annotated[str | None, typer.Option("--rows", help="trees, probe, scratch, ...")]
-Pretrained = Annotated[Path | None, typer.Option("--from", help="Backbone.")]
-Target = Annotated[Path | None, typer.Option("--out", help="A study there goes on.")]
-Fraction = Annotated[float, typer.Option("--fraction", help="Of signal in M1.")]
-Other = Annotated[float, typer.Option("--other-fraction", help="Of signal in M2.")]
-Jets = Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Background in each sample.")]
-Folds = Annotated[int, typer.Option("--folds", min=2, metavar="N", help="Of each ensemble.")]
-Noise = Annotated[int, typer.Option("--noise-features", min=0, metavar="N", help="Of pure noise.")]
-Components = Annotated[int, typer.Option("--components", min=1, metavar="N", help="Of trees-pca.")]
-OfBackground = Annotated[list[str] | None, typer.Option("--background-class", help="Default: all there.")]
-OfSignal = Annotated[list[str] | None, typer.Option("--signal-class", help="Default: all there.")]
-Recipe = Annotated[str, typer.Option("--recipe", help="Of the networks.")]
 
 
 @app.command(cls=SeveralValues)
@@ -166,8 +168,8 @@ def scan(
     """
     words = fraction or ["0.001,0.003,0.01,0.03,0.1"]
     values = locals()
-    values["fraction"] = [_number(part) for text in words for part in text.split(",") if part.strip()]
-    _study(*_names(methods), **values)
+    values["fraction"] = [value for text in words for value in numbers(text, "--fraction")]
+    _study(*names(methods), **values)
 
 
 @app.command(cls=SeveralValues)
@@ -207,10 +209,10 @@ def _study(*methods: str, **given: Any) -> None:
     target: Path | None = given["target"]
     if target is not None and target.exists() and not target.is_dir():
         raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
-    features = _names(given["features"]) if given["features"] else list(DEFAULT_FEATURES)
+    features = names(given["features"]) if given["features"] else list(DEFAULT_FEATURES)
     pretrained: Path | None = given["pretrained"]
     fraction = given["fraction"]
-    rows = _names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
+    rows = names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
     study = run.WeakStudy(
         sources=run.WeakSources(
             background=given["background"],
@@ -236,8 +238,8 @@ def _study(*methods: str, **given: Any) -> None:
         else None,
         own_backbone=any(change.startswith("backbone") for change in given["overrides"] or []),
     )
-    with progress("weak", 100, unit="%") as update:
-        content = run.weak_study(study, target, device=given["device"], told=_told(update))
+    with weak_progress("weak") as told:
+        content = run.weak_study(study, target, device=given["device"], told=told)
     if given["as_json"]:
         emit_json(content)
     else:
@@ -246,28 +248,4 @@ def _study(*methods: str, **given: Any) -> None:
         say(f"weak: tables and curves in {target}")
 
 
-def _told(update: Any) -> "Told":
-    from jettag.run import Told
-
-    def log(record: dict[str, Any]) -> None:
-        left = record["seconds_left"]
-        time_left = "" if left is None else f", {left / 60:.0f} min left" if left > 90 else f", {left:.0f} s left"
-        update(100 * record["done"] / record["of"], note=f"{record['point']}{time_left}")
-
-    return Told(log=log, note=lambda text: say(f"weak: {text}"))
-
-
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _number(text: str) -> float:
-    """``0.01`` or ``1%``.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        return float(text.strip().removesuffix("%")) * (0.01 if text.strip().endswith("%") else 1)
-    except ValueError:
-        raise UsageError(f"--fraction {text!r} is no number", do="write it as 0.01 or 1%") from None
+app.command(cls=SeveralValues)(hunt)

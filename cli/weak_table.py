@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jettag.evaluation.weak_report import HEAD, lines
+from jettag.evaluation.weak_report import HEAD, HUNT_HEAD, hunt_lines, hunt_statement, lines
 
 from .tables import STYLE
 
-__all__ = ["print_study"]
+__all__ = ["print_hunt", "print_study"]
 
 SHOWN = len(HEAD) - 1  # ARGOS is in the files
 
@@ -31,3 +31,14 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
         console.print(Text(f"- {method}: between runs varied {varied}"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
+
+
+def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak hunt --json`."""
+    table = Table(title=Text(f"{content['mass']} with {', '.join(content['features'])}"), **STYLE)
+    for name in HUNT_HEAD:
+        table.add_column(name, justify="right", overflow="fold")
+    for line in hunt_lines(content):
+        table.add_row(*map(Text, line))
+    console.print(table)
+    console.print(Text(hunt_statement(content), style="dim"))

@@ -11,17 +11,24 @@ from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
 from jettag.runs.weak_data import WeakSources
+from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device
+from jettag.weak.hunt import HuntPlan, mass_edges
+from jettag.weak.windows import Window
 
 __all__ = [
+    "HUNT_FEATURES",
     "NETWORKS",
+    "HuntPlan",
+    "HuntStudy",
     "LabelScan",
     "Rules",
     "Sources",
     "Told",
     "WeakSources",
     "WeakStudy",
+    "Window",
     "choose_device",
     "convert_lhco",
     "default_rows",
@@ -29,9 +36,11 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "hunt_study",
     "import_weaver",
     "load_any_recipe",
     "load_recipe",
+    "mass_edges",
     "predict",
     "pretrain",
     "scan_labels",

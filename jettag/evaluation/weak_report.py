@@ -13,7 +13,16 @@ from jettag.errors import ResourceError
 from jettag.evaluation.plots import COLOURS, house_style, render
 from jettag.evaluation.tables import escape_markdown, markdown
 
-__all__ = ["HEAD", "draw_max_sic", "lines", "write_study"]
+__all__ = [
+    "HEAD",
+    "HUNT_HEAD",
+    "draw_max_sic",
+    "hunt_lines",
+    "hunt_markdown",
+    "hunt_statement",
+    "lines",
+    "write_study",
+]
 
 HEAD = ("method", "row", "signal", "runs", "max SIC", "SIC at 1e-2", "SIC at 1e-3", "AUC", "ARGOS")
 SHOWN = ("max_sic", "sic_1e-2", "sic_1e-3", "auc", "argos")
@@ -101,3 +110,43 @@ def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
         place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
         figure.legend(loc="outside right upper", frameon=False)
         return figure
+
+
+HUNT_HEAD = ("signal", "S/B in region", "region", "cut", "observed", "expected", "local p", "global p")
+
+
+def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `HUNT_HEAD`, from the object of `weak hunt --json`: medians over runs."""
+
+    def number(value: float | None, digits: int = 3) -> str:
+        return "n/a" if value is None else f"{value:.{digits}g}"
+
+    return [
+        [
+            "data" if row["fraction"] is None else _percent(row["fraction"]),
+            "n/a" if row["s_over_b"] is None else f"{100 * row['s_over_b']:.2g} %",
+            f"{row['window'][0]:.0f} to {row['window'][1]:.0f}",
+            number(row["efficiency"]),
+            number(row["observed_median"], 5),
+            number(row["expected_median"], 5),
+            number(row["p_value_median"]),
+            number(row["global_p_value_median"]),
+        ]
+        for row in content["rows"]
+    ]
+
+
+def hunt_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of a hunt are."""
+    return (
+        "Medians over runs. Cut: share of side-band events that pass; thresholds come from other folds than the events "
+        "they cut. Expected: the dijet function fitted outside the region. Local p: binomial, with the error of the "
+        "fit. Global p: BumpHunter's, (toys as odd + 1) / (toys + 1), for this cut and all regions together. "
+        f"Between runs varied: {content['varied']}."
+    )
+
+
+def hunt_markdown(content: Mapping[str, Any]) -> str:
+    """The table of a hunt with its statement."""
+    cells = [[escape_markdown(cell) for cell in line] for line in hunt_lines(content)]
+    return "\n\n".join([markdown(list(HUNT_HEAD), cells), escape_markdown(hunt_statement(content))]) + "\n"

@@ -14,7 +14,8 @@ COMMANDS = [
     ["import", "weaver"], ["bench"], ["bench", "generate"], ["bench", "train"], ["bench", "infer"],
     ["bench", "scale"], ["submit"],
     ["scan"], ["scan", "labels"],
-    ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"], ["weak", "events"],
+    ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
+    ["weak", "events"], ["weak", "hunt"],
 ]  # fmt: skip
 
 
