@@ -34,6 +34,7 @@ from .weak_options import (
     numbers,
     weak_progress,
 )
+from .weak_resonance import COMMANDS
 
 __all__ = ["app"]
 
@@ -249,3 +250,5 @@ def _study(*methods: str, **given: Any) -> None:
 
 
 app.command(cls=SeveralValues)(hunt)
+for name, function in COMMANDS.items():
+    app.command(name, cls=SeveralValues)(function)

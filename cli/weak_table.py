@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jettag.evaluation.weak_report import HEAD, HUNT_HEAD, hunt_lines, hunt_statement, lines
+from jettag.evaluation.weak_report import HEAD, HUNT_HEAD, heads, hunt_lines, hunt_statement, lines
 
 from .tables import STYLE
 
 __all__ = ["print_hunt", "print_study"]
 
-SHOWN = len(HEAD) - 1  # ARGOS is in the files
+LEFT_OUT = HEAD.index("ARGOS")  # it is in the files
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
@@ -21,10 +21,11 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
     first = content["rows"][0]
     title = f"{first['n_signal_test']} signal and {first['n_background_test']} background jets judge"
     table = Table(title=Text(title), **STYLE)
-    for name in HEAD[:SHOWN]:
+    shown = [place for place in range(len(heads(content))) if place != LEFT_OUT]
+    for name in (heads(content)[place] for place in shown):
         table.add_column(name, justify="left" if name in ("method", "row") else "right", overflow="fold")
     for line in lines(content):
-        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in line[:SHOWN]))
+        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in (line[place] for place in shown)))
     console.print(table)
     console.print(Text(content["statement"], style="dim"))
     for method, varied in {row["method"]: row["varied"] for row in content["rows"]}.items():

@@ -12,9 +12,12 @@ from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
 from jettag.runs.weak_data import WeakSources
 from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
+from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device
+from jettag.weak.flow import FlowSettings
 from jettag.weak.hunt import HuntPlan, mass_edges
+from jettag.weak.resonance import ResonanceSettings
 from jettag.weak.windows import Window
 
 __all__ = [
@@ -23,8 +26,11 @@ __all__ = [
     "HuntPlan",
     "HuntStudy",
     "LabelScan",
+    "ResonanceSettings",
+    "ResonanceStudy",
     "Rules",
     "Sources",
+    "FlowSettings",
     "Told",
     "WeakSources",
     "WeakStudy",
@@ -43,6 +49,7 @@ __all__ = [
     "mass_edges",
     "predict",
     "pretrain",
+    "resonance_study",
     "scan_labels",
     "weak_study",
 ]

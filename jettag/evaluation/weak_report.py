@@ -17,6 +17,7 @@ __all__ = [
     "HEAD",
     "HUNT_HEAD",
     "draw_max_sic",
+    "heads",
     "hunt_lines",
     "hunt_markdown",
     "hunt_statement",
@@ -30,11 +31,36 @@ MARKERS = "osDv^<>pP*"
 ALL = "all"  # the fraction of a method that does not mix
 
 
+SCULPTING = (("chi2_per_ndof", "chi2/ndof"), ("jsd_nats", "JSD [nats]"), ("s_over_b", "S/B in region"))
+
+
+def heads(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """`HEAD`, and of a resonance study what a cut does to the mass spectrum."""
+    return HEAD + (tuple(head for _, head in SCULPTING) if "chi2_per_ndof_median" in content["rows"][0] else ())
+
+
 def lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `HEAD`, from the object of `weak --json`."""
+    """The cells of `heads`, from the object of `weak --json`."""
+    more = len(heads(content)) > len(HEAD)
     return [
-        [row["method"], row["row"], _percent(row["fraction"]), str(row["n_runs"]), *(_cell(row, key) for key in SHOWN)]
+        [
+            row["method"],
+            row["row"],
+            _percent(row["fraction"]),
+            str(row["n_runs"]),
+            *(_cell(row, key) for key in SHOWN),
+            *(_shape(row) if more else ()),
+        ]
         for row in content["rows"]
+    ]
+
+
+def _shape(row: Mapping[str, Any]) -> list[str]:
+    floor = row["jsd_floor_nats_median"]
+    return [
+        f"{row['chi2_per_ndof_median']:.2f}",
+        f"{row['jsd_nats_median']:.2g} (random {floor:.2g})",
+        f"{100 * row['s_over_b_median']:.2g} %",
     ]
 
 
@@ -63,7 +89,8 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
     remarks = "\n".join(f"- {escape_markdown(note)}" for note in _remarks(content))
     files: dict[str, bytes | str] = {
         "weak.json": json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "table.md": "\n\n".join([markdown(list(HEAD), cells), escape_markdown(content["statement"]), remarks]) + "\n",
+        "table.md": "\n\n".join([markdown(list(heads(content)), cells), escape_markdown(content["statement"]), remarks])
+        + "\n",
     }
     figure = draw_max_sic(content["rows"])
     files |= {f"max_sic.{kind}": render(figure, kind) for kind in ("png", "pdf")}

@@ -1,7 +1,7 @@
 """What a folder of a weak study holds: everything that decides a point, so that a study goes on and never mixes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +14,28 @@ from jettag.training.run_directory import file_sha256
 if TYPE_CHECKING:
     from jettag.runs.weak_study import WeakStudy
 
-__all__ = ["settle_study"]
+__all__ = ["contents", "settle_plan", "settle_study"]
 
 PLAN = "plan.json"
 
 
 def settle_study(out: Path, study: "WeakStudy") -> None:
-    """Write ``plan.json``, or see that the folder's study is this one; methods, rows, fractions and runs may change.
+    """As `settle_plan`; methods, rows, fractions and runs may change.
+
+    Raises:
+        UsageError: as `settle_plan`.
+    """
+    settle_plan(out, _plan(study))
+
+
+def settle_plan(out: Path, plan: Mapping[str, Any]) -> None:
+    """Write ``plan.json``, or see that the folder's plan is this one.
 
     Raises:
         UsageError: the folder holds another study, or something else.
     """
     path = out / PLAN
-    wanted = json.loads(json.dumps(_plan(study)))
+    wanted = json.loads(json.dumps(plan))
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -46,9 +55,9 @@ def _plan(study: "WeakStudy") -> dict[str, Any]:
     source = resolve_checkpoint(study.pretrained) if study.pretrained else None
     return {
         "schema": 1,
-        "background": _contents(sources.background),
-        "signal": _contents(sources.signal),
-        "test": _contents(sources.test),
+        "background": contents(sources.background),
+        "signal": contents(sources.signal),
+        "test": contents(sources.test),
         "card": sources.card,
         "classes": [list(sources.background_class), list(sources.signal_class)],
         "features": list(study.features),
@@ -62,6 +71,7 @@ def _plan(study: "WeakStudy") -> dict[str, Any]:
     }
 
 
-def _contents(patterns: Sequence[str]) -> list[list[str | None]]:
+def contents(patterns: Sequence[str]) -> list[list[str | None]]:
+    """Checksum, class and name of each file."""
     files = expand_inputs(patterns)
     return [[file.url or file_sha256(file.path), file.class_name, file.path.name] for file in files]

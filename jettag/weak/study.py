@@ -13,6 +13,7 @@ __all__ = ["MEASURES", "STATEMENT", "VARIED", "aggregate", "judge", "label_free"
 
 SIC_KEYS = {efficiency: f"sic_{efficiency:.0e}".replace("e-0", "e-") for efficiency in BACKGROUND_EFFICIENCIES}
 MEASURES = ("max_sic", *SIC_KEYS.values(), "auc", "background_rejection", "mixture_auc", "argos")
+SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b")  # of resonances
 VARIED = {
     "cwola": "signal draw, background split, initialisation",
     "iad": "signal draw, background split, initialisation",
@@ -71,7 +72,8 @@ def label_free(scores: FoldScores, label: npt.NDArray) -> dict[str, float]:
 def aggregate(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, representation and signal fraction, in the order of the points.
 
-    Each of `MEASURES` has ``_median``, ``_low`` (16 %) and ``_high`` (84 %), None where a run has none.
+    Each of `MEASURES`, and of a resonance study what a cut does to the mass spectrum, has ``_median``, ``_low`` (16 %)
+    and ``_high`` (84 %), None where a run has none.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for point in points:
@@ -84,10 +86,10 @@ def aggregate(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "row": name,
             "fraction": fraction,
             "n_runs": len(runs),
-            "varied": VARIED[method],
+            "varied": first.get("varied") or VARIED[method],
             **{key: first[key] for key in ("n_signal", "n_background", "n_signal_test", "n_background_test")},
         }
-        for measure in MEASURES:
+        for measure in (*MEASURES, *(name for name in SCULPTING if name in first)):
             values = [run.get(measure) for run in runs]
             known = [value for value in values if value is not None]
             found = band(known) if known and len(known) == len(values) else None

@@ -15,7 +15,7 @@ COMMANDS = [
     ["bench", "scale"], ["submit"],
     ["scan"], ["scan", "labels"],
     ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
-    ["weak", "events"], ["weak", "hunt"],
+    ["weak", "events"], ["weak", "hunt"], ["weak", "cathode"], ["weak", "salad"], ["weak", "compare"],
 ]  # fmt: skip
 
 

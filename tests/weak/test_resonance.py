@@ -14,7 +14,7 @@ WINDOW = Window(-0.2, 0.2, -1.0, 1.0)
 FLOW = FlowSettings(transforms=2, hidden=24, bins=6, epochs=25, patience=6, batch_size=1024, learning_rate=1e-2)
 
 
-def events(n, seed, *, signal=False, tilt=1.5):
+def events(n, seed, *, signal=False, tilt=3.0):
     """Background whose first feature moves with the mass; signal in a corner of feature space, in the region."""
     random = np.random.default_rng(seed)
     mass = random.uniform(-0.2, 0.2, n) if signal else random.uniform(-1, 1, n)
@@ -39,7 +39,7 @@ def toy():
         join(events(15_000, 0), events(120, 1, signal=True)),
         background=inside(events(20_000, 2)),
         signal=events(3000, 3, signal=True),
-        simulation=events(20_000, 4, tilt=1.0),
+        simulation=events(20_000, 4, tilt=2.0),
     )
     return region, inside(events(40_000, 5)), events(4000, 6, signal=True), ResonanceSettings(flow=FLOW, folds=3)
 
@@ -51,13 +51,14 @@ def gain(method, toy, seed=0):
 
 
 def test_cwola_fails_where_a_feature_follows_the_mass_and_cathode_reaches_the_bound(toy):
-    bound, blind, cathode = (gain(method, toy)["max_sic"] for method in ("iad", "cwola", "cathode"))
-    assert gain("supervised", toy)["max_sic"] > 0.9 * bound
+    ideal = gain("iad", toy)
+    assert gain("supervised", toy)["auc"] > ideal["auc"]
+    bound, blind, cathode = ideal["max_sic"], *(gain(method, toy)["max_sic"] for method in ("cwola", "cathode"))
     assert bound > 3
-    assert blind < 0.6 * bound
+    assert blind < 1.3  # the floor is 1
     assert cathode > 0.8 * bound
     for method in ("lacathode", "anode", "ranode", "salad"):
-        assert gain(method, toy)["auc"] > 0.75, method
+        assert gain(method, toy)["max_sic"] > 0.6 * bound, method
 
 
 def test_lacathode_does_not_sculpt_where_the_others_do(toy):
