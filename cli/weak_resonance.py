@@ -1,7 +1,6 @@
 """jettag weak cathode, lacathode, anode, ranode, salad, compare: backgrounds learnt beside a signal region."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer

@@ -23,6 +23,7 @@ from jettag.weak.windows import Window
 __all__ = [
     "HUNT_FEATURES",
     "NETWORKS",
+    "FlowSettings",
     "HuntPlan",
     "HuntStudy",
     "LabelScan",
@@ -30,7 +31,6 @@ __all__ = [
     "ResonanceStudy",
     "Rules",
     "Sources",
-    "FlowSettings",
     "Told",
     "WeakSources",
     "WeakStudy",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import gaussian_kde
+from sklearn.ensemble import IsolationForest
 
 from jettag.errors import DataError, UsageError, nearest
 from jettag.weak.checks import FloatArray
@@ -191,6 +192,20 @@ def _supervised(region: Region, test: Sample, settings: ResonanceSettings, seed:
     return _classify(region.signal.features, region.background.features, test.features, settings, seed)
 
 
+def _isolation(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001
+    forest = IsolationForest(n_estimators=200, random_state=seed).fit(region.beside.features)
+    score: FloatArray = -forest.score_samples(test.features)
+    return score
+
+
+def _distance(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001
+    beside = region.beside.features.astype(np.float64)
+    inverse = np.linalg.pinv(np.atleast_2d(np.cov(beside.T)))
+    away = test.features - beside.mean(0)
+    squared: FloatArray = np.einsum("ij,jk,ik->i", away, inverse, away)
+    return squared
+
+
 def reweight(
     simulation: npt.NDArray,
     data: npt.NDArray,
@@ -238,6 +253,8 @@ _METHODS: dict[str, Method] = {
     "anode": _anode,
     "ranode": _ranode,
     "salad": _salad,
+    "isolation": _isolation,
+    "distance": _distance,
     "iad": _iad,
     "supervised": _supervised,
 }
@@ -248,6 +265,8 @@ RESONANCE_METHODS: dict[str, str] = {
     "anode": "ratio of two flows, inside and outside (arXiv:2001.04990)",
     "ranode": "a flow of the signal alone over the fixed background (arXiv:2312.11629)",
     "salad": "against a simulation reweighted in the side-bands (arXiv:2001.05001)",
+    "isolation": "outliers of the side-bands: isolation forest",
+    "distance": "outliers of the side-bands: Mahalanobis distance",
     "iad": "against true background of the signal region: the bound",
     "supervised": "true signal against true background: the ceiling",
 }

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kstest, spearmanr
 
 from jettag.errors import UsageError
 from jettag.weak.flow import FlowSettings
@@ -99,3 +100,15 @@ def test_what_is_missing_is_one_line(toy):
     for method, said in (("salad", "--simulation"), ("iad", "true background"), ("cathod", "cathode")):
         with pytest.raises(UsageError, match=said):
             score_events(method, bare, background, settings, seed=0)
+
+
+def test_outlier_scores_are_those_of_a_gaussian(toy):
+    """Of background alone, a Gaussian here: the squared distance is a chi2 of as many features."""
+    _, _, _, settings = toy
+    background = events(6000, 11, tilt=0.0)
+    region = Region(WINDOW, background)
+    test = events(3000, 12, tilt=0.0)
+    distance = score_events("distance", region, test, settings, seed=0)
+    assert kstest(distance, "chi2", args=(2,)).statistic < 0.04
+    forest = score_events("isolation", region, test, settings, seed=0)
+    assert spearmanr(forest, distance).statistic > 0.9
