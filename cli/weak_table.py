@@ -7,11 +7,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jettag.evaluation.weak_report import HEAD, HUNT_HEAD, heads, hunt_lines, hunt_statement, lines
+from jettag.evaluation.weak_report import (
+    DECORRELATION_HEAD,
+    HEAD,
+    HUNT_HEAD,
+    decorrelation_lines,
+    decorrelation_statement,
+    heads,
+    hunt_lines,
+    hunt_statement,
+    lines,
+)
 
 from .tables import STYLE
 
-__all__ = ["print_hunt", "print_study"]
+__all__ = ["print_decorrelation", "print_hunt", "print_study"]
 
 LEFT_OUT = HEAD.index("ARGOS")  # it is in the files
 
@@ -43,3 +53,16 @@ def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
         table.add_row(*map(Text, line))
     console.print(table)
     console.print(Text(hunt_statement(content), style="dim"))
+
+
+def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak decorrelate --json`."""
+    table = Table(title=Text(f"Without {content['column']}"), **STYLE)
+    for name in DECORRELATION_HEAD:
+        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+    for line in decorrelation_lines(content):
+        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in line))
+    console.print(table)
+    console.print(Text(decorrelation_statement(content), style="dim"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))

@@ -11,6 +11,7 @@ from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
 from jettag.runs.weak_data import WeakSources
+from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, decorrelation_study
 from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
 from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
@@ -21,8 +22,10 @@ from jettag.weak.resonance import ResonanceSettings
 from jettag.weak.windows import Window
 
 __all__ = [
+    "DECORRELATIONS",
     "HUNT_FEATURES",
     "NETWORKS",
+    "DecorrelationStudy",
     "FlowSettings",
     "HuntPlan",
     "HuntStudy",
@@ -37,6 +40,7 @@ __all__ = [
     "Window",
     "choose_device",
     "convert_lhco",
+    "decorrelation_study",
     "default_rows",
     "embed",
     "evaluate",

@@ -1,4 +1,4 @@
-"""What a weak study leaves in its folder: weak.json, table.md, max_sic.png and .pdf."""
+"""What weak studies, hunts and decorrelations leave in their folders: JSON, table.md, max_sic.png and .pdf."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,12 @@ from jettag.evaluation.plots import COLOURS, house_style, render
 from jettag.evaluation.tables import escape_markdown, markdown
 
 __all__ = [
+    "DECORRELATION_HEAD",
     "HEAD",
     "HUNT_HEAD",
+    "decorrelation_lines",
+    "decorrelation_markdown",
+    "decorrelation_statement",
     "draw_max_sic",
     "heads",
     "hunt_lines",
@@ -177,3 +181,48 @@ def hunt_markdown(content: Mapping[str, Any]) -> str:
     """The table of a hunt with its statement."""
     cells = [[escape_markdown(cell) for cell in line] for line in hunt_lines(content)]
     return "\n\n".join([markdown(list(HUNT_HEAD), cells), escape_markdown(hunt_statement(content))]) + "\n"
+
+
+DECORRELATION_HEAD = (
+    "method",
+    "runs",
+    "rejection at 0.5",
+    "1/JSD [1/nats]",
+    "JSD of random cuts [nats]",
+    "chi2/ndof",
+    "deviation",
+    "AUC",
+)
+
+
+def decorrelation_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `DECORRELATION_HEAD`, from the object of `weak decorrelate --json`."""
+
+    def cell(row: Mapping[str, Any], name: str, digits: int = 3) -> str:
+        values = [row[f"{name}_{edge}"] for edge in ("median", "low", "high")]
+        if values[0] is None:
+            return "n/a"
+        median, low, high = (f"{value:.{digits}g}" for value in values)
+        return f"{median} ({low} to {high})"
+
+    names = ("background_rejection", "inverse_jsd", "jsd_floor_nats", "chi2_per_ndof", "largest_deviation", "auc")
+    return [[row["method"], str(row["n_runs"]), *(cell(row, name) for name in names)] for row in content["rows"]]
+
+
+def decorrelation_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of a decorrelation are."""
+    return (
+        "Medians over runs with their 16-84 % bands. Background that passes at "
+        f"{content['signal_efficiency']:.0%} signal efficiency against background that fails, in {content['column']}: "
+        "Jensen-Shannon divergence in nats, and that of random cuts. Deviation: largest |eps_B(m) / eps_B - 1| over ten "
+        "bins. The maps are fitted on background that "
+        f"neither trains nor judges. Between runs varied: {content['varied']}."
+    )
+
+
+def decorrelation_markdown(content: Mapping[str, Any]) -> str:
+    """The table with its statement and notes."""
+    cells = [[escape_markdown(cell) for cell in line] for line in decorrelation_lines(content)]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [markdown(list(DECORRELATION_HEAD), cells), escape_markdown(decorrelation_statement(content)), *notes]
+    return "\n\n".join(parts) + "\n"

