@@ -214,8 +214,8 @@ def decorrelation_statement(content: Mapping[str, Any]) -> str:
     return (
         "Medians over runs with their 16-84 % bands. Background that passes at "
         f"{content['signal_efficiency']:.0%} signal efficiency against background that fails, in {content['column']}: "
-        "Jensen-Shannon divergence in nats, and that of random cuts. Deviation: largest |eps_B(m) / eps_B - 1| over ten "
-        "bins. The maps are fitted on background that "
+        "Jensen-Shannon divergence in nats, and that of random cuts. Deviation: largest |eps_B(m) / eps_B - 1| over "
+        "ten bins. The maps are fitted on background that "
         f"neither trains nor judges. Between runs varied: {content['varied']}."
     )
 
