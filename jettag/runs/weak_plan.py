@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jettag.config.files import write_atomically
+from jettag.data.identity import file_sha256, identify
 from jettag.data.inputs import expand_inputs
 from jettag.errors import UsageError
 from jettag.training.checkpoint import resolve_checkpoint
-from jettag.training.run_directory import file_sha256
 
 if TYPE_CHECKING:
     from jettag.runs.weak_study import WeakStudy
@@ -74,4 +74,4 @@ def _plan(study: "WeakStudy") -> dict[str, Any]:
 def contents(patterns: Sequence[str]) -> list[list[str | None]]:
     """Checksum, class and name of each file."""
     files = expand_inputs(patterns)
-    return [[file.url or file_sha256(file.path), file.class_name, file.path.name] for file in files]
+    return [[identify(file).sha256, file.class_name, Path(file.address).name] for file in files]

@@ -17,8 +17,8 @@ from jettag.config.recipe import FinetuneRecipe
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.inference import seen_in_training
 from jettag.runs.scan import like_backbone, run_of
+from jettag.runs.seen import seen_in_training
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools
 from jettag.runs.weak_network import train_network
 from jettag.runs.weak_plan import settle_study
