@@ -67,9 +67,7 @@ def generate(
     detector: Annotated[_Detector, typer.Option("--detector", help="none: particle level.")] = _Detector.cms,
     kind: Annotated[_Kind, typer.Option("--format", help="Of the files.")] = _Kind.ttree,
     jets_per_file: Annotated[int, typer.Option("--jets-per-file", help="More are split: PROCESS_000, ...")] = 100_000,
-    dijets: Annotated[
-        str | None, typer.Option("--dijets", metavar="KEY=VALUE,...", help="mass, width, daughters=A:B, mjj=LOW:HIGH.")
-    ] = None,
+    dijets: Annotated[str | None, typer.Option("--dijets", metavar="K=V,...", help="mass, width, mjj, ...")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files; without it, refuse.")] = False,
     as_json: JsonOption = False,
 ) -> None:

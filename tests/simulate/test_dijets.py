@@ -120,3 +120,14 @@ def test_constituent_files_are_clustered_and_other_tables_refused(tmp_path):
         LhcoFile(tmp_path / "other.h5")
     with pytest.raises(DataError, match="no such file"):
         LhcoFile(tmp_path / "absent.h5")
+
+
+def test_any_number_of_workers_makes_the_same_events(tmp_path):
+    settings = DijetSettings(("dijet_qcd",), 30, mjj=(1000, 4000), detector="none", seed=5)
+    one, two = (simulate_dijets(settings, tmp_path / str(n), workers=n).files[0] for n in (1, 2))
+    first, second = (uproot.open(path)["tree"].arrays() for path in (one, two))
+    for name in first.fields:
+        assert ak.array_equal(first[name], second[name]), name
+    assert not first["label_signal"][0]
+    with pytest.raises(UsageError, match="exists already"):
+        simulate_dijets(settings, tmp_path / "1")
