@@ -10,6 +10,7 @@ from jettag.errors import UsageError
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
 from .options import Device, Overrides
+from .weak_closure import closure
 from .weak_decorrelate import decorrelate
 from .weak_hunt import hunt
 from .weak_options import (
@@ -252,5 +253,6 @@ def _study(*methods: str, **given: Any) -> None:
 
 app.command(cls=SeveralValues)(hunt)
 app.command(cls=SeveralValues)(decorrelate)
+app.command(cls=SeveralValues)(closure)
 for name, function in COMMANDS.items():
     app.command(name, cls=SeveralValues)(function)

@@ -10,6 +10,7 @@ from jettag.runs.lhco import convert_lhco
 from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
+from jettag.runs.weak_closure import closure
 from jettag.runs.weak_data import WeakSources
 from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, decorrelation_study
 from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
@@ -39,6 +40,7 @@ __all__ = [
     "WeakStudy",
     "Window",
     "choose_device",
+    "closure",
     "convert_lhco",
     "decorrelation_study",
     "default_rows",

@@ -16,7 +16,7 @@ COMMANDS = [
     ["scan"], ["scan", "labels"],
     ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
     ["weak", "events"], ["weak", "hunt"], ["weak", "cathode"], ["weak", "salad"], ["weak", "compare"],
-    ["weak", "decorrelate"],
+    ["weak", "decorrelate"], ["weak", "closure"],
 ]  # fmt: skip
 
 

@@ -186,3 +186,13 @@ def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
     assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
     code, _, err = jettag(*words, "--methods", "bined")
     assert (code, "binned" in err) == (2, True)
+
+
+def test_closure_tells_the_same_from_another(mixed, call_json, jettag):
+    words = ["weak", "closure", "--card", mixed / "card.yaml", "--features", "mass_like,width", "--folds", 2]
+    same = call_json(*words, "--first", mixed / "QCD.root", "--second", mixed / "QCD_test.root")
+    other = call_json(*words, "--first", mixed / "QCD.root", "--second", mixed / "Tbqq.root")
+    assert same["classifier_p_value"] > 1e-3 > other["classifier_p_value"]
+    assert other["fpd"] > 10 * abs(same["fpd"])
+    assert (same["n_first"], same["n_second"]) == (200, 200)
+    assert "classifier AUC" in jettag(*words, "--first", mixed / "QCD.root", "--second", mixed / "Tbqq.root")[1]
