@@ -17,13 +17,16 @@ from jettag.evaluation.weak_report import (
     hunt_lines,
     hunt_statement,
     lines,
+    remarks,
 )
 
 from .tables import STYLE
 
 __all__ = ["print_decorrelation", "print_hunt", "print_study"]
 
-LEFT_OUT = HEAD.index("ARGOS")  # it is in the files
+# What does not fit a terminal is in the files.
+LEFT_OUT = ("ARGOS",)
+LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]")
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
@@ -31,16 +34,19 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
     first = content["rows"][0]
     title = f"{first['n_signal_test']} signal and {first['n_background_test']} background jets judge"
     table = Table(title=Text(title), **STYLE)
-    shown = [place for place in range(len(heads(content))) if place != LEFT_OUT]
-    for name in (heads(content)[place] for place in shown):
-        table.add_column(name, justify="left" if name in ("method", "row") else "right", overflow="fold")
+    names = heads(content)
+    left_out = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
+    shown = [place for place, name in enumerate(names) if name not in left_out]
+    for place in shown:
+        is_text = names[place] in ("method", "row")
+        table.add_column(
+            names[place], justify="left" if is_text else "right", overflow="fold", no_wrap=names[place] == "method"
+        )
     for line in lines(content):
-        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in (line[place] for place in shown)))
+        table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
     console.print(table)
     console.print(Text(content["statement"], style="dim"))
-    for method, varied in {row["method"]: row["varied"] for row in content["rows"]}.items():
-        console.print(Text(f"- {method}: between runs varied {varied}"))
-    for note in content["notes"]:
+    for note in remarks(content):
         console.print(Text(f"- {note}"))
 
 

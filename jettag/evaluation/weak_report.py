@@ -26,6 +26,7 @@ __all__ = [
     "hunt_markdown",
     "hunt_statement",
     "lines",
+    "remarks",
     "write_study",
 ]
 
@@ -60,12 +61,11 @@ def lines(content: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _shape(row: Mapping[str, Any]) -> list[str]:
-    floor = row["jsd_floor_nats_median"]
-    return [
-        f"{row['chi2_per_ndof_median']:.2f}",
-        f"{row['jsd_nats_median']:.2g} (random {floor:.2g})",
-        f"{100 * row['s_over_b_median']:.2g} %",
-    ]
+    purity = f"{100 * row['s_over_b_median']:.2g} %"
+    if row["chi2_per_ndof_median"] is None:  # too few test events
+        return ["n/a", "n/a", purity]
+    divergence = f"{row['jsd_nats_median']:.2g} (random {row['jsd_floor_nats_median']:.2g})"
+    return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity]
 
 
 def _percent(fraction: float | None) -> str:
@@ -78,9 +78,15 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     return "n/a" if median is None else f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _remarks(content: Mapping[str, Any]) -> list[str]:
-    varied = {f"{row['method']}: {row['varied']}" for row in content["rows"]}
-    return [f"What varied between runs: {'; '.join(sorted(varied))}.", *content["notes"]]
+def remarks(content: Mapping[str, Any]) -> list[str]:
+    """What varied between runs, methods of which the same varied together, and the notes."""
+    methods: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        known = methods.setdefault(row["varied"], [])
+        if row["method"] not in known:
+            known.append(row["method"])
+    said = [f"{', '.join(names)}: between runs varied {varied}" for varied, names in methods.items()]
+    return [*said, *content["notes"]]
 
 
 def write_study(out: Path, content: Mapping[str, Any]) -> None:
@@ -90,10 +96,10 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
         ResourceError: the folder cannot be written.
     """
     cells = [[escape_markdown(cell) for cell in line] for line in lines(content)]
-    remarks = "\n".join(f"- {escape_markdown(note)}" for note in _remarks(content))
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in remarks(content))
     files: dict[str, bytes | str] = {
         "weak.json": json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "table.md": "\n\n".join([markdown(list(heads(content)), cells), escape_markdown(content["statement"]), remarks])
+        "table.md": "\n\n".join([markdown(list(heads(content)), cells), escape_markdown(content["statement"]), notes])
         + "\n",
     }
     figure = draw_max_sic(content["rows"])
