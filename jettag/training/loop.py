@@ -49,6 +49,7 @@ def train(
     note: Note,
     probe: Probe | None = None,
     criterion: Criterion | None = None,
+    val_batch_size: int | None = None,
 ) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
 
@@ -62,6 +63,7 @@ def train(
         note: called with what the objective is alarmed about.
         probe: asked at every validation, if given.
         criterion: judges validations instead of the loss, if given.
+        val_batch_size: jets of a batch in validation; None takes as many as in training.
 
     Returns:
         What ended the run: ``max_steps``, ``max_time``, ``patience`` or ``STOP``.
@@ -103,7 +105,7 @@ def train(
                 values = {name: value.item() for name, value in losses.items()}
                 record({"jets": trainer.jets, "learning_rate": trainer.rate, **values})
             if trainer.step % recipe.val_every == 0 or ended:
-                losses_val = trainer.validate(val_table, trainer.loader.batch_size, seed)
+                losses_val = trainer.validate(val_table, val_batch_size or trainer.loader.batch_size, seed)
                 ranked = {}
                 if criterion:
                     with trainer.autocast():
