@@ -67,6 +67,7 @@ def generate(
     detector: Annotated[_Detector, typer.Option("--detector", help="none: particle level.")] = _Detector.cms,
     kind: Annotated[_Kind, typer.Option("--format", help="Of the files.")] = _Kind.ttree,
     jets_per_file: Annotated[int, typer.Option("--jets-per-file", help="More are split: PROCESS_000, ...")] = 100_000,
+    dijets: Annotated[str | None, typer.Option("--dijets", metavar="K=V,...", help="mass, width, mjj, ...")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files; without it, refuse.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,10 +75,19 @@ def generate(
 
     Example: jettag generate QCD,Tbqq --jets 10000 --out data
     """
-    from jettag.simulate import GenerateSettings, simulate
+    from jettag.simulate import DIJETS, GenerateSettings, simulate
     from jettag.simulate.processes import find_process
     from jettag.simulate.settings import parse_range
 
+    asked = tuple(name.strip() for name in processes.split(",") if name.strip())
+    if any(name.lower() in DIJETS for name in asked):
+        from .generate_dijets import generate_dijets
+
+        chosen = workers if workers is not None else _cores()
+        with _sigterm_stops():
+            given = {"radius": radius, "pt": pt, "eta": eta, "detector": detector.value, "kind": kind.value}
+            generate_dijets(asked, jets, out, seed, chosen, dijets or "", given, overwrite, as_json)
+        return
     low, high = parse_range(pt)
     names = tuple(find_process(name.strip()).name for name in processes.split(",") if name.strip())
     settings = GenerateSettings(

@@ -21,6 +21,7 @@ from . import (
     scan,
     shipped,
     submit,
+    weak,
     weights,
 )
 from .command import Group, SeveralValues
@@ -78,10 +79,12 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "doctor": doctor.doctor,
     },
 }
-GROUPS = {"scan": scan.app, "data": data.app, "import": weights.app, "bench": bench.app}
+GROUPS = {"scan": scan.app, "weak": weak.app, "data": data.app, "import": weights.app, "bench": bench.app}
 
 for panel, commands in COMMANDS.items():
     for name, function in commands.items():
         app.command(name, cls=SeveralValues, rich_help_panel=panel)(function)
 for name, group in GROUPS.items():
-    app.add_typer(group, name=name, cls=Group, rich_help_panel="Look" if name not in ("import", "scan") else "Run")
+    app.add_typer(
+        group, name=name, cls=Group, rich_help_panel="Look" if name not in ("import", "scan", "weak") else "Run"
+    )

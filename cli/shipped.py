@@ -160,7 +160,9 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
     resolved = load_any_recipe(recipe, overrides or [])
     card = load_card(resolved.data.card)
     names = feature_set(resolved.data.features).names
-    for name in resolved.classes if isinstance(resolved, FinetuneRecipe) else ():
+    # Classes that argos ranks are samples, which the command line names, and not the card.
+    on_card = isinstance(resolved, FinetuneRecipe) and resolved.selection != "argos"
+    for name in resolved.classes if isinstance(resolved, FinetuneRecipe) and on_card else ():
         if card.classes and name not in card.classes:
             raise RecipeError(f"classes: no class {name!r} on card {card.name}", do=nearest(name, card.classes))
     backbone = resolved.backbone

@@ -6,25 +6,56 @@ from jettag.runs.exporting import export
 from jettag.runs.finetuning import finetune
 from jettag.runs.importing import import_weaver
 from jettag.runs.inference import embed, evaluate, predict
+from jettag.runs.lhco import convert_lhco
 from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
+from jettag.runs.weak_closure import closure
+from jettag.runs.weak_data import WeakSources
+from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, decorrelation_study
+from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
+from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
+from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device
+from jettag.weak.flow import FlowSettings
+from jettag.weak.hunt import HuntPlan, mass_edges
+from jettag.weak.resonance import ResonanceSettings
+from jettag.weak.windows import Window
 
 __all__ = [
+    "DECORRELATIONS",
+    "HUNT_FEATURES",
+    "NETWORKS",
+    "DecorrelationStudy",
+    "FlowSettings",
+    "HuntPlan",
+    "HuntStudy",
     "LabelScan",
+    "ResonanceSettings",
+    "ResonanceStudy",
     "Rules",
     "Sources",
     "Told",
+    "WeakSources",
+    "WeakStudy",
+    "Window",
     "choose_device",
+    "closure",
+    "convert_lhco",
+    "decorrelation_study",
+    "default_rows",
     "embed",
     "evaluate",
     "export",
     "finetune",
+    "hunt_study",
     "import_weaver",
     "load_any_recipe",
     "load_recipe",
+    "mass_edges",
     "predict",
     "pretrain",
+    "resonance_study",
     "scan_labels",
+    "weak_study",
 ]

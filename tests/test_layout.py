@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "objectives": {"errors", "config", "physics", "data", "models"},
     "training": {"errors", "config", "physics", "data", "models", "objectives"},
     "evaluation": {"errors", "config", "data"},
+    "weak": {"errors", "config", "data"},
     "interop": {"errors", "config", "models", "physics"},
 }
 

@@ -162,6 +162,16 @@ class FinetuneRecipe(Recipe):
     # Hidden layers of the head; auto: one as wide as the embedding in mode head, none in the others.
     head_hidden: tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"] = "auto"
     objective: ClassificationRecipe = ClassificationRecipe()
+    # What chooses the best checkpoint and what patience waits for: the validation loss, or, where the classes are two
+    # mixed samples, the first of them with more signal, the label-free ARGOS (arXiv:2511.14832).
+    selection: Literal["loss", "argos"] = "loss"
+
+    @model_validator(mode="after")
+    def _argos_of_two_samples(self) -> "FinetuneRecipe":
+        if self.selection == "argos" and len(self.classes) != 2:
+            msg = f"selection argos compares two samples, not {len(self.classes)} classes"
+            raise ValueError(msg)
+        return self
 
     @field_validator("classes")
     @classmethod

@@ -18,7 +18,7 @@ import numpy as np
 from jettag.data.remote import Remote
 from jettag.errors import DataError, ResourceError
 
-__all__ = ["Hdf5Source"]
+__all__ = ["Hdf5Source", "pickled_text"]
 
 NUMBERED = re.compile(r"^(?P<name>.+)_(?P<index>\d+)$")
 TEXT_OPCODES = frozenset(
@@ -63,7 +63,7 @@ class Hdf5Source:
             if not shape:
                 places[field] = (field, None)
                 continue
-            names = _pickled_text(self._table.attrs.get(f"{field}_kind", b""))
+            names = pickled_text(self._table.attrs.get(f"{field}_kind", b""))
             if len(names) != shape[0]:
                 raise DataError(f"{field} has {shape[0]} columns but {len(names)} names", where=self._file.filename)
             places.update({name: (field, place) for place, name in enumerate(names)})
@@ -136,7 +136,7 @@ def _is_table(item: Any) -> bool:
     return getattr(item, "dtype", None) is not None and item.dtype.names is not None and "index" in item.dtype.names
 
 
-def _pickled_text(pickled: Any) -> list[str]:
+def pickled_text(pickled: Any) -> list[str]:
     """The texts in a pickled list, read from its opcodes: nothing is executed, unlike with pickle.loads."""
     raw = pickled if isinstance(pickled, bytes) else bytes(getattr(pickled, "tobytes", lambda: b"")())
     return [str(argument) for opcode, argument, _ in pickletools.genops(raw) if opcode.name in TEXT_OPCODES]

@@ -26,6 +26,7 @@ from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
 from jettag.training.distributed import World, join
+from jettag.training.loop import Criterion
 from jettag.training.probe import Probe
 from jettag.training.run_directory import (
     describe_inputs,
@@ -277,6 +278,7 @@ def carry_out(
     described: ModelCard,
     probe: Probe | None = None,
     precompute: bool = True,
+    criterion: Criterion | None = None,
 ) -> dict[str, Any]:
     """Train the model: facts before, checkpoints meanwhile, the model card after."""
     table = jets.table
@@ -305,6 +307,7 @@ def carry_out(
         note=told.note,
         probe=probe,
         precompute=precompute,
+        criterion=criterion,
     )
     return world.first(
         partial(write_model_card, out, title=described.title, tags=described.tags, summary=[described.summary])

@@ -26,6 +26,7 @@ from jettag.runs.common import (
     open_tables,
     parameter_count,
 )
+from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
 from jettag.training.distributed import choose_device
 
@@ -121,6 +122,7 @@ def finetune(
                 "A jet classifier on a Particle Transformer backbone (arXiv:2202.03772).",
             ),
             precompute=recipe.adaptation.precompute,
+            criterion=ARGOS if recipe.selection == "argos" else None,
         )
 
 

@@ -22,11 +22,12 @@ from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError
 from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
 from jettag.evaluation.scores import Scores, name_runs
+from jettag.models.particle_transformer import ParticleTransformer
 from jettag.runs.seen import seen_in_training
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
 
-__all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities"]
+__all__ = ["Judgement", "embed", "embeddings", "evaluate", "predict", "probabilities"]
 
 BATCH_SIZE = 512  # jets; inference holds no gradients
 Progress = Callable[[int], None]
@@ -67,6 +68,13 @@ def probabilities(
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     normalised: npt.NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return normalised
+
+
+def embeddings(
+    backbone: ParticleTransformer, table: Table, device: torch.device, on_progress: Progress | None = None
+) -> npt.NDArray[np.float32]:
+    """(J, D) jet embeddings by a backbone in evaluation mode."""
+    return _apply(lambda jets: backbone(jets).jet, table, device, on_progress)
 
 
 def _card(name: str | None, run: Path) -> DataCard:
@@ -206,7 +214,7 @@ def embed(
     inputs = expand_data(files)
 
     def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:
-        return {"embedding": _apply(lambda jets: backbone(jets).jet, table, device, report)}
+        return {"embedding": embeddings(backbone, table, device, report)}
 
     chunks = list(_by_file(inputs, _card(card, root), features, max_constituents, columns, on_progress))
     return chunks, _facts(run, inputs) | {"dim": str(backbone.dim)}

@@ -35,7 +35,7 @@ from jettag.training.distributed import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.training.session import BATCH_SIZES
 
-__all__ = ["LabelScan", "scan_labels"]
+__all__ = ["LabelScan", "like_backbone", "refuse_shared", "run_of", "scan_labels"]
 
 RESULT = "point.json"  # in the run directory of each point
 FORWARD = 1 / 3  # of a training step's work
@@ -102,20 +102,22 @@ def scan_labels(
     seeds = range(scan.recipe.seed, scan.recipe.seed + scan.seeds)
     points = points_of(scan.labels, seeds, scan.modes, pretrained=scan.pretrained is not None)
     chosen = choose_device(device)
-    base = _like_backbone(scan)
+    base = scan.recipe
+    if scan.pretrained is not None and not scan.own_backbone:
+        base = like_backbone(base, scan.pretrained)
     with occupy(out):
         train, val, test = (
             expand_data(files) if files else [] for files in (scan.sources.train, scan.sources.val, scan.test)
         )
-        _refuse_shared(train, test, "--data")
-        _refuse_shared(val, test, "--val")
+        refuse_shared(train, test, "--data")
+        refuse_shared(val, test, "--val")
         settle_plan(out, _plan(scan, base, points, train, val, test))
         pool = _read(base, scan, train, val, test, told)
         most = max(point.labels for point in points)
         if most > len(pool.jets.table):
             what = f"{most} labels asked for, {len(pool.jets.table)} jets there"
             raise DataError(what, where=train[0].address, do="give more files in --data, or fewer --labels")
-        notes = seen_in_training("the backbone", read_run(_run_of(scan.pretrained)), test) if scan.pretrained else []
+        notes = seen_in_training("the backbone", read_run(run_of(scan.pretrained)), test) if scan.pretrained else []
         for note in notes:
             told.note(note)
         return _carry_out(scan, base, points, pool, out, chosen, notes, told, training_report)
@@ -283,7 +285,7 @@ def _read(
     return _Pool(Opened(table, held, card, train, val), read(test, "test"), test)
 
 
-def _refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str) -> None:
+def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str) -> None:
     """Jets that train must not judge: the same file, or another with the same content.
 
     Raises:
@@ -302,24 +304,21 @@ def _refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option
             raise DataError(f"the jets of this file are in {option} and in --test", where=file.address, do=do)
 
 
-def _like_backbone(scan: LabelScan) -> FinetuneRecipe:
+def like_backbone(recipe: FinetuneRecipe, pretrained: Path) -> FinetuneRecipe:
     """The recipe with the backbone's own shape, so that scratch trains the same network.
 
     Raises:
         CheckpointError: the backbone is damaged.
     """
-    if scan.pretrained is None or scan.own_backbone:
-        return scan.recipe
-    _, saved, _ = load_model_state(scan.pretrained)
+    _, saved, _ = load_model_state(pretrained)
     shape = {key: value for key, value in saved["settings"]["backbone"].items() if key != "num_features"}
-    size = (
-        "tiny" if scan.recipe.backbone.size == "auto" else scan.recipe.backbone.size
-    )  # each of its numbers is replaced
-    backbone = scan.recipe.backbone.model_copy(update={"size": size, "settings": shape})
-    return scan.recipe.model_copy(update={"backbone": backbone})
+    size = "tiny" if recipe.backbone.size == "auto" else recipe.backbone.size  # each of its numbers is replaced
+    backbone = recipe.backbone.model_copy(update={"size": size, "settings": shape})
+    return recipe.model_copy(update={"backbone": backbone})
 
 
-def _run_of(pretrained: Path) -> Path:
+def run_of(pretrained: Path) -> Path:
+    """The run directory behind a run or a checkpoint."""
     return resolve_checkpoint(pretrained).parent.parent
 
 

@@ -16,7 +16,7 @@ from jettag.simulate.processes import BEAM_ENERGY, TUNE, find_process
 from jettag.simulate.settings import GenerateSettings
 from jettag.simulate.workers import Workers
 
-__all__ = ["Summary", "generate", "simulate"]
+__all__ = ["SUFFIX", "TREE", "Summary", "check_folder", "generate", "simulate"]
 
 TREE = "tree"
 SUFFIX = {"ttree": ".root", "rntuple": ".root", "parquet": ".parquet"}
@@ -77,7 +77,7 @@ def simulate(
         raise UsageError(f"expected at least one worker, got {workers}", where="--workers")
     names = [find_process(name).name for name in settings.processes]
     plan = {name: _files(out, name, settings) for name in names}
-    _check_folder(out, [path for files in plan.values() for path in files], overwrite)
+    check_folder(out, [path for files in plan.values() for path in files], overwrite)
     release = pythia_version()
     summary = Summary()
     written = 0
@@ -137,7 +137,7 @@ def _files(out: Path, name: str, settings: GenerateSettings) -> list[Path]:
     return [out / f"{name}_{number:03d}{suffix}" for number in range(count)]
 
 
-def _check_folder(out: Path, files: list[Path], overwrite: bool) -> None:
+def check_folder(out: Path, files: list[Path], overwrite: bool) -> None:
     """Everything that can be known to fail at the end fails now."""
     try:
         out.mkdir(parents=True, exist_ok=True)

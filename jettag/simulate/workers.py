@@ -17,14 +17,14 @@ from jettag.errors import RecipeError, ResourceError
 from jettag.simulate.chunk import Chunk, Maker
 from jettag.simulate.settings import GenerateSettings
 
-__all__ = ["MAX_EMPTY", "Workers", "check_acceptance"]
+__all__ = ["MAX_EMPTY", "Workers", "begin_worker", "check_acceptance", "no_main"]
 
 MAX_EMPTY = 2000  # events without a jet (after each jet found, as many again) before giving up: under half a minute
 
 _makers: dict[str, Maker] = {}  # of a worker process, which lives for one run
 
 
-def _begin() -> None:
+def begin_worker() -> None:
     """Set up a worker: Ctrl-C is for the parent to handle, and a worker never outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -38,7 +38,7 @@ def _begin() -> None:
 
 
 @contextlib.contextmanager
-def _no_main() -> Iterator[None]:
+def no_main() -> Iterator[None]:
     """Start workers without a main module: they need nothing of it.
 
     Spawned processes import the parent's script first. For `jettag` that is the whole command line, seconds and much
@@ -101,8 +101,8 @@ class Workers:
         if self.count > 1:
             # spawn: a fork would inherit the parent's threads and half-made generators.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_begin)
-            with _no_main():
+            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=begin_worker)
+            with no_main():
                 self._starting = [self._pool.submit(_ready) for _ in range(self.count)]
         return self
 

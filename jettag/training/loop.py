@@ -4,20 +4,37 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from jettag.config.files import write_atomically
 from jettag.data.jets import Table
 from jettag.errors import Stopped
+from jettag.objectives import Objective
 from jettag.training.limits import Limits
 from jettag.training.probe import Probe
 from jettag.training.signals import STOP, stop_requests, take_stop_file
 from jettag.training.trainer import Trainer
 
-__all__ = ["train"]
+__all__ = ["Criterion", "train"]
 
 Log = Callable[[dict[str, Any]], None]
 Note = Callable[[str], None]
+
+
+class Criterion(NamedTuple):
+    """What chooses the best checkpoint instead of the validation loss: the higher the better.
+
+    Attributes:
+        name: in ``metrics.jsonl``, after ``val_``.
+        function: of the averaged model and the validation jets, on a device.
+    """
+
+    name: str
+    function: Callable[[Objective, Table, torch.device], float]
+
+
 SECONDS_BETWEEN_SAVES = 300.0  # a checkpoint at least this often, and at every validation
 
 
@@ -31,6 +48,7 @@ def train(
     log: Log,
     note: Note,
     probe: Probe | None = None,
+    criterion: Criterion | None = None,
     val_batch_size: int | None = None,
 ) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
@@ -44,6 +62,7 @@ def train(
         log: called with every record written to ``metrics.jsonl``.
         note: called with what the objective is alarmed about.
         probe: asked at every validation, if given.
+        criterion: judges validations instead of the loss, if given.
         val_batch_size: jets of a batch in validation; None takes as many as in training.
 
     Returns:
@@ -87,10 +106,14 @@ def train(
                 record({"jets": trainer.jets, "learning_rate": trainer.rate, **values})
             if trainer.step % recipe.val_every == 0 or ended:
                 losses_val = trainer.validate(val_table, val_batch_size or trainer.loader.batch_size, seed)
-                is_best = trainer.judge(losses_val["loss"])
+                ranked = {}
+                if criterion:
+                    with trainer.autocast():
+                        ranked = {criterion.name: criterion.function(trainer.averaged, val_table, trainer.device)}
+                is_best = trainer.judge(-ranked[criterion.name] if criterion else losses_val["loss"])
                 (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
                 alarm = trainer.model.alarm(losses_val)
-                values = {f"val_{name}": value for name, value in losses_val.items()}
+                values = {f"val_{name}": value for name, value in (losses_val | ranked).items()}
                 values |= probe(trainer.averaged.backbone, trainer.device) if probe else {}
                 record(values | ({"alarm": alarm} if alarm else {}))
                 if alarm:

@@ -18,7 +18,7 @@ from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
 from jettag.training.limits import Limits
-from jettag.training.loop import Log, train
+from jettag.training.loop import Criterion, Log, train
 from jettag.training.memory import estimate
 from jettag.training.precompute import EmbeddedTable, embedded
 from jettag.training.probe import Probe
@@ -51,6 +51,7 @@ def fit(
     note: Callable[[str], None],
     probe: Probe | None = None,
     precompute: bool = True,
+    criterion: Criterion | None = None,
 ) -> None:
     """Build the trainer, restore it where asked, and run the loop.
 
@@ -116,6 +117,7 @@ def fit(
                 log=log,
                 note=note,
                 probe=probe,
+                criterion=criterion,
                 val_batch_size=most,
             )
         except torch.OutOfMemoryError:
@@ -123,12 +125,15 @@ def fit(
             raise ResourceError("out of device memory", do=do) from None
     if ended in ("patience", "STOP"):
         note(f"ended by {ended} at step {trainer.step}")
+    best: dict[str, Any] = {"best_val_loss": trainer.best_loss}
+    if criterion:
+        best = {f"best_val_{criterion.name}": -trainer.best_loss}
     if world.is_first:
         update_run(
             out,
             steps=trainer.step,
             seconds=round(trainer.seconds, 1),
-            best_val_loss=trainer.best_loss,
+            **best,
             ended_by=ended,
             stopped=None,
             processes=world.size,

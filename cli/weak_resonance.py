@@ -1,0 +1,102 @@
+"""jettag weak cathode, lacathode, anode, ranode, salad, compare: backgrounds learnt beside a signal region."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from jettag.errors import UsageError
+
+from .console import JsonOption, boundary, emit_json, out, say
+from .weak_options import (
+    Background,
+    Features,
+    Folds,
+    Fraction,
+    Noise,
+    Runs,
+    Signal,
+    Target,
+    Test,
+    names,
+    pair,
+    weak_progress,
+)
+
+__all__ = ["COMMANDS"]
+
+ABOUT = {
+    "cathode": "Background sampled from a flow that was fitted in the side-bands (arXiv:2109.00546).",
+    "lacathode": "The same in the latent space of the flow, where nothing is sculpted (arXiv:2210.14924).",
+    "anode": "Ratio of two flows, of the signal region and of the side-bands (arXiv:2001.04990).",
+    "ranode": "A flow of the signal alone over the background of the side-bands (arXiv:2312.11629).",
+    "salad": "A simulation reweighted to the side-bands (arXiv:2001.05001).",
+    "compare": "Several methods on the same events, beside the bound and the ceiling.",
+}
+BOUNDS = ("iad", "supervised")
+
+
+def _command(method: str) -> Callable[..., None]:
+    """The command of a method, with the bounds beside it."""
+
+    def run_method(
+        background: Background,
+        signal: Signal,
+        test: Test,
+        fraction: Fraction,
+        window: Annotated[str, typer.Option("--window", metavar="LOW:HIGH", help="Signal region.")],
+        runs: Runs = 10,
+        methods: Annotated[str, typer.Option("--methods", help="Of these.", hidden=method != "compare")] = (
+            "cwola,cathode,lacathode,ranode,iad,supervised" if method == "compare" else ",".join((method, *BOUNDS))
+        ),
+        card: Annotated[str, typer.Option("--card", help="Data card.")] = "dijets",
+        mass: Annotated[str, typer.Option("--mass", help="Column [GeV].")] = "m_jj",
+        features: Features = None,
+        span: Annotated[str, typer.Option("--range", metavar="LOW:HIGH", help="Ends of side-bands.")] = "2000:5500",
+        simulation: Annotated[list[str] | None, typer.Option("--simulation", help="Files, of salad.")] = None,
+        shift: Annotated[float, typer.Option("--shift", help="x mass added to m_j1, delta_m_j.")] = 0.0,
+        noise: Noise = 0,
+        folds: Folds = 5,
+        epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of flows, at most.")] = 40,
+        target: Target = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from jettag import run
+
+        from .weak_table import print_study
+
+        if target is not None and target.exists() and not target.is_dir():
+            raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+        low, high = pair(span, "--range")
+        begin, end = pair(window, "--window")
+        study = run.ResonanceStudy(
+            sources=run.WeakSources(background=background, signal=signal, test=test, card=card),
+            methods=names(methods),
+            window=run.Window(begin, end, low, high),
+            fraction=fraction,
+            runs=runs,
+            simulation=simulation or (),
+            mass=mass,
+            features=names(features) if features else run.HUNT_FEATURES,
+            shift=shift,
+            noise_features=noise,
+            settings=run.ResonanceSettings(flow=run.FlowSettings(epochs=epochs), folds=folds),
+        )
+        with weak_progress(method) as told:
+            content = run.resonance_study(study, target, told=told)
+        if as_json:
+            emit_json(content)
+        else:
+            print_study(out, content)
+        if target is not None:
+            say(f"{method}: tables in {target}")
+
+    run_method.__name__ = method
+    run_method.__doc__ = (
+        f"{ABOUT[method]}\n\nExample: jettag weak {method} --background qcd.root --signal resonance.root "
+        f"--test 'test/*.root' --fraction 0.005 --window 3300:3700" + (" --simulation s.root" * (method == "salad"))
+    )
+    return boundary(run_method)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {name: _command(name) for name in ABOUT}

@@ -1,0 +1,74 @@
+"""The table of a weak study on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jettag.evaluation.weak_report import (
+    DECORRELATION_HEAD,
+    HEAD,
+    HUNT_HEAD,
+    decorrelation_lines,
+    decorrelation_statement,
+    heads,
+    hunt_lines,
+    hunt_statement,
+    lines,
+    remarks,
+)
+
+from .tables import STYLE
+
+__all__ = ["print_decorrelation", "print_hunt", "print_study"]
+
+# What does not fit a terminal is in the files.
+LEFT_OUT = ("ARGOS",)
+LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]")
+
+
+def print_study(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak --json`, with what varied and the notes."""
+    first = content["rows"][0]
+    title = f"{first['n_signal_test']} signal and {first['n_background_test']} background jets judge"
+    table = Table(title=Text(title), **STYLE)
+    names = heads(content)
+    left_out = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
+    shown = [place for place, name in enumerate(names) if name not in left_out]
+    for place in shown:
+        is_text = names[place] in ("method", "row")
+        table.add_column(
+            names[place], justify="left" if is_text else "right", overflow="fold", no_wrap=names[place] == "method"
+        )
+    for line in lines(content):
+        table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
+    console.print(table)
+    console.print(Text(content["statement"], style="dim"))
+    for note in remarks(content):
+        console.print(Text(f"- {note}"))
+
+
+def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak hunt --json`."""
+    table = Table(title=Text(f"{content['mass']} with {', '.join(content['features'])}"), **STYLE)
+    for name in HUNT_HEAD:
+        table.add_column(name, justify="right", overflow="fold")
+    for line in hunt_lines(content):
+        table.add_row(*map(Text, line))
+    console.print(table)
+    console.print(Text(hunt_statement(content), style="dim"))
+
+
+def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak decorrelate --json`."""
+    table = Table(title=Text(f"Without {content['column']}"), **STYLE)
+    for name in DECORRELATION_HEAD:
+        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+    for line in decorrelation_lines(content):
+        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in line))
+    console.print(table)
+    console.print(Text(decorrelation_statement(content), style="dim"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))

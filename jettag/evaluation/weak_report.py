@@ -1,0 +1,234 @@
+"""What weak studies, hunts and decorrelations leave in their folders: JSON, table.md, max_sic.png and .pdf."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jettag.config.files import write_atomically
+from jettag.errors import ResourceError
+from jettag.evaluation.plots import COLOURS, house_style, render
+from jettag.evaluation.tables import escape_markdown, markdown
+
+__all__ = [
+    "DECORRELATION_HEAD",
+    "HEAD",
+    "HUNT_HEAD",
+    "decorrelation_lines",
+    "decorrelation_markdown",
+    "decorrelation_statement",
+    "draw_max_sic",
+    "heads",
+    "hunt_lines",
+    "hunt_markdown",
+    "hunt_statement",
+    "lines",
+    "remarks",
+    "write_study",
+]
+
+HEAD = ("method", "row", "signal", "runs", "max SIC", "SIC at 1e-2", "SIC at 1e-3", "AUC", "ARGOS")
+SHOWN = ("max_sic", "sic_1e-2", "sic_1e-3", "auc", "argos")
+MARKERS = "osDv^<>pP*"
+ALL = "all"  # the fraction of a method that does not mix
+
+
+SCULPTING = (("chi2_per_ndof", "chi2/ndof"), ("jsd_nats", "JSD [nats]"), ("s_over_b", "S/B in region"))
+
+
+def heads(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """`HEAD`, and of a resonance study what a cut does to the mass spectrum."""
+    return HEAD + (tuple(head for _, head in SCULPTING) if "chi2_per_ndof_median" in content["rows"][0] else ())
+
+
+def lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `heads`, from the object of `weak --json`."""
+    more = len(heads(content)) > len(HEAD)
+    return [
+        [
+            row["method"],
+            row["row"],
+            _percent(row["fraction"]),
+            str(row["n_runs"]),
+            *(_cell(row, key) for key in SHOWN),
+            *(_shape(row) if more else ()),
+        ]
+        for row in content["rows"]
+    ]
+
+
+def _shape(row: Mapping[str, Any]) -> list[str]:
+    purity = f"{100 * row['s_over_b_median']:.2g} %"
+    if row["chi2_per_ndof_median"] is None:  # too few test events
+        return ["n/a", "n/a", purity]
+    divergence = f"{row['jsd_nats_median']:.2g} (random {row['jsd_floor_nats_median']:.2g})"
+    return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity]
+
+
+def _percent(fraction: float | None) -> str:
+    return ALL if fraction is None else f"{100 * fraction:.4g} %"
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    median, low, high = (row[f"{key}_{edge}"] for edge in ("median", "low", "high"))
+    digits = 3 if key in ("auc", "argos") else 2
+    return "n/a" if median is None else f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def remarks(content: Mapping[str, Any]) -> list[str]:
+    """What varied between runs, methods of which the same varied together, and the notes."""
+    methods: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        known = methods.setdefault(row["varied"], [])
+        if row["method"] not in known:
+            known.append(row["method"])
+    said = [f"{', '.join(names)}: between runs varied {varied}" for varied, names in methods.items()]
+    return [*said, *content["notes"]]
+
+
+def write_study(out: Path, content: Mapping[str, Any]) -> None:
+    """Write the files, each whole or not at all.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    cells = [[escape_markdown(cell) for cell in line] for line in lines(content)]
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in remarks(content))
+    files: dict[str, bytes | str] = {
+        "weak.json": json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "table.md": "\n\n".join([markdown(list(heads(content)), cells), escape_markdown(content["statement"]), notes])
+        + "\n",
+    }
+    figure = draw_max_sic(content["rows"])
+    files |= {f"max_sic.{kind}": render(figure, kind) for kind in ("png", "pdf")}
+    try:
+        for name, text in files.items():
+            write_atomically(out / name, text)
+    except OSError as problem:
+        what = f"cannot write the tables ({problem.strerror or problem})"
+        raise ResourceError(what, where=out, do="free the disk and run the command again") from None
+
+
+def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Median of the maximum SIC against the signal fraction with its 16-84 % band; a ceiling is a dashed line.
+
+    A run without signal stands at the left edge, on an axis that is linear up to the smallest fraction.
+    """
+    with house_style():
+        figure = Figure(figsize=(8.6, 5.4), layout="constrained")
+        place = figure.subplots()
+        fractions = sorted({row["fraction"] for row in rows if row["fraction"]})
+        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            groups.setdefault((row["method"], row["row"]), []).append(row)
+        for i, ((method, name), points) in enumerate(groups.items()):
+            colour = COLOURS[i % len(COLOURS)]
+            median, low, high = (
+                np.array([row[f"max_sic_{edge}"] for row in points]) for edge in ("median", "low", "high")
+            )
+            if points[0]["fraction"] is None:
+                place.axhline(median[0], color=colour, ls="--", label=f"{method} {name}")
+                place.axhspan(low[0], high[0], color=colour, alpha=0.15, lw=0)
+                continue
+            x = [100 * row["fraction"] for row in points]
+            place.plot(x, median, color=colour, marker=MARKERS[i % len(MARKERS)], label=f"{method} {name}")
+            place.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+        if fractions:
+            place.set_xscale("symlog", linthresh=100 * fractions[0])
+            place.set_xticks([0, *(100 * f for f in fractions)], ["0", *(f"{100 * f:.3g}" for f in fractions)])
+        place.minorticks_off()
+        place.axhline(1.0, color="0.4", lw=1, ls=":")
+        place.set_yscale("log")
+        place.set_xlabel("Signal fraction in M1 [%]")
+        place.set_ylabel("Maximum significance improvement")
+        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
+        figure.legend(loc="outside right upper", frameon=False)
+        return figure
+
+
+HUNT_HEAD = ("signal", "S/B in region", "region", "cut", "observed", "expected", "local p", "global p")
+
+
+def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `HUNT_HEAD`, from the object of `weak hunt --json`: medians over runs."""
+
+    def number(value: float | None, digits: int = 3) -> str:
+        return "n/a" if value is None else f"{value:.{digits}g}"
+
+    return [
+        [
+            "data" if row["fraction"] is None else _percent(row["fraction"]),
+            "n/a" if row["s_over_b"] is None else f"{100 * row['s_over_b']:.2g} %",
+            f"{row['window'][0]:.0f} to {row['window'][1]:.0f}",
+            number(row["efficiency"]),
+            number(row["observed_median"], 5),
+            number(row["expected_median"], 5),
+            number(row["p_value_median"]),
+            number(row["global_p_value_median"]),
+        ]
+        for row in content["rows"]
+    ]
+
+
+def hunt_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of a hunt are."""
+    return (
+        "Medians over runs. Cut: share of side-band events that pass; thresholds come from other folds than the events "
+        "they cut. Expected: the dijet function fitted outside the region. Local p: binomial, with the error of the "
+        "fit. Global p: BumpHunter's, (toys as odd + 1) / (toys + 1), for this cut and all regions together. "
+        f"Between runs varied: {content['varied']}."
+    )
+
+
+def hunt_markdown(content: Mapping[str, Any]) -> str:
+    """The table of a hunt with its statement."""
+    cells = [[escape_markdown(cell) for cell in line] for line in hunt_lines(content)]
+    return "\n\n".join([markdown(list(HUNT_HEAD), cells), escape_markdown(hunt_statement(content))]) + "\n"
+
+
+DECORRELATION_HEAD = (
+    "method",
+    "runs",
+    "rejection at 0.5",
+    "1/JSD [1/nats]",
+    "JSD of random cuts [nats]",
+    "chi2/ndof",
+    "deviation",
+    "AUC",
+)
+
+
+def decorrelation_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `DECORRELATION_HEAD`, from the object of `weak decorrelate --json`."""
+
+    def cell(row: Mapping[str, Any], name: str, digits: int = 3) -> str:
+        values = [row[f"{name}_{edge}"] for edge in ("median", "low", "high")]
+        if values[0] is None:
+            return "n/a"
+        median, low, high = (f"{value:.{digits}g}" for value in values)
+        return f"{median} ({low} to {high})"
+
+    names = ("background_rejection", "inverse_jsd", "jsd_floor_nats", "chi2_per_ndof", "largest_deviation", "auc")
+    return [[row["method"], str(row["n_runs"]), *(cell(row, name) for name in names)] for row in content["rows"]]
+
+
+def decorrelation_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of a decorrelation are."""
+    return (
+        "Medians over runs with their 16-84 % bands. Background that passes at "
+        f"{content['signal_efficiency']:.0%} signal efficiency against background that fails, in {content['column']}: "
+        "Jensen-Shannon divergence in nats, and that of random cuts. Deviation: largest |eps_B(m) / eps_B - 1| over "
+        "ten bins. The maps are fitted on background that "
+        f"neither trains nor judges. Between runs varied: {content['varied']}."
+    )
+
+
+def decorrelation_markdown(content: Mapping[str, Any]) -> str:
+    """The table with its statement and notes."""
+    cells = [[escape_markdown(cell) for cell in line] for line in decorrelation_lines(content)]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [markdown(list(DECORRELATION_HEAD), cells), escape_markdown(decorrelation_statement(content)), *notes]
+    return "\n\n".join(parts) + "\n"

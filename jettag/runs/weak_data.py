@@ -1,0 +1,244 @@
+"""The jets of a weakly supervised study: three roles of files, their classes, features, embeddings and constituents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jettag.data.card import DataCard, load_card
+from jettag.data.inputs import InputFile, expand_inputs
+from jettag.data.jet_columns import EMBEDDING, JetColumns, read_jet_columns
+from jettag.data.jets import JetTable
+from jettag.data.read import read_table
+from jettag.errors import DataError, UsageError, nearest
+from jettag.runs.common import Told
+from jettag.runs.inference import embeddings
+from jettag.runs.scan import refuse_shared
+from jettag.training import load_backbone
+from jettag.training.restore import features_of
+from jettag.weak.checks import check_features
+from jettag.weak.features import columns_of, feature_matrix
+
+__all__ = ["ROLES", "Pool", "Pools", "WeakSources", "read_pools"]
+
+ROLES = ("background", "signal")
+
+
+@dataclass(frozen=True)
+class WeakSources:
+    """Files by role.
+
+    Attributes:
+        background: jets that are background.
+        signal: jets that are signal.
+        test: jets of both that judge, and do nothing else.
+        card: name or path of the data card.
+        background_class: classes that count as background; default all in those files.
+        signal_class: classes that count as signal; default all in those files.
+    """
+
+    background: Sequence[str]
+    signal: Sequence[str]
+    test: Sequence[str]
+    card: str = "jetclass"
+    background_class: Sequence[str] = ()
+    signal_class: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Jets of one kind, row by row.
+
+    Attributes:
+        features: (n, F) jet-level features, F may be 0.
+        embedding: (n, D) of a backbone, or None.
+        jets: constituents, or None where nobody asked for them.
+    """
+
+    features: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32] | None
+    jets: JetTable | None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def select(self, rows: npt.NDArray) -> "Pool":
+        """The jets at ``rows``: positions, or (n,) bool."""
+        return Pool(
+            self.features[rows],
+            None if self.embedding is None else self.embedding[rows],
+            None if self.jets is None else self.jets.select(np.asarray(rows)),
+        )
+
+
+@dataclass(frozen=True)
+class Pools:
+    """All jets of a study.
+
+    Attributes:
+        background: to draw mixtures from.
+        signal: to draw mixtures from.
+        test_background: judges.
+        test_signal: judges.
+        names: of the features.
+        card: of the files.
+        inputs: the training files.
+        test_inputs: the files that judge.
+    """
+
+    background: Pool
+    signal: Pool
+    test_background: Pool
+    test_signal: Pool
+    names: tuple[str, ...]
+    card: DataCard
+    inputs: Sequence[InputFile]
+    test_inputs: Sequence[InputFile]
+
+
+def read_pools(
+    sources: WeakSources,
+    features: Sequence[str],
+    *,
+    backbone: Path | None = None,
+    constituents: tuple[str, int] | None = None,
+    device: torch.device,
+    told: Told,
+) -> Pools:
+    """Read every role's jets, and see that no judge trains.
+
+    Args:
+        sources: the files.
+        features: jet-level, with ``embedding`` for the column of `jettag embed`.
+        backbone: run whose embeddings of the jets are wanted.
+        constituents: feature set and most constituents, where networks train on them.
+        device: where the backbone runs.
+        told: of jets of other classes.
+
+    Raises:
+        DataError: a file lacks something, a test file trains, a role is empty, a feature is NaN.
+        UsageError: a class stands in both roles.
+    """
+    card = load_card(sources.card)
+    files = {"background": sources.background, "signal": sources.signal, "test": sources.test}
+    inputs = {role: expand_inputs(patterns) for role, patterns in files.items()}
+    for role in ROLES:
+        refuse_shared(inputs[role], inputs["test"], f"--{role}")
+    names = _names(card, inputs)
+    reader = _Reader(card, columns_of(features) if features else (), names, constituents, backbone)
+    read = {role: reader(inputs[role], role if role in ROLES else "") for role in files}
+    wanted = {"background": sources.background_class, "signal": sources.signal_class}
+    classes = {role: _classes(read[role][0], names, wanted[role], role) for role in ROLES}
+    shared = set(classes["background"]) & set(classes["signal"])
+    if shared:
+        name = names[min(shared)]
+        do = "choose classes with --background-class and --signal-class"
+        raise UsageError(f"class {name} stands in --background and in --signal", do=do)
+    pools = {}
+    for key, role, kind in (
+        ("background", "background", "background"),
+        ("signal", "signal", "signal"),
+        ("test_background", "test", "background"),
+        ("test_signal", "test", "signal"),
+    ):
+        jets, table = read[role]
+        chosen = np.isin(jets.label, classes[kind])
+        if not chosen.any():
+            where = inputs[role][0].address
+            raise DataError(f"no {kind} jet in --{role}", where=where, do=f"expected {_list(names, classes[kind])}")
+        pools[key] = _pool(jets, table, features, chosen)
+    others = len(read["test"][0]) - len(pools["test_background"]) - len(pools["test_signal"])
+    if others:
+        told.note(f"{others} test jets of other classes are left out")
+    if backbone is not None:
+        pools = {key: _embed(pool, backbone, device, told, key) for key, pool in pools.items()}
+    columns = _column_names(features, pools["background"].features.shape[1])
+    for pool in pools.values():
+        check_features(pool.features, columns)
+    train = [*inputs["background"], *inputs["signal"]]
+    return Pools(**pools, names=columns, card=card, inputs=train, test_inputs=inputs["test"])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    card: DataCard
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    constituents: tuple[str, int] | None
+    backbone: Path | None
+
+    def __call__(self, inputs: Sequence[InputFile], default: str) -> tuple[JetColumns, JetTable | None]:
+        wanted = self.constituents
+        if wanted is None and self.backbone is not None:
+            feature_set, _, most, _ = features_of(self.backbone)
+            wanted = feature_set, most
+        if wanted is None:
+            return read_jet_columns(inputs, self.card, self.columns, self.names, default=default), None
+        if EMBEDDING in self.columns:
+            raise UsageError("files of embeddings have no constituents", do="leave out --from, or --features embedding")
+        given = {file.class_name for file in inputs}
+        table = read_table(
+            inputs,
+            self.card,
+            features=wanted[0],
+            labels=True,
+            # A role that no file has been given is known to nobody; roles stand last, so places stay.
+            classes=[name for name in self.names if name not in ROLES or name in given],
+            max_constituents=wanted[1],
+            jet_columns=self.columns,
+        )
+        assert table.label is not None  # labels=True
+        return JetColumns(table.jet, table.label, table.class_names), table
+
+
+def _names(card: DataCard, inputs: dict[str, list[InputFile]]) -> tuple[str, ...]:
+    """Every class that a jet may have: the card's, the files', and the roles where files tell none."""
+    given = [file.class_name for files in inputs.values() for file in files if file.class_name]
+    told = {name for files in inputs.values() for name in (file.class_name for file in files) if name}
+    for name in told - {*card.classes, *ROLES} if card.classes else ():
+        raise DataError(f"no class {name!r} in card {card.name}", do=nearest(name, {*card.classes, *ROLES}))
+    return tuple(dict.fromkeys([*card.classes, *given, *ROLES]))
+
+
+def _classes(jets: JetColumns, names: Sequence[str], wanted: Sequence[str], role: str) -> list[int]:
+    """Places of the classes that count in this role."""
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"no class {name!r} for --{role}-class", do=nearest(name, names))
+    present = [int(value) for value in np.unique(jets.label) if value >= 0]
+    return [place for place in present if not wanted or names[place] in wanted]
+
+
+def _list(names: Sequence[str], places: Sequence[int]) -> str:
+    return ", ".join(names[place] for place in places) or "one of another class"
+
+
+def _pool(jets: JetColumns, table: JetTable | None, features: Sequence[str], chosen: npt.NDArray[np.bool_]) -> Pool:
+    rows = np.flatnonzero(chosen)
+    values = {name: column[rows] for name, column in jets.values.items()}
+    matrix = feature_matrix(values, features) if features else np.empty((len(rows), 0), np.float32)
+    embedding = values[EMBEDDING].astype(np.float32) if EMBEDDING in values else None
+    return Pool(matrix, embedding, None if table is None else table.select(rows))
+
+
+def _embed(pool: Pool, backbone: Path, device: torch.device, told: Told, what: str) -> Pool:
+    assert pool.jets is not None  # a backbone asks for constituents
+    _, feature_names, _, _ = features_of(backbone)
+    if tuple(pool.jets.feature_names) != feature_names:
+        do = "give networks the backbone's features with --set data.features=..."
+        raise UsageError("the backbone has other features than the recipe", do=do)
+    told.note(f"embedding {len(pool)} jets of {what}")
+    network, _ = load_backbone(backbone, feature_names)
+    return Pool(pool.features, embeddings(network.to(device).eval(), pool.jets, device), pool.jets)
+
+
+def _column_names(features: Sequence[str], width: int) -> tuple[str, ...]:
+    plain = [name.removeprefix("jet_") for name in features]
+    vectors = width - (len(plain) - plain.count(EMBEDDING))
+    names: list[str] = []
+    for name in plain:
+        names += [f"embedding {place}" for place in range(vectors)] if name == EMBEDDING else [name]
+    return tuple(names)

@@ -1,0 +1,230 @@
+"""jettag weak hunt: a resonance hunt on unlabelled events, or a study of what it finds of an injected signal."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jettag.config.files import write_atomically
+from jettag.data.card import load_card
+from jettag.data.inputs import expand_inputs
+from jettag.data.jet_columns import read_jet_columns
+from jettag.errors import DataError, UsageError
+from jettag.evaluation.weak_report import hunt_markdown
+from jettag.runs.common import NOBODY, Told
+from jettag.runs.weak_data import ROLES
+from jettag.weak.checks import check_features
+from jettag.weak.classifiers import make_trees
+from jettag.weak.features import columns_of, feature_matrix, with_noise
+from jettag.weak.hunt import HuntPlan, WindowResult, hunt
+from jettag.weak.measures import band
+from jettag.weak.spectrum import BumpHunt
+
+__all__ = ["HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "read_events_of"]
+
+HUNT_FEATURES = ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")
+MEASURED = ("p_value", "significance", "observed", "expected", "global_p_value")
+
+
+@dataclass(frozen=True)
+class HuntStudy:
+    """What to hunt in.
+
+    Attributes:
+        data: files of unlabelled events; or
+        background: files of background and
+        signal: of signal, of which so much is put in that it is ``fraction`` of all events.
+        fraction: of signal; 0 is always run beside it.
+        runs: draws of signal and folds.
+        card: data card.
+        mass: column of the resonance mass [GeV].
+        features: that the classifier sees.
+        plan: how to hunt; its seed is the first.
+        noise_features: columns of pure noise beside the features.
+    """
+
+    plan: HuntPlan
+    data: Sequence[str] = ()
+    background: Sequence[str] = ()
+    signal: Sequence[str] = ()
+    fraction: float = 0.0
+    runs: int = 1
+    card: str = "dijets"
+    mass: str = "m_jj"
+    features: Sequence[str] = HUNT_FEATURES
+    noise_features: int = 0
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events with a mass.
+
+    Attributes:
+        features: (n, F).
+        mass: (n,) [GeV].
+    """
+
+    features: npt.NDArray[np.float32]
+    mass: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.mass)
+
+    def select(self, rows: npt.NDArray) -> "Events":
+        """The events at ``rows``: positions, or (n,) bool."""
+        return Events(self.features[rows], self.mass[rows])
+
+    def join(self, other: "Events") -> "Events":
+        """These and others."""
+        return Events(np.concatenate([self.features, other.features]), np.concatenate([self.mass, other.mass]))
+
+
+def read_events_of(patterns: Sequence[str], card_name: str, mass: str, features: Sequence[str]) -> Events:
+    """Features and mass of all events of the files, in their order; no label is read.
+
+    Raises:
+        DataError: a column is absent, or NaN.
+        UsageError: the mass is among the features.
+    """
+    if mass in {name.removeprefix("jet_") for name in features}:
+        raise UsageError(f"the mass {mass} stands in --features", do="leave it out: it is what regions are made of")
+    card = load_card(card_name)
+    columns = tuple(dict.fromkeys([*columns_of(features), mass]))
+    # Without classes every jet is of the one that is named here.
+    unlabelled = card.model_copy(update={"labels": None})
+    inputs = [replace(file, class_name=None) for file in expand_inputs(patterns)]
+    read = read_jet_columns(inputs, unlabelled, columns, ROLES, default=ROLES[0])
+    values = feature_matrix(read.values, features)
+    check_features(values, tuple(features))
+    found = read.values[mass].astype(np.float64)
+    check_features(found[:, None], (mass,))
+    return Events(values, found)
+
+
+def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
+    """Hunt in the data, or in background with and without signal; write JSON and a table where ``out`` is given.
+
+    Returns:
+        The object of `weak hunt --json`: ``rows`` with medians over runs for each window and efficiency, ``bumps`` with
+        the global p-values, ``runs`` with every one.
+
+    Raises:
+        UsageError: neither data nor background and signal, or a fraction out of [0, 1).
+        DataError: as the hunt.
+    """
+    if bool(study.data) == bool(study.background and study.signal):
+        raise UsageError("expected --data, or --background and --signal")
+    if not 0 <= study.fraction < 1:
+        raise UsageError(f"expected a signal fraction in [0, 1), found {study.fraction:g}", where="--fraction")
+    low, high = study.plan.edges[0], study.plan.edges[-1]
+
+    def read(patterns: Sequence[str]) -> Events:
+        events = read_events_of(patterns, study.card, study.mass, study.features)
+        kept = events.select((events.mass >= low) & (events.mass < high))
+        if not len(kept):
+            what = f"no event with {study.mass} in {low:g}:{high:g}"
+            raise DataError(what, where=patterns[0], do="give another --range, in GeV")
+        return kept
+
+    fractions: list[float | None] = [None] if study.data else [*sorted({0.0, study.fraction})]
+    background = read(study.data or study.background)
+    signal = read(study.signal) if study.signal else None
+    records: list[dict[str, Any]] = []
+    total = len(fractions) * study.runs
+    for number, (seed, fraction) in enumerate((s, f) for s in range(study.runs) for f in fractions):
+        told.log({"point": f"run {seed}", "done": number, "of": total, "seconds_left": None})
+        first = study.plan.seed + seed
+        events, n_signal = _injected(background, signal, fraction or 0.0, first)
+        features = with_noise(events.features, study.noise_features, [first, 5])
+        names = [*study.features, *(f"noise {place}" for place in range(study.noise_features))]
+        results, bumps = hunt(make_trees, features, names, events.mass, replace(study.plan, seed=first))
+        records += [_record(result, bumps, fraction, first, events, n_signal) for result in results]
+    content = _content(records, study)
+    if out is not None:
+        write_atomically(out / "hunt.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_atomically(out / "table.md", hunt_markdown(content))
+    return content
+
+
+def _injected(
+    background: Events, signal: Events | None, fraction: float, seed: int
+) -> tuple[Events, npt.NDArray[np.bool_]]:
+    """Background with a draw of signal put in, and which events are signal (for the S/B that is told, nothing else)."""
+    if signal is None or fraction == 0:
+        return background, np.zeros(len(background), dtype=bool)
+    count = round(fraction / (1 - fraction) * len(background))
+    if count > len(signal):
+        what = f"{count} signal events needed for a fraction of {fraction:g}, {len(signal)} there"
+        raise DataError(what, do="give more --signal or a smaller --fraction")
+    drawn = signal.select(np.random.default_rng([seed, 6]).permutation(len(signal))[:count])
+    return background.join(drawn), np.repeat([False, True], [len(background), count])
+
+
+def _record(
+    result: WindowResult,
+    bumps: Mapping[float, BumpHunt],
+    fraction: float | None,
+    seed: int,
+    events: Events,
+    is_signal: npt.NDArray[np.bool_],
+) -> dict[str, Any]:
+    inside = result.window.inside(events.mass)
+    injected = int(np.count_nonzero(inside & is_signal))
+    bump = bumps.get(result.efficiency)
+    return {
+        "fraction": fraction,
+        "seed": seed,
+        "window": [result.window.low, result.window.high],
+        "side_bands": [result.window.side_low, result.window.side_high],
+        "efficiency": result.efficiency,
+        "efficiency_achieved": result.achieved,
+        "n_events": len(events),
+        "n_region": int(np.count_nonzero(inside)),
+        "s_over_b": None if fraction is None else injected / max(int(np.count_nonzero(inside)) - injected, 1),
+        **asdict(result.excess),
+        "bump": asdict(bump) if bump else None,
+        "global_p_value": bump.global_p_value if bump else None,
+    }
+
+
+def _content(records: Sequence[Mapping[str, Any]], study: HuntStudy) -> dict[str, Any]:
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for record in records:
+        key = (record["fraction"], tuple(record["window"]), record["efficiency"])
+        groups.setdefault(key, []).append(record)
+    rows = []
+    for (fraction, window, efficiency), runs in groups.items():
+        row: dict[str, Any] = {
+            "method": "hunt",
+            "fraction": fraction,
+            "window": list(window),
+            "side_bands": runs[0]["side_bands"],
+            "efficiency": efficiency,
+            "n_runs": len(runs),
+            "n_region": runs[0]["n_region"],
+            "s_over_b": None if fraction is None else float(np.median([run["s_over_b"] for run in runs])),
+            "fit_p_value": float(np.median([run["fit_p_value"] for run in runs])),
+        }
+        for name in MEASURED:
+            values = [run[name] for run in runs]
+            found = None if any(value is None or not np.isfinite(value) for value in values) else band(values)
+            row |= {f"{name}_median": found.median if found else None}
+            row |= {f"{name}_low": found.low if found else None, f"{name}_high": found.high if found else None}
+        rows.append(row)
+    varied = "folds, initialisation" if study.data else "signal draw, folds, initialisation; the background is one"
+    return {
+        "schema": 1,
+        "rows": sorted(rows, key=lambda row: (row["fraction"] or 0.0, row["window"], -row["efficiency"])),
+        "runs": [{key: _plain(value) for key, value in record.items()} for record in records],
+        "varied": varied,
+        "features": list(study.features),
+        "mass": study.mass,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,77 @@
+"""What a folder of a weak study holds: everything that decides a point, so that a study goes on and never mixes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jettag.config.files import write_atomically
+from jettag.data.identity import file_sha256, identify
+from jettag.data.inputs import expand_inputs
+from jettag.errors import UsageError
+from jettag.training.checkpoint import resolve_checkpoint
+
+if TYPE_CHECKING:
+    from jettag.runs.weak_study import WeakStudy
+
+__all__ = ["contents", "settle_plan", "settle_study"]
+
+PLAN = "plan.json"
+
+
+def settle_study(out: Path, study: "WeakStudy") -> None:
+    """As `settle_plan`; methods, rows, fractions and runs may change.
+
+    Raises:
+        UsageError: as `settle_plan`.
+    """
+    settle_plan(out, _plan(study))
+
+
+def settle_plan(out: Path, plan: Mapping[str, Any]) -> None:
+    """Write ``plan.json``, or see that the folder's plan is this one.
+
+    Raises:
+        UsageError: the folder holds another study, or something else.
+    """
+    path = out / PLAN
+    wanted = json.loads(json.dumps(plan))
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            differ = sorted(key for key in {**before, **wanted} if before.get(key) != wanted.get(key))
+        except (OSError, ValueError, AttributeError):
+            raise UsageError("not the plan of a study", where=path, do="choose another --out") from None
+        if differ:
+            what = f"the folder holds a study with another setting of {', '.join(differ)}"
+            raise UsageError(what, where=out, do="choose another --out, or run the command as it was")
+    elif any(item.name != ".lock" for item in out.iterdir()):
+        raise UsageError("the folder holds something else", where=out, do="choose another --out")
+    write_atomically(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _plan(study: "WeakStudy") -> dict[str, Any]:
+    sources = study.sources
+    source = resolve_checkpoint(study.pretrained) if study.pretrained else None
+    return {
+        "schema": 1,
+        "background": contents(sources.background),
+        "signal": contents(sources.signal),
+        "test": contents(sources.test),
+        "card": sources.card,
+        "classes": [list(sources.background_class), list(sources.signal_class)],
+        "features": list(study.features),
+        "other_fraction": study.other_fraction,
+        "folds": study.folds,
+        "max_jets": study.max_jets,
+        "noise_features": study.noise_features,
+        "components": study.components,
+        "from": file_sha256(source / "state.json") if source else None,
+        "recipe": study.recipe.model_dump(mode="json") if study.recipe else None,
+    }
+
+
+def contents(patterns: Sequence[str]) -> list[list[str | None]]:
+    """Checksum, class and name of each file."""
+    files = expand_inputs(patterns)
+    return [[identify(file).sha256, file.class_name, Path(file.address).name] for file in files]

@@ -1,0 +1,275 @@
+"""jettag weak cathode, lacathode, anode, ranode, salad, compare: one signal region, methods side by side."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jettag.config.files import write_atomically
+from jettag.errors import DataError, UsageError, nearest
+from jettag.evaluation.weak_report import write_study
+from jettag.runs.common import NOBODY, Told
+from jettag.runs.weak_data import Pool, WeakSources, read_pools
+from jettag.runs.weak_hunt import HUNT_FEATURES, read_events_of
+from jettag.runs.weak_plan import contents, settle_plan
+from jettag.training.run_directory import occupy
+from jettag.weak.checks import check_features
+from jettag.weak.features import with_noise
+from jettag.weak.resonance import RESONANCE_METHODS, Region, ResonanceSettings, Sample, score_events
+from jettag.weak.sculpting import Sculpting, sculpting
+from jettag.weak.study import judge, study_json
+from jettag.weak.windows import Window, check_regions
+
+__all__ = ["ResonanceStudy", "resonance_study"]
+
+CUT = 0.05  # share of the background that passes where sculpting is measured
+SHIFTED = ("m_j1", "delta_m_j")  # features that the stress test makes follow the mass
+LEARNERS = {"anode": "flow", "ranode": "flow", "isolation": "forest", "distance": "covariance"}  # of the others: trees
+VARIED = "signal draw, background split, flows and classifiers"
+
+
+@dataclass(frozen=True)
+class ResonanceStudy:
+    """What to compare.
+
+    Attributes:
+        sources: files by role; the mass and features stand on their card.
+        methods: of `jettag.weak.resonance.RESONANCE_METHODS`.
+        window: signal region and side-bands [GeV].
+        fraction: of signal among the data; 0 is always run beside it.
+        runs: repetitions, with seeds 0, 1, ...
+        simulation: files of a simulation, of SALAD.
+        mass: column.
+        features: that methods see.
+        shift: so many times the mass is added to m_j1 and delta_m_j, a stress test.
+        noise_features: columns of pure noise.
+        settings: of the methods.
+    """
+
+    sources: WeakSources
+    methods: Sequence[str]
+    window: Window
+    fraction: float
+    runs: int = 10
+    simulation: Sequence[str] = ()
+    mass: str = "m_jj"
+    features: Sequence[str] = HUNT_FEATURES
+    shift: float = 0.0
+    noise_features: int = 0
+    settings: ResonanceSettings = field(default_factory=ResonanceSettings)
+
+
+def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
+    """Train and judge every method that ``out`` does not hold yet; write tables there.
+
+    Half of the background is the data, together with the signal that is put in; the other half is the true background
+    of the two bounds.
+
+    Returns:
+        The object of `weak --json`.
+
+    Raises:
+        UsageError: a method, fraction or feature that makes no sense.
+        DataError: empty regions, features that leak the mass, too few events.
+    """
+    _check(study)
+    read = read_pools(study.sources, [*study.features, study.mass], device=torch.device("cpu"), told=told)
+    pools = {
+        name: _sample(study, pool, place)
+        for place, (name, pool) in enumerate(
+            {
+                "background": read.background,
+                "signal": read.signal,
+                "test_background": read.test_background,
+                "test_signal": read.test_signal,
+            }.items()
+        )
+    }
+    simulation = None
+    if study.simulation:
+        made = read_events_of(study.simulation, study.sources.card, study.mass, study.features)
+        simulation = _arranged(study, made.features, made.mass, 4)
+    everything = pools["background"]
+    check_regions(study.window, everything.mass)
+    check_features(everything.features, tuple(study.features), everything.mass)
+    fractions = sorted({0.0, study.fraction})
+    points = [
+        (method, None if method == "supervised" else fraction, seed)
+        for seed in range(study.runs)
+        for fraction in fractions
+        for method in study.methods
+        if method != "supervised" or fraction == fractions[-1]
+    ]
+    found: list[dict[str, Any]] = []
+    with occupy(out) if out else nullcontext():
+        if out:
+            settle_plan(out, _plan(study))
+        region: Region | None = None
+        key: tuple[float, int] | None = None
+        for number, (method, fraction, seed) in enumerate(points):
+            name = f"{method}-{'all' if fraction is None else f'{fraction:g}'}-run{seed}"
+            path = out / "points" / f"{name}.json" if out else None
+            if path is not None and path.is_file():
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+                continue
+            told.log({"point": name, "done": number, "of": len(points), "seconds_left": None})
+            wanted = (study.fraction if fraction is None else fraction), seed
+            if region is None or key != wanted:
+                region, key = _region(study, pools, simulation, *wanted), wanted
+            record = _point(study, method, fraction, seed, region, pools)
+            if path is not None:
+                write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+            found.append(record)
+        order = {method: place for place, method in enumerate(study.methods)}
+        found.sort(key=lambda item: (order[item["method"]], item["fraction"] or -1.0, item["seed"]))
+        content = study_json(found, _notes(study))
+        if out:
+            write_study(out, content)
+    return content
+
+
+def _check(study: ResonanceStudy) -> None:
+    for method in study.methods:
+        if method not in RESONANCE_METHODS:
+            raise UsageError(f"no method {method!r}", do=nearest(method, RESONANCE_METHODS))
+    if not 0 <= study.fraction < 1:
+        raise UsageError(f"expected a signal fraction in [0, 1), found {study.fraction:g}", where="--fraction")
+    if study.mass in study.features:
+        raise UsageError(f"the mass {study.mass} stands in --features", do="leave it out")
+    if "salad" in study.methods and not study.simulation:
+        raise UsageError("salad reweights a simulation", do="give one with --simulation")
+    if study.shift and not set(SHIFTED) <= set(study.features):
+        raise UsageError(f"--shift moves {' and '.join(SHIFTED)}", do="have them in --features")
+
+
+def _notes(study: ResonanceStudy) -> list[str]:
+    window = study.window
+    regions = (
+        f"region {window.low:g} to {window.high:g}, side-bands from {window.side_low:g} to {window.side_high:g}; "
+        "SIC is that of test events inside the region"
+    )
+    notes = [
+        regions,
+        f"sculpting: test background of all these masses, {CUT:.0%} of it kept, the cut from its other half",
+    ]
+    if study.runs < 10:
+        notes.append(f"{study.runs} runs: a band wants at least 10")
+    if study.shift:
+        notes.append(f"{study.shift:g} times {study.mass} is added to {' and '.join(SHIFTED)}")
+    if study.noise_features:
+        notes.append(f"{study.noise_features} features of pure noise are added")
+    return notes
+
+
+def _plan(study: ResonanceStudy) -> dict[str, Any]:
+    sources = study.sources
+    return {
+        "schema": 1,
+        "background": contents(sources.background),
+        "signal": contents(sources.signal),
+        "test": contents(sources.test),
+        "simulation": contents(study.simulation) if study.simulation else [],
+        "card": sources.card,
+        "window": asdict(study.window),
+        "mass": study.mass,
+        "features": list(study.features),
+        "shift": study.shift,
+        "noise_features": study.noise_features,
+        "flow": asdict(study.settings.flow),
+        "folds": study.settings.folds,
+        "oversampling": study.settings.oversampling,
+    }
+
+
+def _sample(study: ResonanceStudy, pool: Pool, place: int) -> Sample:
+    """Events of the window; the mass was read as the last feature."""
+    mass = pool.features[:, -1].astype(np.float64)
+    return _arranged(study, pool.features[:, :-1], mass, place)
+
+
+def _arranged(study: ResonanceStudy, features: npt.NDArray, mass: npt.NDArray, place: int) -> Sample:
+    values = features.copy()
+    for name in SHIFTED if study.shift else ():
+        values[:, list(study.features).index(name)] += study.shift * mass
+    if study.noise_features:
+        values = with_noise(values, study.noise_features, [place, 9])
+    window = study.window
+    kept = (mass >= window.side_low) & (mass < window.side_high)
+    return Sample(values[kept].astype(np.float32), mass[kept])
+
+
+def _region(
+    study: ResonanceStudy, pools: Mapping[str, Sample], simulation: Sample | None, fraction: float, seed: int
+) -> Region:
+    background, signal = pools["background"], pools["signal"]
+    random = np.random.default_rng([seed, 10])
+    rows, drawn = random.permutation(len(background)), random.permutation(len(signal))
+    half = len(background) // 2
+    count = round(fraction / (1 - fraction) * half)
+    if count > len(signal):
+        what = f"{count} signal events needed for a fraction of {fraction:g}, {len(signal)} there"
+        raise DataError(what, do="give more --signal or a smaller --fraction")
+    first, injected = background.select(rows[:half]), signal.select(drawn[:count])
+    data = Sample(np.concatenate([first.features, injected.features]), np.concatenate([first.mass, injected.mass]))
+    other = background.select(rows[half:])
+    return Region(
+        window=study.window,
+        data=data,
+        background=other.select(study.window.inside(other.mass)),
+        signal=signal.select(study.window.inside(signal.mass)),
+        simulation=simulation,
+    )
+
+
+def _point(
+    study: ResonanceStudy,
+    method: str,
+    fraction: float | None,
+    seed: int,
+    region: Region,
+    pools: Mapping[str, Sample],
+) -> dict[str, Any]:
+    background, signal = pools["test_background"], pools["test_signal"]
+    signal = signal.select(study.window.inside(signal.mass))
+    test = Sample(
+        np.concatenate([background.features, signal.features]), np.concatenate([background.mass, signal.mass])
+    )
+    begin = time.monotonic()
+    score = score_events(method, region, test, study.settings, seed=seed)
+    inside = study.window.inside(background.mass)
+    on_background = score[: len(background)]
+    half = np.random.default_rng(seed).random(len(background)) < 0.5
+    passed = on_background[~half] > np.quantile(on_background[half], 1 - CUT)
+    try:
+        shape: Sculpting | None = sculpting(background.mass[~half], passed, seed=seed)
+    except DataError:  # too few test events for a spectrum: the gain is still worth telling
+        shape = None
+    n_background = int(np.count_nonzero(study.window.inside(region.data.mass[: _half(pools)])))
+    n_signal = len(region.inside) - n_background
+    return {
+        "method": method,
+        "row": LEARNERS.get(method, "trees"),
+        "fraction": fraction,
+        "seed": seed,
+        "varied": VARIED,
+        **judge(score[len(background) :], on_background[inside]),
+        "chi2_per_ndof": shape.chi2_per_ndof if shape else None,
+        "jsd_nats": shape.jsd_nats if shape else None,
+        "jsd_floor_nats": shape.jsd_floor_nats if shape else None,
+        "s_over_b": n_signal / n_background,
+        "n_signal": n_signal,
+        "n_background": n_background,
+        "seconds": round(time.monotonic() - begin, 2),
+    }
+
+
+def _half(pools: Mapping[str, Sample]) -> int:
+    """Background events among the data, which stand first."""
+    return len(pools["background"]) // 2

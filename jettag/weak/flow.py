@@ -1,0 +1,259 @@
+"""One conditional normalising flow, p(x | m), on which all in-situ backgrounds stand. Needs the [flows] extra (zuko).
+
+Features are shifted to (0, 1), through the logit, and standardised, as in CATHODE (arXiv:2109.00546); the flow is a
+neural spline flow (arXiv:1906.04032), trained until the loss on a held-out part no longer falls.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from jettag.errors import DataError, DivergenceError, ResourceError
+from jettag.weak.checks import FloatArray, check_features
+
+__all__ = ["ConditionalFlow", "FlowSettings", "fit_flow", "fit_signal_flow"]
+
+MARGIN = 0.02  # of the range beyond the outermost events, on each side
+EDGE = 1e-4  # closest to 0 and 1 that a scaled feature comes
+CLIP = 10.0  # of the gradient norm
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """The network and its training; the reference's (15 affine layers of 128, 100 epochs) takes hours on two cores.
+
+    Attributes:
+        transforms: splines one after the other.
+        hidden: width of the two hidden layers of each.
+        bins: of a spline.
+        epochs: at most.
+        patience: epochs without a lower validation loss.
+        batch_size: events.
+        learning_rate: of Adam.
+        val_fraction: held out.
+    """
+
+    transforms: int = 3
+    hidden: int = 64
+    bins: int = 8
+    epochs: int = 40
+    patience: int = 8
+    batch_size: int = 1024
+    learning_rate: float = 2e-3
+    val_fraction: float = 0.2
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """Features to and from where the flow lives; the mass standardised."""
+
+    low: FloatArray
+    high: FloatArray
+    mean: FloatArray
+    width: FloatArray
+    mass_mean: float
+    mass_width: float
+
+    @classmethod
+    def fit(cls, features: npt.NDArray, mass: npt.NDArray) -> "_Scaling":
+        low, high = features.min(0).astype(np.float64), features.max(0).astype(np.float64)
+        constant = np.flatnonzero(high <= low)
+        if len(constant):
+            raise DataError(f"feature {constant[0]} is constant", do="leave it out of --features")
+        margin = MARGIN * (high - low)
+        scaled = cls(low - margin, high + margin, np.zeros(len(low)), np.ones(len(low)), 0.0, 1.0)
+        logit = scaled._logit(features)
+        return cls(
+            scaled.low, scaled.high, logit.mean(0), logit.std(0), float(mass.mean()), float(max(mass.std(), 1e-12))
+        )
+
+    def _logit(self, features: npt.NDArray) -> FloatArray:
+        share = np.clip((features - self.low) / (self.high - self.low), EDGE, 1 - EDGE)
+        logit: FloatArray = np.log(share / (1 - share))
+        return logit
+
+    def forward(self, features: npt.NDArray) -> Tensor:
+        return torch.from_numpy(((self._logit(features) - self.mean) / self.width).astype(np.float32))
+
+    def log_derivative(self, features: npt.NDArray) -> FloatArray:
+        """(n,) log of the Jacobian of `forward`."""
+        share = np.clip((features - self.low) / (self.high - self.low), EDGE, 1 - EDGE)
+        each = -np.log(share * (1 - share)) - np.log(self.high - self.low) - np.log(self.width)
+        total: FloatArray = each.sum(1)
+        return total
+
+    def inverse(self, values: Tensor) -> npt.NDArray[np.float32]:
+        logit = values.double().numpy() * self.width + self.mean
+        share = 1 / (1 + np.exp(-logit))
+        return np.asarray(self.low + share * (self.high - self.low), dtype=np.float32)
+
+    def context(self, mass: npt.NDArray) -> Tensor:
+        return torch.from_numpy(((mass - self.mass_mean) / self.mass_width).astype(np.float32))[:, None]
+
+
+class ConditionalFlow:
+    """p(x | m) of fitted events.
+
+    Args:
+        network: a zuko flow.
+        scaling: of features and mass.
+    """
+
+    def __init__(self, network: Any, scaling: _Scaling) -> None:
+        self._network, self._scaling = network, scaling
+
+    @torch.no_grad()
+    def log_prob(self, features: npt.NDArray, mass: npt.NDArray) -> FloatArray:
+        """(n,) log density in the features' own units."""
+        inside = self._network(self._scaling.context(mass)).log_prob(self._scaling.forward(features))
+        density: FloatArray = inside.double().numpy() + self._scaling.log_derivative(features)
+        return density
+
+    @torch.no_grad()
+    def latent(self, features: npt.NDArray, mass: npt.NDArray) -> npt.NDArray[np.float32]:
+        """(n, F) where the features of the fitted events are standard normal at every mass."""
+        transform = self._network(self._scaling.context(mass)).transform
+        return np.asarray(transform(self._scaling.forward(features)).numpy())
+
+    @torch.no_grad()
+    def sample(self, mass: npt.NDArray, seed: int) -> npt.NDArray[np.float32]:
+        """(n, F) drawn at each mass."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._scaling.inverse(self._network(self._scaling.context(mass)).sample())
+
+
+def _network(width: int, settings: FlowSettings) -> nn.Module:
+    try:
+        from zuko.flows import NSF
+    except ImportError:
+        raise ResourceError("flows need zuko", do='pip install "jettag[flows]"') from None
+    flow: nn.Module = NSF(
+        features=width,
+        context=1,
+        transforms=settings.transforms,
+        bins=settings.bins,
+        hidden_features=[settings.hidden] * 2,
+    )
+    return flow
+
+
+def fit_flow(
+    features: npt.NDArray, mass: npt.NDArray, *, settings: FlowSettings | None = None, seed: int = 0
+) -> ConditionalFlow:
+    """Fit p(x | m) by maximum likelihood.
+
+    Args:
+        features: (n, F).
+        mass: (n,).
+        settings: of network and training.
+        seed: of weights, batches and the held-out part.
+
+    Raises:
+        DataError: a feature is NaN or constant, or there are too few events.
+        DivergenceError: the loss is not finite.
+        ResourceError: zuko is not installed.
+    """
+    chosen = settings or FlowSettings()
+    check_features(features, tuple(f"{place}" for place in range(features.shape[1])))
+    scaling = _Scaling.fit(features, mass)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _network(features.shape[1], chosen)
+
+        def loss(rows: Tensor) -> Tensor:
+            mean: Tensor = -network(context[rows]).log_prob(x[rows]).mean()
+            return mean
+
+        x, context = scaling.forward(features), scaling.context(mass)
+        _train(list(network.parameters()), [network], loss, len(x), chosen)
+    return ConditionalFlow(network.eval(), scaling)
+
+
+def fit_signal_flow(
+    features: npt.NDArray,
+    mass: npt.NDArray,
+    background: ConditionalFlow,
+    *,
+    settings: FlowSettings | None = None,
+    seed: int = 0,
+) -> tuple[ConditionalFlow, float]:
+    """R-ANODE (arXiv:2312.11629): the signal alone is fitted, in p_data = w p_signal + (1 - w) p_background.
+
+    The background is fixed, the fraction w is learnt with the signal's flow.
+
+    Args:
+        features: (n, F) of the signal region's data.
+        mass: (n,).
+        background: fitted outside.
+        settings: of network and training.
+        seed: of weights, batches and the held-out part.
+
+    Returns:
+        The signal's density and w.
+    """
+    chosen = settings or FlowSettings()
+    scaling = _Scaling.fit(features, mass)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _network(features.shape[1], chosen)
+        odds = nn.Parameter(torch.tensor(-3.0))  # w begins at 5 %
+        x, context = scaling.forward(features), scaling.context(mass)
+        fixed = background.log_prob(features, mass) - scaling.log_derivative(features)
+        other = torch.from_numpy(fixed.astype(np.float32))
+
+        def loss(rows: Tensor) -> Tensor:
+            signal = nn.functional.logsigmoid(odds) + network(context[rows]).log_prob(x[rows])
+            mean: Tensor = -torch.logaddexp(signal, nn.functional.logsigmoid(-odds) + other[rows]).mean()
+            return mean
+
+        holder = nn.ParameterList([odds])
+        _train([*network.parameters(), odds], [network, holder], loss, len(x), chosen)
+    return ConditionalFlow(network.eval(), scaling), float(torch.sigmoid(odds.detach()))
+
+
+def _train(
+    parameters: list[nn.Parameter],
+    modules: list[nn.Module],
+    loss: Callable[[Tensor], Tensor],
+    count: int,
+    settings: FlowSettings,
+) -> None:
+    """Minimise until patience ends; the parameters of the lowest validation loss stay."""
+    order = torch.randperm(count)
+    held = max(int(settings.val_fraction * count), 1)
+    val, train = order[:held], order[held:]
+    if len(train) < 100:
+        raise DataError(f"{count} events are too few for a flow", do="give more events, or wider regions")
+    optimizer = torch.optim.Adam(parameters, settings.learning_rate)
+    steps = settings.epochs * -(-len(train) // settings.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    best, stale = float("inf"), 0
+    kept = [copy.deepcopy(module.state_dict()) for module in modules]
+    for _ in range(settings.epochs):
+        for rows in torch.split(train[torch.randperm(len(train))], settings.batch_size):
+            value = loss(rows)
+            if not value.isfinite():
+                raise DivergenceError("the flow's loss is not finite", do="check the features for outliers")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            found = float(loss(val))
+        if found < best:
+            best, stale = found, 0
+            kept = [copy.deepcopy(module.state_dict()) for module in modules]
+        else:
+            stale += 1
+            if stale >= settings.patience:
+                break
+    for module, state in zip(modules, kept, strict=True):
+        module.load_state_dict(state)

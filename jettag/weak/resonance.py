@@ -1,0 +1,272 @@
+"""Methods that look for a resonance in one signal region, each from the same events to scores of others.
+
+All but the two bounds see unlabelled events of the signal region and of the side-bands and nothing else; SALAD sees a
+simulation besides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import gaussian_kde
+from sklearn.ensemble import IsolationForest
+
+from jettag.errors import DataError, UsageError, nearest
+from jettag.weak.checks import FloatArray
+from jettag.weak.classifiers import make_trees
+from jettag.weak.flow import ConditionalFlow, FlowSettings, fit_flow, fit_signal_flow
+from jettag.weak.folds import Classifier, fit_folds
+from jettag.weak.windows import Window
+
+__all__ = ["RESONANCE_METHODS", "Region", "ResonanceSettings", "Sample", "reweight", "score_events"]
+
+MOST_WEIGHT = 20.0  # of a reweighted event, in units of the mean: beyond it one event would be a sample of its own
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Events: features (n, F) and mass (n,)."""
+
+    features: npt.NDArray[np.float32]
+    mass: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.mass)
+
+    def select(self, rows: npt.NDArray) -> "Sample":
+        """The events at ``rows``: positions, or (n,) bool."""
+        return Sample(self.features[rows], self.mass[rows])
+
+    def with_mass(self) -> npt.NDArray[np.float64]:
+        """(n, F + 1): the mass as one more feature."""
+        return np.column_stack([self.features, self.mass])
+
+
+@dataclass(frozen=True)
+class Region:
+    """What there is to learn from.
+
+    Attributes:
+        window: signal region and side-bands.
+        data: unlabelled events; those of the window are used.
+        background: true background of the signal region, of the two bounds alone.
+        signal: true signal of the signal region, of the ceiling alone.
+        simulation: events of a simulation without signal, of SALAD alone.
+    """
+
+    window: Window
+    data: Sample
+    background: Sample | None = None
+    signal: Sample | None = None
+    simulation: Sample | None = None
+
+    @property
+    def inside(self) -> Sample:
+        """Data of the signal region."""
+        return self.data.select(self.window.inside(self.data.mass))
+
+    @property
+    def beside(self) -> Sample:
+        """Data of the side-bands."""
+        return self.data.select(self.window.beside(self.data.mass))
+
+
+@dataclass
+class ResonanceSettings:
+    """How methods are trained, and the flows of a region, which several of them share.
+
+    Attributes:
+        flow: network and training of the flows.
+        folds: of each ensemble of classifiers.
+        oversampling: events drawn from a flow for each event of the signal region's data.
+        make: a fresh classifier of a seed.
+    """
+
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    folds: int = 5
+    oversampling: int = 4
+    make: Callable[[int], Classifier] = make_trees
+    _fitted: "tuple[Region, int, ConditionalFlow] | None" = None
+
+    def outside(self, region: Region, seed: int) -> ConditionalFlow:
+        """The flow of the side-bands; the last one is kept, for methods that follow each other share it."""
+        if self._fitted is None or self._fitted[0] is not region or self._fitted[1] != seed:
+            flow = fit_flow(region.beside.features, region.beside.mass, settings=self.flow, seed=seed)
+            self._fitted = region, seed, flow
+        return self._fitted[2]
+
+
+def score_events(method: str, region: Region, test: Sample, settings: ResonanceSettings, *, seed: int) -> FloatArray:
+    """(t,) scores of events that train nothing; higher is more like signal.
+
+    Args:
+        method: one of `RESONANCE_METHODS`.
+        region: what there is to learn from.
+        test: at any mass.
+        settings: how to train.
+        seed: of everything drawn.
+
+    Raises:
+        UsageError: no such method, or it needs what is not given.
+        DataError: too few events.
+    """
+    if method not in RESONANCE_METHODS:
+        raise UsageError(f"no method {method!r}", do=nearest(method, RESONANCE_METHODS))
+    return _METHODS[method](region, test, settings, seed)
+
+
+def _classify(
+    data: npt.NDArray,
+    template: npt.NDArray,
+    test: npt.NDArray,
+    settings: ResonanceSettings,
+    seed: int,
+    template_weight: npt.NDArray | None = None,
+) -> FloatArray:
+    """Tell data from a template, both weighing the same, and score events of neither."""
+    label = np.repeat([1, 0], [len(data), len(template)])
+    weight = None
+    if template_weight is not None:
+        weight = np.concatenate([np.ones(len(data)), template_weight / template_weight.mean()])
+    features = np.concatenate([data, template])
+    return fit_folds(settings.make, features, label, test, folds=settings.folds, seed=seed, weight=weight).test
+
+
+def _cwola(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    beside = region.beside
+    weight = region.window.weights(beside.mass)
+    # The two side-bands weigh the same, however many events are in them.
+    return _classify(region.inside.features, beside.features, test.features, settings, seed, weight)
+
+
+def _cathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    inside = region.inside
+    flow = settings.outside(region, seed)
+    mass = _masses(inside.mass, settings.oversampling * len(inside), region.window, seed)
+    return _classify(inside.features, flow.sample(mass, seed), test.features, settings, seed)
+
+
+def _lacathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    inside = region.inside
+    flow = settings.outside(region, seed)
+    random = np.random.default_rng([seed, 7])
+    normal = random.standard_normal((settings.oversampling * len(inside), inside.features.shape[1]), dtype=np.float32)
+    data, judged = (flow.latent(events.features, events.mass) for events in (inside, test))
+    return _classify(data, normal, judged, settings, seed)
+
+
+def _anode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    inside = region.inside
+    own = fit_flow(inside.features, inside.mass, settings=settings.flow, seed=seed)
+    outside = settings.outside(region, seed)
+    return own.log_prob(test.features, test.mass) - outside.log_prob(test.features, test.mass)
+
+
+def _ranode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    inside = region.inside
+    outside = settings.outside(region, seed)
+    signal, _ = fit_signal_flow(inside.features, inside.mass, outside, settings=settings.flow, seed=seed)
+    return signal.log_prob(test.features, test.mass) - outside.log_prob(test.features, test.mass)
+
+
+def _salad(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    if region.simulation is None:
+        raise UsageError("salad reweights a simulation", do="give one with --simulation")
+    beside, simulation = region.beside, region.simulation
+    near = simulation.select(region.window.beside(simulation.mass))
+    inner = simulation.select(region.window.inside(simulation.mass))
+    weight = reweight(near.with_mass(), beside.with_mass(), inner.with_mass(), settings, seed=seed)
+    return _classify(region.inside.features, inner.features, test.features, settings, seed, weight)
+
+
+def _iad(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    if region.background is None:
+        raise UsageError("the idealised detector needs true background of the signal region")
+    return _classify(region.inside.features, region.background.features, test.features, settings, seed)
+
+
+def _supervised(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    if region.background is None or region.signal is None:
+        raise UsageError("the supervised ceiling needs true signal and background of the signal region")
+    return _classify(region.signal.features, region.background.features, test.features, settings, seed)
+
+
+def _isolation(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001
+    forest = IsolationForest(n_estimators=200, random_state=seed).fit(region.beside.features)
+    score: FloatArray = -forest.score_samples(test.features)
+    return score
+
+
+def _distance(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001
+    beside = region.beside.features.astype(np.float64)
+    inverse = np.linalg.pinv(np.atleast_2d(np.cov(beside.T)))
+    away = test.features - beside.mean(0)
+    squared: FloatArray = np.einsum("ij,jk,ik->i", away, inverse, away)
+    return squared
+
+
+def reweight(
+    simulation: npt.NDArray,
+    data: npt.NDArray,
+    events: npt.NDArray,
+    settings: ResonanceSettings,
+    *,
+    seed: int,
+) -> FloatArray:
+    """(n,) weights, mean 1, that turn simulated events into data: g / (1 - g) of a classifier, clipped.
+
+    SALAD (arXiv:2001.05001): learnt where data is background, applied elsewhere, the mass among the features.
+
+    Args:
+        simulation: (s, F) where the ratio is learnt.
+        data: (d, F) there.
+        events: (n, F) simulated, to be weighted.
+        settings: classifier and folds.
+        seed: of both.
+    """
+    score = np.clip(_classify(data, simulation, events, settings, seed), 1e-6, 1 - 1e-6)
+    weight = score / (1 - score)
+    weight = np.minimum(weight, MOST_WEIGHT * weight.mean())
+    result: FloatArray = weight / weight.mean()
+    return result
+
+
+def _masses(mass: npt.NDArray, count: int, window: Window, seed: int) -> FloatArray:
+    """Masses of the signal region's data, smeared by a kernel density estimate that stays inside."""
+    if len(mass) < 2:
+        raise DataError(f"{len(mass)} events in the signal region", do="give more events or a wider --window")
+    estimate = gaussian_kde(mass)
+    random = np.random.default_rng([seed, 8])
+    found = np.empty(0)
+    while len(found) < count:
+        drawn = estimate.resample(count, seed=random)[0]
+        found = np.concatenate([found, drawn[window.inside(drawn)]])
+    return found[:count]
+
+
+Method = Callable[[Region, Sample, ResonanceSettings, int], FloatArray]
+_METHODS: dict[str, Method] = {
+    "cwola": _cwola,
+    "cathode": _cathode,
+    "lacathode": _lacathode,
+    "anode": _anode,
+    "ranode": _ranode,
+    "salad": _salad,
+    "isolation": _isolation,
+    "distance": _distance,
+    "iad": _iad,
+    "supervised": _supervised,
+}
+RESONANCE_METHODS: dict[str, str] = {
+    "cwola": "signal region against side-bands",
+    "cathode": "against samples of a flow fitted in the side-bands (arXiv:2109.00546)",
+    "lacathode": "the same in the flow's latent space (arXiv:2210.14924)",
+    "anode": "ratio of two flows, inside and outside (arXiv:2001.04990)",
+    "ranode": "a flow of the signal alone over the fixed background (arXiv:2312.11629)",
+    "salad": "against a simulation reweighted in the side-bands (arXiv:2001.05001)",
+    "isolation": "outliers of the side-bands: isolation forest",
+    "distance": "outliers of the side-bands: Mahalanobis distance",
+    "iad": "against true background of the signal region: the bound",
+    "supervised": "true signal against true background: the ceiling",
+}

@@ -1,0 +1,112 @@
+"""Points of a study and its rows: what one training gained, and medians over runs with their bands."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jettag.weak.folds import FoldScores, fold_quantiles
+from jettag.weak.measures import BACKGROUND_EFFICIENCIES, MIN_BACKGROUND, argos, band, max_sic, sic_at, sic_curve
+
+__all__ = ["MEASURES", "STATEMENT", "VARIED", "aggregate", "judge", "label_free", "study_json"]
+
+SIC_KEYS = {efficiency: f"sic_{efficiency:.0e}".replace("e-0", "e-") for efficiency in BACKGROUND_EFFICIENCIES}
+MEASURES = ("max_sic", *SIC_KEYS.values(), "auc", "background_rejection", "mixture_auc", "argos")
+SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b")  # of resonances
+VARIED = {
+    "cwola": "signal draw, background split, initialisation",
+    "iad": "signal draw, background split, initialisation",
+    "supervised": "folds, initialisation",
+}
+STATEMENT = (
+    f"Median over runs with its 16-84 % band. Maximum SIC with at least {MIN_BACKGROUND} background jets kept; "
+    "of a random score it is a little above 1, SIC at background efficiency 1e-2 is 0.1 and at 1e-3 0.032. Trained "
+    "without signal a classifier is a random function of the features, and single runs may be signal-like by chance. "
+    "The jets that judge train nothing; the maximum is taken over thresholds on them, the two other SIC are not."
+)
+
+
+def judge(signal_scores: npt.NDArray, background_scores: npt.NDArray) -> dict[str, Any]:
+    """Numbers of one training on jets whose true class is known.
+
+    Raises:
+        DataError: a class is empty, a score is not finite, or fewer than 25 background jets judge.
+    """
+    curve = sic_curve(signal_scores, background_scores)
+    best = max_sic(curve)
+    # The Mann-Whitney statistic: the area under the straight pieces of the ROC curve, ties counted one half.
+    auc = np.trapezoid(
+        np.concatenate([[0.0], curve.signal_efficiency]), np.concatenate([[0.0], curve.background_efficiency])
+    )
+    half = int(np.searchsorted(curve.signal_efficiency, 0.5))
+    passed = int(curve.n_background_pass[half])
+    return {
+        "max_sic": best.value,
+        "max_sic_signal_efficiency": best.signal_efficiency,
+        "max_sic_background_efficiency": best.background_efficiency,
+        "max_sic_n_background": best.n_background_pass,
+        **{key: sic_at(curve, efficiency) for efficiency, key in SIC_KEYS.items()},
+        "auc": float(auc),
+        "background_rejection": curve.n_background / passed if passed else None,
+        "n_signal_test": curve.n_signal,
+        "n_background_test": curve.n_background,
+    }
+
+
+def label_free(scores: FoldScores, label: npt.NDArray) -> dict[str, float]:
+    """What is known without a true label: AUC of the mixtures, mean over folds, and ARGOS of out-of-fold quantiles.
+
+    Args:
+        scores: of the training jets.
+        label: (n,) 1 for the sample with more signal.
+    """
+    aucs = []
+    for k in np.unique(scores.fold):
+        inside = scores.fold == k
+        rank = fold_quantiles(scores.out_of_fold[inside], np.zeros(inside.sum()), label[inside] == 0)
+        aucs.append(rank[label[inside] == 1].mean())
+    quantile = fold_quantiles(scores.out_of_fold, scores.fold, label == 0)
+    return {"mixture_auc": float(np.mean(aucs)), "argos": argos(quantile[label == 1], quantile[label == 0])}
+
+
+def aggregate(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each method, representation and signal fraction, in the order of the points.
+
+    Each of `MEASURES`, and of a resonance study what a cut does to the mass spectrum, has ``_median``, ``_low`` (16 %)
+    and ``_high`` (84 %), None where a run has none.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault((point["method"], point["row"], point["fraction"]), []).append(point)
+    rows = []
+    for (method, name, fraction), runs in groups.items():
+        first = runs[0]
+        row: dict[str, Any] = {
+            "method": method,
+            "row": name,
+            "fraction": fraction,
+            "n_runs": len(runs),
+            "varied": first.get("varied") or VARIED[method],
+            **{key: first[key] for key in ("n_signal", "n_background", "n_signal_test", "n_background_test")},
+        }
+        for measure in (*MEASURES, *(name for name in SCULPTING if name in first)):
+            values = [run.get(measure) for run in runs]
+            known = [value for value in values if value is not None]
+            found = band(known) if known and len(known) == len(values) else None
+            row[f"{measure}_median"] = found.median if found else None
+            row[f"{measure}_low"] = found.low if found else None
+            row[f"{measure}_high"] = found.high if found else None
+        rows.append(row)
+    return rows
+
+
+def study_json(points: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The object of `weak --json`."""
+    return {
+        "schema": 1,
+        "rows": aggregate(points),
+        "runs": [dict(point) for point in points],
+        "statement": STATEMENT,
+        "notes": list(notes),
+    }

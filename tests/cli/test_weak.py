@@ -1,0 +1,198 @@
+"""jettag weak: the contract's flags and keys, a run without signal beside every study, and no label in training."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ..data.make import make_columns, without
+from .conftest import SMALL, write_root
+
+QUICK = ["--runs", 2, "--folds", 2, "--features", "mass_like,width", "--card"]
+
+
+def jets(count, name, factor, seed):
+    """Jets with two jet-level features that tell the classes apart."""
+    random = np.random.default_rng(seed)
+    columns = make_columns(count, seed=seed, class_name=name, longest=6)
+    return columns | {
+        "jet_mass_like": random.normal(factor, 1, count).astype(np.float32),
+        "jet_width": random.normal(size=count).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weak")
+    for seed, (name, factor) in enumerate({"QCD": 0.0, "Tbqq": 2.5}.items()):
+        write_root(folder / f"{name}.root", jets(200, name, factor, seed))
+        write_root(folder / f"{name}_test.root", jets(200, name, factor, 10 + seed))
+    import yaml
+    from jettag_data_cards import __path__ as cards
+
+    card = yaml.safe_load(open(f"{cards[0]}/jetclass.yaml"))  # noqa: SIM115, PTH123
+    card["jet"] |= {"mass_like": "jet_mass_like", "width": "jet_width"}
+    (folder / "card.yaml").write_text(yaml.safe_dump(card))
+    return folder
+
+
+def words(mixed, command, *more):
+    files = ["--background", mixed / "QCD.root", "--signal", mixed / "Tbqq.root"]
+    tests = ["--test", mixed / "QCD_test.root", mixed / "Tbqq_test.root"]
+    return ["weak", command, *files, *tests, *QUICK, mixed / "card.yaml", *more]
+
+
+@pytest.mark.parametrize("command", ["cwola", "iad", "supervised"])
+def test_rows_have_the_contracts_keys_and_a_run_without_signal(mixed, call_json, command):
+    found = call_json(*words(mixed, command, "--fraction", 0.5))
+    fractions = [row["fraction"] for row in found["rows"]]
+    assert fractions == ([None] if command == "supervised" else [0.0, 0.5])
+    for row in found["rows"]:
+        assert {"max_sic_median", "max_sic_low", "max_sic_high", "auc_median", "varied"} <= set(row)
+        assert row["n_runs"] == 2
+        runs = [run for run in found["runs"] if run["fraction"] == row["fraction"]]
+        assert row["auc_median"] == pytest.approx(np.median([run["auc"] for run in runs]))
+    assert found["rows"][-1]["auc_median"] > 0.9
+    assert any("at least 10" in note for note in found["notes"])
+
+
+def test_a_scan_goes_on_and_refuses_to_mix(mixed, call_json, jettag, tmp_path):
+    out = tmp_path / "scan"
+    more = ["--out", out, "--fraction", "30%"]
+    found = call_json(*words(mixed, "scan", *more))
+    assert {(row["method"], row["fraction"]) for row in found["rows"]} == {
+        ("cwola", 0.0), ("cwola", 0.3), ("supervised", None)
+    }  # fmt: skip
+    assert json.loads((out / "weak.json").read_text())["rows"] == found["rows"]
+    assert (out / "max_sic.png").stat().st_size > 1000
+    assert "16-84 %" in (out / "table.md").read_text()
+    lost = out / "points" / "cwola-trees-0.3-run1.json"
+    kept = out / "points" / "cwola-trees-0-run0.json"
+    before, content = kept.stat().st_mtime_ns, json.loads(lost.read_text())
+    lost.unlink()
+    again = call_json(*words(mixed, "scan", *more, "--fraction", "0.4"))
+    assert kept.stat().st_mtime_ns == before
+    assert {k: v for k, v in json.loads(lost.read_text()).items() if k != "seconds"} == {
+        k: v for k, v in content.items() if k != "seconds"
+    }
+    assert len(again["rows"]) == 4
+    code, _, err = jettag(*words(mixed, "scan", *more, "--folds", 3))
+    assert (code, "another setting of folds" in err) == (2, True)
+
+
+def test_embeddings_in_every_form_and_networks_beside_them(mixed, call_json, jettag, tmp_path):
+    train = [mixed / "QCD.root", mixed / "Tbqq.root"]
+    decoder = ["--set", "objective.target.codes=16", "--set", "objective.decoder={dim: 16, layers: 1, heads: 2}"]
+    call_json("pretrain", "mpm", "--data", *train, "--out", tmp_path / "mpm", *SMALL, *decoder, "--max-steps", 2)
+    small = ["--set", "training.max_steps=3", "--set", "data.batch_size=64", "--rows"]
+    rows = "trees,trees-embedding,trees-pca,trees-bagged,probe,finetuned,scratch"
+    more = ["--from", tmp_path / "mpm", "--out", tmp_path / "scan", *small, rows, "--runs", 1, "--components", 4]
+    found = call_json(*words(mixed, "scan", "--fraction", 0.4, "--methods", "cwola", *more))
+    assert [row["row"] for row in found["rows"][::2]] == rows.split(",")
+    tuned = tmp_path / "scan" / "runs" / "cwola-finetuned-0.4-run0"
+    facts = json.loads((tuned / "run.json").read_text())
+    assert facts["class_names"] == ["M1", "M2"]
+    assert facts["pretrained"]
+    assert "best_val_argos" in facts
+    for part in ("QCD", "Tbqq", "QCD_test", "Tbqq_test"):
+        call_json("embed", tmp_path / "mpm", "--data", mixed / f"{part}.root", "--out", tmp_path / f"{part}.parquet")
+    cached = [
+        *("weak", "cwola", "--background", tmp_path / "QCD.parquet", "--signal", tmp_path / "Tbqq.parquet", "--test"),
+        *(f"background:{tmp_path / 'QCD_test.parquet'}", f"signal:{tmp_path / 'Tbqq_test.parquet'}"),
+        *("--features", "embedding", "--fraction", 0.4, "--runs", 1),
+    ]
+    direct = next(row for row in found["rows"] if (row["row"], row["fraction"]) == ("trees-embedding", 0.4))
+    row = call_json(*cached)["rows"][-1]
+    assert row["row"] == "trees-embedding"
+    assert row["n_signal_test"] == direct["n_signal_test"]
+
+
+def test_finetune_of_two_samples_reads_no_true_label(mixed, call_json, jettag, tmp_path):
+    """Files whose label branches are gone train a weak tagger as well, and it stops by ARGOS."""
+    for sample, seed in (("M1", 1), ("M2", 2)):
+        write_root(tmp_path / f"{sample}.root", without(jets(200, "QCD", 0.0, seed), "label_"))
+    data = [f"{sample}:{tmp_path / sample}.root" for sample in ("M1", "M2")]
+    out = tmp_path / "run"
+    call_json("finetune", "--task", "weak", "--data", *data, "--out", out, *SMALL, "--max-steps", 25)
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    judged = {record["step"]: record["val_argos"] for record in records if "val_argos" in record}
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["best_val_argos"] == max(judged.values())
+    best = int((out / "checkpoints" / "best").read_text().strip().removeprefix("step-"))
+    assert best == max(judged, key=lambda step: (judged[step], -step))
+    code, _, err = jettag("finetune", "--task", "weak", "--data", data[0], "--out", tmp_path / "one", *SMALL)
+    assert (code, "M2" in err) == (4, True)
+    code, _, err = jettag("validate", "weak", "--set", "classes=[A,B,C]")
+    assert (code, "two samples" in err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--fraction", "1"], 2, "one class after the mixing"),
+        (["--fraction", "0.9"], 4, "signal jets needed"),
+        (["--fraction", "0.1", "--rows", "tree"], 2, "trees"),
+        (["--fraction", "0.1", "--rows", "finetuned"], 2, "--from"),
+        (["--fraction", "0.1", "--rows", "scratch"], 2, "--out"),
+        (["--fraction", "0.1", "--rows", "probe"], 2, "--from"),
+        (["--fraction", "0.1", "--features", "mas_like"], 3, "did you mean mass_like"),
+        (["--fraction", "0.1", "--features", "sdmass"], 4, "no branch jet_sdmass"),
+        (["--fraction", "0.1", "--signal-class", "Hbb"], 4, "no signal jet"),
+        (["--fraction", "0.1", "--folds", "40"], 4, "too few for 40 folds"),
+    ],
+)
+def test_bad_input_is_one_line(mixed, jettag, more, code, said):
+    found, out, err = jettag(*words(mixed, "cwola", *more))
+    assert (found, out) == (code, ""), err
+    last = err.rstrip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert said in last
+
+
+def test_roles_that_share_jets_are_refused(mixed, jettag):
+    background = ["--background", mixed / "QCD.root", "--fraction", "0.1", "--features", "width"]
+    common = ["weak", "cwola", *background, "--card", mixed / "card.yaml"]
+    code, _, err = jettag(*common, "--signal", mixed / "QCD.root", "--test", mixed / "Tbqq_test.root")
+    assert (code, "class QCD stands in --background and in --signal" in err) == (2, True)
+    code, _, err = jettag(*common, "--signal", mixed / "Tbqq.root", "--test", mixed / "QCD.root")
+    assert (code, "in --background and in --test" in err) == (4, True)
+    bad = jets(100, "QCD", 0.0, 5) | {"jet_width": np.full(100, np.nan, np.float32)}
+    path = write_root(mixed / "nan.root", bad)
+    tests = ["--test", mixed / "QCD_test.root", mixed / "Tbqq_test.root"]
+    wrong = ["weak", "cwola", "--background", path, *common[4:]]
+    code, _, err = jettag(*wrong, "--signal", mixed / "Tbqq.root", *tests)
+    assert (code, "feature width are NaN" in err) == (4, True)
+
+
+def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
+    """A tagger on a feature that is the mass but for noise: forgetting it leaves background that is flat in it."""
+    random = np.random.default_rng(0)
+    files = {}
+    for place, (name, factor) in enumerate({"QCD": 0.0, "Tbqq": 1.0}.items()):
+        for part, count in (("train", 2400), ("test", 1200)):
+            columns = jets(count, name, factor, 20 + place)
+            columns["jet_mass_like"] = (columns["jet_width"] + random.normal(factor, 0.5, count)).astype(np.float32)
+            files[name, part] = write_root(tmp_path / f"{name}_{part}.root", columns)
+    words = [
+        *("weak", "decorrelate", "--background", files["QCD", "train"], "--signal", files["Tbqq", "train"], "--test"),
+        *(files["QCD", "test"], files["Tbqq", "test"], "--card", mixed / "card.yaml", "--features", "mass_like"),
+        *("--on", "width", "--runs", 1, "--folds", 2),
+    ]
+    found = call_json(*words, "--methods", "none,binned,planing", "--out", tmp_path / "out")
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["binned"]["jsd_nats_median"] < 0.2 * rows["none"]["jsd_nats_median"]
+    assert rows["binned"]["largest_deviation_median"] < rows["none"]["largest_deviation_median"]
+    assert rows["none"]["chi2_per_ndof_median"] > 5
+    assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
+    code, _, err = jettag(*words, "--methods", "bined")
+    assert (code, "binned" in err) == (2, True)
+
+
+def test_closure_tells_the_same_from_another(mixed, call_json, jettag):
+    words = ["weak", "closure", "--card", mixed / "card.yaml", "--features", "mass_like,width", "--folds", 2]
+    same = call_json(*words, "--first", mixed / "QCD.root", "--second", mixed / "QCD_test.root")
+    other = call_json(*words, "--first", mixed / "QCD.root", "--second", mixed / "Tbqq.root")
+    assert same["classifier_p_value"] > 1e-3 > other["classifier_p_value"]
+    assert other["fpd"] > 10 * abs(same["fpd"])
+    assert (same["n_first"], same["n_second"]) == (200, 200)
+    assert "classifier AUC" in jettag(*words, "--first", mixed / "QCD.root", "--second", mixed / "Tbqq.root")[1]

@@ -1,0 +1,63 @@
+"""jettag weak hunt: p-values with and without signal, for data without labels, and one line for what cannot be."""
+
+import numpy as np
+import pytest
+
+from .conftest import write_root
+
+REGION = ["--window", "3300:3700", "--folds", 3, "--efficiency", "0.02"]
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    """A falling spectrum and a resonance, in files that have no label and no constituent."""
+    folder = tmp_path_factory.mktemp("hunt")
+    random = np.random.default_rng(0)
+    for name, count, mass, shift in (
+        ("background", 6000, 2000 + random.exponential(800, 6000), 0.0),
+        ("signal", 500, random.normal(3500, 50, 500), 2.0),
+    ):
+        columns = {key: random.normal(shift, 1, count) for key in ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")}
+        write_root(folder / f"{name}.root", {"m_jj": mass, **columns})
+    return folder
+
+
+def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_json, tmp_path):
+    words = ["--background", events / "background.root", "--signal", events / "signal.root"]
+    found = call_json("weak", "hunt", *words, "--fraction", 0.03, *REGION, "--out", tmp_path / "hunt")
+    none, some = found["rows"]
+    assert (none["fraction"], some["fraction"]) == (0.0, 0.03)
+    assert none["s_over_b"] == 0
+    assert some["s_over_b"] > 0.1
+    assert none["p_value_median"] > 1e-3
+    assert some["p_value_median"] < 1e-4
+    assert some["global_p_value_median"] < 0.05
+    assert "local p" in (tmp_path / "hunt" / "table.md").read_text()
+
+
+def test_unlabelled_data_slides(events, call_json, jettag):
+    more = ["--bins", 9, "--folds", 3, "--efficiency", "0.1", "--features", "m_j1,tau21_j1"]
+    found = call_json("weak", "hunt", "--data", events / "background.root", *more)
+    assert len(found["rows"]) == 3
+    assert {row["s_over_b"] for row in found["rows"]} == {None}
+    assert len({row["global_p_value_median"] for row in found["rows"]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--window", "3700:3300"], 2, "is empty"),
+        (["--window", "3300:3700", "--sideband", "0"], 2, "overlap the signal region"),
+        (["--window", "8000:8500", "--range", "2000:9000"], 4, "at least 50"),
+        (["--window", "3300:3700", "--features", "m_jj"], 2, "stands in --features"),
+        (["--window", "3300:3700", "--folds", "2"], 4, "cannot be nested"),
+        (["--window", "3300:3700", "--mass", "tau21_j3"], 3, "tau21_j2"),
+        (["--window", "3300:3700", "--fraction", "1"], 2, "signal fraction"),
+        (["--sideband", "100"], 2, "belongs to --window"),
+        (["--bins", "7", "--range", "20000:50000"], 4, "no event with m_jj"),
+    ],
+)
+def test_bad_input_is_one_line(events, jettag, more, code, said):
+    found, out, err = jettag("weak", "hunt", "--data", events / "background.root", *more)
+    assert (found, out) == (code, ""), err
+    assert said in err.rstrip().splitlines()[-1]

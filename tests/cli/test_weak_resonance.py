@@ -1,0 +1,64 @@
+"""jettag weak cathode, compare: methods side by side, a run without signal, and a study that goes on."""
+
+import numpy as np
+import pytest
+
+from .conftest import write_root
+
+NAMES = ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resonance")
+    random = np.random.default_rng(0)
+    for name, count in (("background", 5000), ("signal", 400), ("test", 2400)):
+        is_signal = np.full(count, name == "signal") if name != "test" else np.arange(count) < 400
+        mass = np.where(is_signal, random.normal(3500, 50, count), random.uniform(2500, 4500, count))
+        columns = {key: random.normal(size=count) + 1.5 * is_signal for key in NAMES}
+        labels = {"label_background": ~is_signal, "label_signal": is_signal}
+        write_root(folder / f"{name}.root", {"m_jj": mass, **columns, **labels})
+    return folder
+
+
+def words(events, *more):
+    files = [f"--{name}={events / name}.root" for name in ("background", "signal", "test")]
+    return [*files, "--window", "3300:3700", "--range", "2500:4500", "--folds", 2, *more]
+
+
+def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json, tmp_path):
+    more = ["--fraction", "0.03", "--runs", 1, "--epochs", 3, "--features", "m_j1,tau21_j1"]
+    out = tmp_path / "study"
+    found = call_json("weak", "cathode", *words(events, *more, "--out", out))
+    assert [(row["method"], row["fraction"]) for row in found["rows"]] == [
+        ("cathode", 0.0), ("cathode", 0.03), ("iad", 0.0), ("iad", 0.03), ("supervised", None)
+    ]  # fmt: skip
+    rows = {(row["method"], row["fraction"]): row for row in found["rows"]}
+    assert rows["cathode", 0.0]["s_over_b_median"] == 0
+    assert rows["cathode", 0.03]["s_over_b_median"] > 0.1
+    assert rows["supervised", None]["auc_median"] > rows["iad", 0.0]["auc_median"]
+    for row in found["rows"]:
+        assert {"max_sic_median", "max_sic_low", "max_sic_high", "auc_median", "chi2_per_ndof_median"} <= set(row)
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "points").iterdir()}
+    again = call_json("weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode,cwola"))
+    assert {row["method"] for row in again["rows"]} == {"cathode", "cwola"}
+    assert {name: (out / "points" / name).stat().st_mtime_ns for name in before} == before
+    assert "chi2/ndof" in (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "code", "said"),
+    [
+        ("salad", [], 2, "--simulation"),
+        ("cathode", ["--methods", "cathod"], 2, "cathode"),
+        ("cathode", ["--window", "2000:3700"], 2, "overlap the signal region"),
+        ("cathode", ["--fraction", "0.5"], 4, "signal events needed"),
+        ("cathode", ["--features", "m_jj,m_j1"], 2, "stands in --features"),
+        ("cathode", ["--shift", "0.1", "--features", "m_j1"], 2, "delta_m_j"),
+        ("cathode", ["--window", "3300:3310"], 4, "at least 50"),
+    ],
+)
+def test_bad_input_is_one_line(events, jettag, command, more, code, said):
+    found, out, err = jettag("weak", command, *words(events, "--fraction", "0.03", "--runs", 1, *more))
+    assert (found, out) == (code, ""), err
+    assert said in err.rstrip().splitlines()[-1]

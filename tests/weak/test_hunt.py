@@ -1,0 +1,88 @@
+"""CWoLa hunting on a toy: finds a resonance, finds none where there is none, and lets no event decide its own cut."""
+
+import numpy as np
+import pytest
+
+from jettag.errors import DataError
+from jettag.weak.classifiers import make_linear
+from jettag.weak.hunt import HuntPlan, hunt, mass_edges, nested_scores, passing
+from jettag.weak.windows import Window
+
+WINDOW = Window(3300, 3700, 2900, 4200)
+
+
+def toy(background, signal, seed):
+    """A falling spectrum with features that ignore the mass, and a resonance with others."""
+    random = np.random.default_rng(seed)
+    mass = np.concatenate([2200 + random.exponential(700, background), random.normal(3500, 60, signal)])
+    features = random.normal(size=(background + signal, 3))
+    features[background:, :2] += 2.0
+    kept = mass < 6000
+    return features[kept], mass[kept], np.repeat([False, True], [background, signal])[kept]
+
+
+class Remembers:
+    """Scores an event by whether it was trained on."""
+
+    def fit(self, features, label, *, sample_weight=None):
+        self.known = set(features[:, 0].tolist())
+
+    def predict_proba(self, features):
+        seen = np.array([float(value in self.known) for value in features[:, 0]])
+        return np.stack([1 - seen, seen], axis=1)
+
+
+def test_no_event_is_scored_by_what_it_trained_nor_decides_its_threshold():
+    features, mass, _ = toy(3000, 0, 0)
+    score, fold = nested_scores(lambda _: Remembers(), features, mass, WINDOW, folds=4)
+    assert np.allclose(score, 0.5)  # nothing known: everything ties with everything
+    random = np.random.default_rng(1)
+    score = random.random(len(mass))
+    reference = WINDOW.beside(mass)
+    kept = passing(score, fold, reference, 0.1)
+    assert kept[reference].mean() == pytest.approx(0.1, abs=0.03)
+    changed = score.copy()
+    changed[fold == 2] *= 10  # the fold's own scores do not move its own threshold
+    again = passing(changed, fold, reference, 0.1)
+    threshold = np.quantile(score[reference & (fold != 2)], 0.9)
+    assert np.array_equal(again[fold == 2], changed[fold == 2] > threshold)
+
+
+def test_a_resonance_is_found_and_nothing_where_there_is_none():
+    plan = HuntPlan(mass_edges(2200, 6000, 15), efficiencies=(0.02,), folds=3, windows=(WINDOW,), restarts=2)
+    features, mass, _ = toy(12_000, 120, 2)
+    (found,), bumps = hunt(make_linear, features, ["x", "y", "z"], mass, plan)
+    assert found.excess.significance > 3.5
+    assert found.achieved == pytest.approx(0.02, abs=0.006)
+    assert bumps[0.02].low < 3560
+    assert bumps[0.02].high > 3440
+    p_values = []
+    for seed in range(8):
+        features, mass, _ = toy(5000, 0, 10 + seed)
+        (none,), _ = hunt(make_linear, features, ["x", "y", "z"], mass, plan)
+        p_values.append(none.excess.p_value)
+    assert min(p_values) > 1e-3
+    assert 0.1 < np.mean(p_values) < 0.9
+
+
+def test_the_hunt_slides_and_the_best_window_holds_the_resonance():
+    plan = HuntPlan(mass_edges(2200, 6000, 10), efficiencies=(0.02,), folds=3)
+    features, mass, _ = toy(12_000, 80, 3)
+    results, bumps = hunt(make_linear, features, ["x", "y", "z"], mass, plan)
+    assert len(results) == 4
+    best = max(results, key=lambda result: result.excess.significance)
+    assert best.window.low < 3500 < best.window.high
+    assert bumps[0.02].local_p_value <= bumps[0.02].global_p_value
+
+
+def test_bad_input_is_one_line():
+    features, mass, _ = toy(3000, 0, 4)
+    plan = HuntPlan(mass_edges(2200, 6000, 10), folds=3, windows=(WINDOW,))
+    with pytest.raises(DataError, match="feature mjj tells the mass"):
+        hunt(make_linear, np.column_stack([features, mass]), ["x", "y", "z", "mjj"], mass, plan)
+    with pytest.raises(DataError, match="no events in the signal region"):
+        nested_scores(make_linear, features, mass, Window(9000, 9500, 8000, 9900), folds=3)
+    with pytest.raises(DataError, match="2 folds cannot be nested"):
+        nested_scores(make_linear, features, mass, WINDOW, folds=2)
+    with pytest.raises(DataError, match="too few for 60 folds"):
+        nested_scores(make_linear, features, mass, WINDOW, folds=60)
