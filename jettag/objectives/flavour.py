@@ -57,8 +57,9 @@ class FlavourOutput:
 
 def positive_pairs(vertex: Tensor, track: Tensor) -> Tensor:
     """(B,) pairs of tracks with one vertex number; negative numbers never match."""
-    same = (vertex[:, :, None] == vertex[:, None]) & (track & (vertex >= 0))[:, :, None]
-    return (same.sum((1, 2)) - (track & (vertex >= 0)).sum(1)) // 2
+    known = track & (vertex >= 0)
+    same = (vertex[:, :, None] == vertex[:, None]) & known[:, :, None] & known[:, None]
+    return (same.sum((1, 2)) - known.sum(1)) // 2
 
 
 def pair_weight(first: Tensor, second: Tensor, kind: str) -> Tensor:
