@@ -4,6 +4,7 @@ from jettag.config.recipe import load_any_recipe, load_recipe
 from jettag.runs.common import Sources, Told
 from jettag.runs.exporting import export
 from jettag.runs.finetuning import finetune
+from jettag.runs.flavour_judging import Asking
 from jettag.runs.importing import import_weaver
 from jettag.runs.inference import embed, evaluate, predict
 from jettag.runs.pretraining import pretrain
@@ -12,6 +13,7 @@ from jettag.runs.scan_plan import Rules
 from jettag.training.distributed import choose_device
 
 __all__ = [
+    "Asking",
     "LabelScan",
     "Rules",
     "Sources",

@@ -53,6 +53,12 @@ def _choice(scan: FractionScan, asked: Asked, table: Table, names: tuple[str, ..
     own = score[label == names.index(scan.signal[0])]
     return {
         "fractions": scan.chosen,
+        "scan": {
+            "backgrounds": list(scan.backgrounds),
+            "fractions": np.round(scan.fractions, 6).tolist(),
+            "efficiencies": np.round(scan.efficiencies, 6).tolist(),
+            "best": scan.best,
+        },
         "signal_efficiency": scan.signal_efficiency,
         "cuts": {f"{efficiency:g}": working_point(own, efficiency).threshold for efficiency in WORKING_POINTS},
     }
