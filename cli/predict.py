@@ -18,16 +18,23 @@ Target = Annotated[Path, typer.Option("--out", help="File to write: .root, .parq
 def predict(
     run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
 ) -> None:
-    """Write class probabilities, one row a jet in the order of the files.
+    """Write class probabilities, one row a jet in the order of the files; of flavour taggers tracks and vertices too.
 
     Example: jettag predict runs/top --data 'test/*.root' --out scores.root
     """
     from jettag import run as library
-    from jettag.data.write import refuse_unknown_kind, write_columns
+    from jettag.data.write import HDF5, refuse_unknown_kind, write_columns
 
     refuse_unknown_kind(target)
     with progress("predict", None) as update:
-        chunks, facts = library.predict(run, data, card=card, device=library.choose_device(device), on_progress=update)
+        chunks, facts = library.predict(
+            run,
+            data,
+            card=card,
+            ftag=target.suffix in HDF5,
+            device=library.choose_device(device),
+            on_progress=update,
+        )
     jets = write_columns(target, chunks, facts)
     if as_json:
         emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})

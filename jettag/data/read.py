@@ -82,7 +82,8 @@ def read_table(
             class) and within a class from each file; from each file the first ones.
         jet_columns: names under ``jet`` on the card; pt, eta, phi, energy, mass, nparticles are summed where absent.
             ``entry`` is the jet's row in its file, ``file`` the file's place among the inputs.
-        constituent_columns: names under ``constituents`` on the card to keep beside the features.
+        constituent_columns: names under ``constituents`` on the card to keep beside the features; ``slot`` is the
+            constituent's place in its jet as the file has it.
         on_progress: called with the number of jets read so far.
 
     Raises:

@@ -32,6 +32,7 @@ class PlainTagger(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.outputs: tuple[str, ...] = ("probabilities",)  # names of what `forward` returns
         self.eval().requires_grad_(False)
 
     def forward(self, features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
@@ -45,6 +46,11 @@ class PlainTagger(nn.Module):
         Returns:
             (B, C).
         """
+        x = self.encode(features, p4, mask)
+        return torch.softmax(self.classes(x, mask).float(), dim=1)
+
+    def encode(self, features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D) constituents."""
         features = features.masked_fill(~mask[..., None], 0)
         p4 = p4.masked_fill(~mask[..., None], 0)
         # A softmax over nothing is NaN: a jet without constituents sees the class token alone, and its blocks slot 0.
@@ -53,12 +59,16 @@ class PlainTagger(nn.Module):
         bias = self._bias(p4).masked_fill(~visible[:, None, None, :], -torch.inf)
         for block in cast("Iterable[Block]", self.backbone.blocks):
             x = _constituent_block(block, x, bias)
+        return x
+
+    def classes(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, C) logits from the constituents."""
         if isinstance(self.head, AttentiveHead):
             token = _class_block(self.head.block, self.head.token.expand(x.shape[0], -1, -1), x, mask)
-            logits = self.head.layers(self.head.norm(token[:, 0]))
+            logits: Tensor = self.head.layers(self.head.norm(token[:, 0]))
         else:
-            logits = self.head(self._pool(x, mask))
-        return torch.softmax(logits.float(), dim=1)
+            logits = self.head(self.pool(x, mask))
+        return logits
 
     def _embed(self, features: Tensor) -> Tensor:
         embedding = self.backbone.embedding
@@ -86,7 +96,8 @@ class PlainTagger(nn.Module):
             x = _normalise(cast("RealBatchNorm", norm), linear(F.gelu(x) if place else x))
         return (F.gelu(x) if network.last_activation else x).permute(0, 3, 1, 2)
 
-    def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, D) jets from the constituents."""
         if self.backbone.class_token is None:
             weight = mask[..., None].to(x.dtype)
             pooled = (x * weight).sum(1) / weight.sum(1).clamp(min=1)

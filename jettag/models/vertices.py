@@ -28,7 +28,8 @@ def components(adjacency: Tensor, squarings: int | None = None) -> Tensor:
     nodes = adjacency.shape[-1]
     if squarings is None:
         squarings = max(math.ceil(math.log2(max(nodes - 1, 1))), 0)
-    joined = adjacency | adjacency.transpose(1, 2) | torch.eye(nodes, dtype=torch.bool, device=adjacency.device)
+    node = torch.arange(nodes, device=adjacency.device)
+    joined = adjacency | adjacency.transpose(1, 2) | (node[:, None] == node)
     for _ in range(squarings):
         paths = joined.float()  # counts of paths up to N: exact in float32
         joined = paths @ paths > 0.5

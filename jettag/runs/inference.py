@@ -25,6 +25,7 @@ from jettag.objectives import Flavour
 from jettag.runs.flavour_asking import ask
 from jettag.runs.flavour_data import check_origins, flavour_card
 from jettag.runs.flavour_judging import NOTHING_MORE, Asking, add_up_scores, extra_columns, flavour_scores, impact_of
+from jettag.runs.flavour_predicting import predict_flavour
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
 from jettag.training.run_directory import file_sha256, read_run
@@ -188,6 +189,7 @@ def predict(
     files: Sequence[str],
     *,
     card: str | None = None,
+    ftag: bool = False,
     device: torch.device,
     on_progress: Progress | None = None,
 ) -> tuple[list[dict[str, ak.Array]], dict[str, str]]:
@@ -195,9 +197,13 @@ def predict(
 
     Returns:
         One set of columns for each file: ``score_CLASS`` (NaN where a jet has no constituent, so that row i is jet i of
-        the file), ``file`` (its index) and ``entry``; and the facts to write beside them.
+        the file), ``file`` (its index) and ``entry``; and the facts to write beside them. A flavour tagger gives more,
+        as `jettag.runs.flavour_predicting` says, with ``ftag`` under the names of ATLAS's tools.
     """
     tagger = load_tagger(run)
+    if isinstance(tagger.model, Flavour):
+        known = _card(card, tagger.run)
+        return predict_flavour(tagger, files, known, ftag=ftag, device=device, on_progress=on_progress)
     names = [f"score_{name}" for name in tagger.class_names]
 
     def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:
