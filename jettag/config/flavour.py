@@ -38,7 +38,7 @@ class VertexRecipe(Section):
 
 
 class RegressionTask(Section):
-    """A number of the jet; jets where it is not finite, or not positive under a logarithm, do not count."""
+    """A number of the jet; jets where it is not finite, or not positive in a ratio or a logarithm, do not count."""
 
     weight: Weight = 1.0
     relative_to: str | None = None  # jet column that it is divided by

@@ -82,7 +82,7 @@ def regression_target(
     value = columns[:, names.index(target)]
     if task.relative_to is not None:
         value = value / columns[:, names.index(task.relative_to)]
-    counts = value.isfinite() & ((value > 0) if task.logarithm else True)
+    counts = value.isfinite() & ((value > 0) if task.logarithm or task.relative_to is not None else True)
     value = torch.where(counts, value, 1.0)
     return torch.where(counts, value.log() if task.logarithm else value, 0.0), counts
 

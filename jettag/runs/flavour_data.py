@@ -16,12 +16,13 @@ from jettag.errors import CardError, DataError
 __all__ = ["check_origins", "flavour_card", "origin_weights", "refuse_missing_truth"]
 
 FLAVOUR = "flavour"  # the jet column with codes such as 5, 4, 15, 0
+EXTENDED = "flavour_extended"  # the one that has 44, 54 and 55 too
 OUTSIDE = "outside the scheme"
 COMMONEST = 1.0  # weight of the most common origin
 
 
 def flavour_card(card: DataCard, name: str) -> DataCard:
-    """The card with the labels of a scheme: its own classes by name, else by the codes of its column ``flavour``.
+    """The card with the labels of a scheme: its own classes by name, else by the codes of its flavour column.
 
     Raises:
         CardError: it has neither.
@@ -30,9 +31,11 @@ def flavour_card(card: DataCard, name: str) -> DataCard:
     labels = _renamed(card, chosen)
     if labels is not None:
         return card.model_copy(update={"labels": labels})
-    column = card.column("jet", FLAVOUR)
+    needs_extended = any(set(codes) <= {44, 54, 55} for codes in chosen.codes.values())
+    field = EXTENDED if needs_extended else FLAVOUR
+    column = card.column("jet", field)
     if column is None or not chosen.codes:
-        has = "no codes for" if column else "neither the classes nor a jet column flavour for"
+        has = "no codes for" if column else f"neither the classes nor a jet column {field} for"
         do = f"give files as CLASS:GLOB of {', '.join(chosen.classes[:4])}, or name the column on the card"
         raise CardError(f"{has} label scheme {name}", where=f"card {card.name}", do=do)
     classes: dict[str, int | tuple[int, ...]] = {**chosen.codes}

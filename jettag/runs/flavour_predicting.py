@@ -4,8 +4,9 @@ In HDF5 the names are those of ATLAS's salt and puma, both where they differ, an
 
     jets    NAME_pb, NAME_pc, NAME_pu, NAME_ptau; score_CLASS; pt, eta (pt_btagJes, eta_btagJes), eventNumber and
             HadronConeExclTruthLabelID where the files have them
-    tracks  NAME_pPileup ... NAME_pOtherSecondary; NAME_aux_TrackOrigin and NAME_aux_VertexIndex (puma), VertexIndex
-            (salt); ftagTruthOriginLabel, ftagTruthVertexIndex where the files have them; index, valid, mask
+    tracks  of charged constituents NAME_pPileup ... NAME_pOtherSecondary; NAME_aux_TrackOrigin, NAME_aux_VertexIndex
+            (puma) and VertexIndex (salt); ftagTruthOriginLabel, ftagTruthVertexIndex where the files have them; index,
+            the place in the file's jet; valid, mask
 
 In ROOT and Parquet: ``score_CLASS``, and jagged ``part_index`` (place of the constituent in the file's jet),
 ``part_is_track``, ``part_pORIGIN``, ``part_predicted_origin``, ``part_predicted_vertex``.
@@ -81,7 +82,7 @@ def predict_flavour(
                 on_progress(base + count)
 
         asked = ask(tagger, table, device, report)
-        flat, tracks = _columns(tagger, table, asked, device)
+        flat, tracks = _columns(tagger, table, asked, device, ftag=ftag)
         rows = _ftag(tagger, table, flat, tracks, name) if ftag else {**flat, **_plain(tracks)}
         rows["file"] = ak.Array(np.full(table.num_entries, number, dtype=np.int32))
         rows["entry"] = ak.Array(np.arange(table.num_entries, dtype=np.int64))
@@ -103,21 +104,19 @@ def _full(table: JetTable, values: npt.NDArray, fill: npt.ArrayLike) -> npt.NDAr
 
 
 def _columns(
-    tagger: Tagger, table: JetTable, asked: Asked, device: torch.device
+    tagger: Tagger, table: JetTable, asked: Asked, device: torch.device, *, ftag: bool
 ) -> tuple[Columns, dict[str, ak.Array]]:
-    """Columns of jets under jettag's names; of constituents, jagged."""
+    """Columns of jets under jettag's names; of constituents, or with ``ftag`` of tracks alone, jagged."""
     model = tagger.model
     assert isinstance(model, Flavour)
     features = torch.zeros(1, 1, len(table.feature_names), device=device)
     nothing = Jets(features, torch.zeros(1, 1, 4, device=device), torch.zeros(1, 1, dtype=torch.bool, device=device))
     empty = model.outputs(nothing)
     scores = _full(table, asked.probabilities, empty.jet.cpu().numpy()).astype(np.float32)
-    flat = {f"score_{name}": ak.Array(scores[:, place]) for place, name in enumerate(tagger.class_names)}
+    flat = {f"score_{name}": _column(scores, place) for place, name in enumerate(tagger.class_names)}
     if asked.regression is not None:
         values = _full(table, asked.regression, np.nan)
-        flat |= {f"predicted_{name}": ak.Array(values[:, k]) for k, name in enumerate(model.recipe.regression)}
-    counts = np.zeros(table.num_entries, dtype=np.int64)
-    counts[table.jet["entry"]] = table.counts
+        flat |= {f"predicted_{name}": _column(values, k) for k, name in enumerate(model.recipe.regression)}
     assert asked.track is not None  # the table is in memory
     columns: dict[str, npt.NDArray] = {"index": table.constituent["slot"].astype(np.int32), "is_track": asked.track}
     if asked.origin is not None:
@@ -127,7 +126,14 @@ def _columns(
         columns["vertex"] = asked.vertex.astype(np.int32)
     truth = [name for name in TRACK_TRUTH if name in table.constituent]
     columns |= {f"true_{name}": table.constituent[name].astype(np.int32) for name in truth}
-    return flat, {name: ak.unflatten(ak.Array(values), counts) for name, values in columns.items()}
+    kept = asked.track if ftag else np.ones(len(asked.track), dtype=bool)
+    owner = np.repeat(table.jet["entry"], table.counts)[kept]
+    counts = np.bincount(owner, minlength=table.num_entries)
+    return flat, {name: ak.unflatten(np.ascontiguousarray(values[kept]), counts) for name, values in columns.items()}
+
+
+def _column(values: npt.NDArray, place: int) -> ak.Array:
+    return ak.Array(np.ascontiguousarray(values[:, place]))
 
 
 def _plain(tracks: dict[str, ak.Array]) -> Columns:

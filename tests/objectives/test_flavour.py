@@ -300,9 +300,12 @@ def test_positive_pairs_are_those_counted_one_by_one(flavours):
 def test_regression_aims_at_ratios_and_logarithms_and_leaves_out_what_is_absent():
     from jettag.config.flavour import RegressionTask
 
-    columns = torch.tensor([[10.0, 20.0], [0.0, 5.0], [math.nan, 5.0]])
+    columns = torch.tensor([[10.0, 20.0], [0.0, 5.0], [math.nan, 5.0]])  # 0: no true jet
     value, counts = regression_target(columns, ("L", "pt"), "L", RegressionTask(relative_to="pt"))
     assert value.tolist() == [0.5, 0.0, 0.0]
+    assert counts.tolist() == [True, False, False]
+    value, counts = regression_target(columns, ("L", "pt"), "L", RegressionTask())
+    assert value.tolist() == [10.0, 0.0, 0.0]
     assert counts.tolist() == [True, True, False]
     value, counts = regression_target(columns, ("L", "pt"), "L", RegressionTask(logarithm=True))
     assert value.tolist() == pytest.approx([math.log(10), 0.0, 0.0])
