@@ -179,13 +179,14 @@ def _chunks(
 
 def _columns(piece: Piece, layout: Layout, where: str) -> dict[str, Array]:
     wanted = feature_set(layout.features)
-    features = wanted(piece.columns)
+    scaled = wanted.scaled(piece.columns)
+    features = wanted(scaled)
     with np.errstate(over="ignore"):
         stored = features.astype(layout.dtype, copy=False)
     if not np.isfinite(stored).all():
         bad = wanted.names[int(np.argmax(~np.isfinite(stored).all(axis=0)))]
         raise DataError(f"{bad} does not fit {layout.dtype}", where=where, do="use --dtype f32")
-    momentum = np.stack([piece.columns[name] for name in ("px", "py", "pz", "energy")], axis=1).astype(np.float32)
+    momentum = np.stack([scaled[name] for name in ("px", "py", "pz", "energy")], axis=1).astype(np.float32)
     columns: dict[str, Array] = {"features": stored, "p4": momentum, "count": piece.counts.astype(np.int32)}
     for name in layout.jet_columns:
         values = piece.jet[name]

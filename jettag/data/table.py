@@ -72,7 +72,7 @@ class TableBuilder:
 
     def add(self, piece: Piece, label: npt.NDArray[np.int64] | None, share: float) -> None:
         """The jets of one chunk, with which ``share`` (0 to 1] of everything has been read."""
-        columns = piece.columns
+        columns = self._set.scaled(piece.columns)
         self.count(piece.notes)
         length = len(columns["pt"])
         self._set(columns, out=self._features.room(length, share))

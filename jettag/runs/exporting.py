@@ -100,6 +100,7 @@ def _metadata(tagger: Tagger) -> dict[str, Any]:
         "jettag": __version__,
         "class_names": list(tagger.class_names),
         "feature_set": tagger.features,
+        "jet_pt": feature_set(tagger.features).jet_pt,  # GeV to which jets are scaled before anything else, or null
         "features": features,  # clip((x - subtract) * multiply, lowest, highest) where these are given
         "max_constituents": tagger.max_constituents,
         "inputs": {
