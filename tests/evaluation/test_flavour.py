@@ -1,10 +1,12 @@
 """Flavour tagging judged: every number by a second way."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from jettag.config.schemes import scheme
 from jettag.errors import UsageError
 from jettag.evaluation.bootstrap import bootstrap_rejection
 from jettag.evaluation.discriminants import discriminant, equal_fractions, scan_fractions, simplex_grid
@@ -21,6 +23,7 @@ from jettag.evaluation.flavour import (
 from jettag.evaluation.origins import origin_report
 from jettag.evaluation.scores import Scores
 from jettag.evaluation.vertexing import count_vertices, summary
+from jettag.runs.flavour_judging import add_up_scores
 
 NAMES = ("b", "c", "light")
 
@@ -254,10 +257,28 @@ def test_a_report_has_every_part_and_plain_values():
     ]  # fmt: skip
     assert report["origins"]["accuracy"] == 1
     assert report["vertices"]["exclusive"]["b"]["efficiency"] in (None, 1)
-    import json
-
     json.dumps(report, allow_nan=False)
     other = stored_discriminants(NAMES, {})
     assert [one.name for one in other] == ["b", "c"]
     assert other[0].fractions == equal_fractions(NAMES, ("b",)) == {"c": 0.5, "light": 0.5}
     assert isinstance(other[0], Discriminant)
+
+
+def test_scores_of_a_fine_scheme_are_judged_as_those_of_a_coarse_one():
+    names = scheme("deepjet").classes
+    rng = np.random.default_rng(2)
+    fine = Scores("run", names, rng.dirichlet(np.ones(6), 300), rng.integers(0, 6, 300))
+    coarse = add_up_scores(fine, "b_c_light")
+    assert coarse.class_names == NAMES
+    for jet in range(300):
+        own = names[fine.label[jet]]
+        expected = "b" if own in ("b", "bb", "lepb") else "c" if own == "c" else "light"
+        assert coarse.class_names[coarse.label[jet]] == expected
+    np.testing.assert_allclose(coarse.probabilities[:, 0], fine.probabilities[:, :3].sum(axis=1))
+    # The discriminant of groups on the fine scheme is that of single classes on the coarse one.
+    chosen = parse_discriminant("b+bb+lepb:c=0.1,uds+g=0.9")
+    by_groups = discriminant(fine.probabilities, names, chosen.signal, chosen.fractions, chosen.groups)
+    by_sums = discriminant(coarse.probabilities, NAMES, ("b",), {"c": 0.1, "light": 0.9})
+    np.testing.assert_allclose(by_groups, by_sums)
+    with pytest.raises(UsageError, match="do not add up"):
+        add_up_scores(coarse, "resonance")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jettag.config.flavour import FlavourRecipe
+from jettag.config.flavour import FlavourRecipe, RegressionTask
 from jettag.data.jets import Jets
 from jettag.models import build_backbone
 from jettag.objectives import Flavour
@@ -298,8 +298,6 @@ def test_positive_pairs_are_those_counted_one_by_one(flavours):
 
 
 def test_regression_aims_at_ratios_and_logarithms_and_leaves_out_what_is_absent():
-    from jettag.config.flavour import RegressionTask
-
     columns = torch.tensor([[10.0, 20.0], [0.0, 5.0], [math.nan, 5.0]])  # 0: no true jet
     value, counts = regression_target(columns, ("L", "pt"), "L", RegressionTask(relative_to="pt"))
     assert value.tolist() == [0.5, 0.0, 0.0]
