@@ -18,7 +18,7 @@ Target = Annotated[Path, typer.Option("--out", help="File to write: .root, .parq
 def predict(
     run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
 ) -> None:
-    """Write class probabilities, one row a jet in the order of the files; of flavour taggers tracks and vertices too.
+    """Write class probabilities, one row a jet in the order of the files, or of the shards; of flavour taggers more.
 
     Example: jettag predict runs/top --data 'test/*.root' --out scores.root
     """
@@ -34,6 +34,7 @@ def predict(
             ftag=target.suffix in HDF5,
             device=library.choose_device(device),
             on_progress=update,
+            note=lambda text: say(f"predict: {text}"),
         )
     jets = write_columns(target, chunks, facts)
     if as_json:
@@ -45,7 +46,7 @@ def predict(
 def embed(
     run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
 ) -> None:
-    """Write jet embeddings, one row a jet in the order of the files.
+    """Write jet embeddings, one row a jet in the order of the files, or of the shards.
 
     Example: jettag embed runs/pretrain --data 'jets/*.root' --out embeddings.parquet
     """

@@ -15,6 +15,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from jettag.data.remote import Remote
 from jettag.errors import DataError, ResourceError
 
 __all__ = ["Hdf5Source"]
@@ -30,10 +31,10 @@ class Hdf5Source:
 
     note = ""
 
-    def __init__(self, path: Path) -> None:
-        self._file = _open(path)
+    def __init__(self, place: Path | Remote) -> None:
+        self._file = _open(place)
         try:
-            self.tree_name, self._table = self._find(path)
+            self.tree_name, self._table = self._find(place.shown if isinstance(place, Remote) else place)
             self.num_entries = len(self._table)
             self._places = self._columns()
             self._groups = self._group()
@@ -42,7 +43,7 @@ class Hdf5Source:
             self._file.close()
             raise
 
-    def _find(self, path: Path) -> tuple[str, Any]:
+    def _find(self, path: Path | str) -> tuple[str, Any]:
         tables: list[str] = []
         self._file.visititems(lambda name, item: tables.append(name) if _is_table(item) else None)
         if len(tables) != 1:
@@ -111,7 +112,7 @@ def _pick(rows: Any, field: str, place: int | None) -> Any:
     return rows[field] if place is None else rows[field][:, place]
 
 
-def _open(path: Path) -> Any:
+def _open(place: Path | Remote) -> Any:
     try:
         import h5py
     except ImportError:
@@ -119,7 +120,7 @@ def _open(path: Path) -> Any:
     if find_spec("hdf5plugin"):
         # Importing it registers the blosc filter that pandas compresses with.
         import_module("hdf5plugin")
-    return h5py.File(path, "r")
+    return h5py.File(place.open("blockcache") if isinstance(place, Remote) else place, "r")
 
 
 def _missing_filters(table: Any) -> list[str]:
