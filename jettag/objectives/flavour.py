@@ -2,7 +2,7 @@
 
 Each task's loss is a sum over what it looks at, divided by what it is a mean over, both of the whole batch:
 
-    jet     cross entropy of jets        / sum of their class weights
+    jet     cross entropy of jets        / sum of their weights, of classes and their own
     origin  cross entropy of tracks      / sum of their class weights; neutral constituents never count
     vertex  weighted binary cross entropy of pairs of tracks / pairs of one vertex, or all pairs; at least 1
     NAME    distance of a jet's number   / jets that have it
@@ -160,7 +160,7 @@ class Flavour(Classification):
 
     def _denominators(self, jets: Jets) -> Tensor:
         """(T,) what the losses of the tasks are divided by, of these jets alone; 1 where there is nothing."""
-        found = [self.class_weight.to(jets.mask.device)[self._label(jets)].sum()]
+        found = [self.jet_weight(jets).sum()]
         track = self.tracks(jets)
         if self.recipe.origin is not None:
             origin = _present(jets.origin, "origin")
@@ -178,6 +178,11 @@ class Flavour(Classification):
             found.append(regression_target(columns, self.recipe.jet_columns, target, task)[1].sum().float())
         counts = torch.stack([value.float() for value in found])
         return torch.where(counts > 0, counts, 1.0)
+
+    def jet_weight(self, jets: Jets) -> Tensor:
+        """(B,) weight of each jet in the loss of jets: of its class, times its own where it has one."""
+        weight = self.class_weight.to(jets.mask.device)[self._label(jets)]
+        return weight if jets.weight is None else weight * jets.weight
 
     def _label(self, jets: Jets) -> Tensor:
         return _present(jets.label, "label")
@@ -197,7 +202,8 @@ class Flavour(Classification):
             logits = self.jet_logits(encoded, jets.mask)
         label = self._label(jets)
         smoothing = self.label_smoothing
-        sums = [F.cross_entropy(logits, label, self.class_weight, label_smoothing=smoothing, reduction="sum")]
+        each = F.cross_entropy(logits, label, self.class_weight, label_smoothing=smoothing, reduction="none")
+        sums = [(each if jets.weight is None else each * jets.weight).sum()]
         track = self.tracks(jets)
         shares = {"accuracy": ((logits.argmax(1) == label).float().sum(), logits.new_full((), len(jets)))}
         if self.origin is not None:

@@ -101,6 +101,14 @@ def test_the_losses_are_what_loops_give(flavours):
     assert found["loss"].item() == pytest.approx(expected[0] + 0.5 * expected[1] + 1.5 * expected[2], rel=1e-3)
 
 
+def test_a_jet_of_weight_two_counts_as_two_jets(flavours):
+    model = make_model(flavours, {"class_weight": [1.0, 2.0, 0.5]}, origin=None, vertex=None).eval()
+    rows = np.array([3, 5, 8])
+    weighted = dataclasses.replace(flavours.batch(rows), weight=torch.tensor([1.0, 2.0, 0.0]))
+    expected = model(flavours.batch(np.array([3, 5, 5])))["loss"]
+    torch.testing.assert_close(model(weighted)["loss"], expected)
+
+
 def test_losses_are_combined_as_the_recipe_says(flavours):
     jets = flavours.batch(np.arange(12))
     three = [make_model(flavours).eval()(jets)[f"{name}_loss"].item() for name in ("jet", "origin", "vertex")]
