@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_THRESHOLD", "Asked", "ask", "choose_threshold", "threshold_o
 
 BATCH_SIZE = 128  # jets: pairs of tracks need more memory than jets
 DEFAULT_THRESHOLD = 0.5  # of two tracks being of one vertex, where none was chosen; salt's
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+THRESHOLDS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.97, 0.98, 0.99, 0.995)
 SCANNED_JETS = 2000  # of the first validation jets: every threshold clusters them anew
 HEAVY = (ORIGINS.index("FromB"), ORIGINS.index("FromC"))
 
