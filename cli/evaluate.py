@@ -30,6 +30,9 @@ def evaluate(
         list[str] | None, typer.Option("--discriminant", help="Of flavour: b:c=0.2,light=0.8; default: the run's.")
     ] = None,
     target: Annotated[Path | None, typer.Option("--out", help="Folder for plots and tables.")] = None,
+    with_published: Annotated[
+        bool, typer.Option("--published/--no-published", help="Published Top Landscape numbers, apart.")
+    ] = True,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -76,5 +79,5 @@ def evaluate(
         print_rows(out, judgement.rows, notes=about)
         if found:
             print_flavour(out, found)
-        else:
+        elif with_published:
             print_published(out)
