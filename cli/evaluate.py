@@ -24,6 +24,11 @@ def evaluate(
     background: Annotated[list[str] | None, typer.Option("--background", help="Class, or A+B; default QCD.")] = None,
     efficiency: Annotated[list[float] | None, typer.Option("--efficiency", help="Default 0.3 and 0.5.")] = None,
     max_jets: Annotated[int | None, typer.Option("--max-jets", min=1, help="Read at most this many.")] = None,
+    scheme: Annotated[str | None, typer.Option("--scheme", help="Add classes up to this coarser scheme.")] = None,
+    impact: Annotated[str, typer.Option("--impact", help="kept, negated or shuffled d0 and dz.")] = "kept",
+    discriminants: Annotated[
+        list[str] | None, typer.Option("--discriminant", help="Of flavour: b:c=0.2,light=0.8; default: the run's.")
+    ] = None,
     target: Annotated[Path | None, typer.Option("--out", help="Folder for plots and tables.")] = None,
     with_published: Annotated[
         bool, typer.Option("--published/--no-published", help="Published Top Landscape numbers, apart.")
@@ -36,9 +41,12 @@ def evaluate(
     Example: jettag eval runs/top runs/scratch --data 'test/*.root' --out report
     """
     from jettag import run
+    from jettag.data.impact import as_impact
     from jettag.evaluation import report
+    from jettag.evaluation.flavour import judge, parse_discriminant
     from jettag.evaluation.rows import EFFICIENCIES, remarks, to_json
 
+    from .flavour_tables import print_flavour
     from .tables import print_published, print_rows
 
     if target is not None and target.exists() and not target.is_dir():
@@ -52,20 +60,24 @@ def evaluate(
             background=background,
             efficiencies=efficiency or EFFICIENCIES,
             max_jets=max_jets,
+            asking=run.Asking(scheme, as_impact(impact), [parse_discriminant(text) for text in discriminants or ()]),
             device=run.choose_device(device),
             on_progress=update,
         )
     for note in judgement.notes:
         say(f"eval: {note}")
+    found = [judge(one) for one in judgement.flavour]
     if target is not None:
-        report.write(target, judgement.rows, judgement.scores)
+        report.write(target, judgement.rows, judgement.scores, flavour=judgement.flavour, flavour_reports=found)
         say(f"eval: plots and tables in {target}")
     about = remarks(judgement.scores, judgement.rows)
     if as_json:
         for note in about:
             say(f"eval: {note}")
-        emit_json(to_json(judgement.rows))
+        emit_json(to_json(judgement.rows) | ({"flavour": found} if found else {}))
     else:
         print_rows(out, judgement.rows, notes=about)
-        if with_published:
+        if found:
+            print_flavour(out, found)
+        elif with_published:
             print_published(out)

@@ -30,7 +30,7 @@ ADAPT = {True: ["adaptation.adapt_features=true"], False: []}
 @boundary
 def finetune(
     data: Data,
-    task: Annotated[str, typer.Option("--task", help="top, or a fine-tuning recipe by name or path.")] = "top",
+    task: Annotated[str, typer.Option("--task", help="top, flavour, or a fine-tuning recipe by name or path.")] = "top",
     recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
     mode: Annotated[

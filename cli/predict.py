@@ -18,12 +18,12 @@ Target = Annotated[Path, typer.Option("--out", help="File to write: .root, .parq
 def predict(
     run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
 ) -> None:
-    """Write class probabilities, one row a jet in the order of the files, or of the shards.
+    """Write class probabilities, one row a jet in the order of the files, or of the shards; of flavour taggers more.
 
     Example: jettag predict runs/top --data 'test/*.root' --out scores.root
     """
     from jettag import run as library
-    from jettag.data.write import refuse_unknown_kind, write_columns
+    from jettag.data.write import HDF5, refuse_unknown_kind, write_columns
 
     refuse_unknown_kind(target)
     with progress("predict", None) as update:
@@ -31,6 +31,7 @@ def predict(
             run,
             data,
             card=card,
+            ftag=target.suffix in HDF5,
             device=library.choose_device(device),
             on_progress=update,
             note=lambda text: say(f"predict: {text}"),

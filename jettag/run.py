@@ -4,6 +4,7 @@ from jettag.config.recipe import load_any_recipe, load_recipe
 from jettag.runs.common import Sources, Told
 from jettag.runs.exporting import export
 from jettag.runs.finetuning import finetune
+from jettag.runs.flavour_judging import Asking
 from jettag.runs.importing import import_weaver
 from jettag.runs.inference import embed, evaluate, predict
 from jettag.runs.lhco import convert_lhco
@@ -26,6 +27,7 @@ __all__ = [
     "DECORRELATIONS",
     "HUNT_FEATURES",
     "NETWORKS",
+    "Asking",
     "DecorrelationStudy",
     "FlowSettings",
     "HuntPlan",

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from jettag.config.flavour import FlavourRecipe
 from jettag.config.loading import Section
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ClassificationRecipe",
     "ContrastiveRecipe",
     "DecoderRecipe",
+    "FinetuningObjective",
     "FlowTarget",
     "Fraction",
     "IdentityRecipe",
@@ -203,4 +205,15 @@ PretrainingObjective = Annotated[
     | Annotated[ClassificationRecipe, Tag("classification")]
     | Annotated[TokenizerRecipe, Tag("tokenizer")],
     Discriminator(named),
+]
+
+
+def _task(value: Any) -> str:
+    name = value.get("name", "classification") if isinstance(value, dict) else getattr(value, "name", "classification")
+    return str(name)
+
+
+FinetuningObjective = Annotated[
+    Annotated[ClassificationRecipe, Tag("classification")] | Annotated[FlavourRecipe, Tag("flavour")],
+    Discriminator(_task),
 ]

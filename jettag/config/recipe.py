@@ -9,8 +9,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from jettag.config.adaptation import AdaptationRecipe, Mode
+from jettag.config.flavour import FlavourRecipe
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
-from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe, PretrainingObjective
+from jettag.config.objectives import (
+    ClassificationRecipe,
+    FinetuningObjective,
+    Fraction,
+    MaskedRecipe,
+    PretrainingObjective,
+)
+from jettag.config.schemes import scheme
 from jettag.config.shipped import find
 from jettag.errors import RecipeError, nearest
 
@@ -158,10 +166,10 @@ class FinetuneRecipe(Recipe):
     command: Literal["finetune"] = "finetune"
     mode: Mode = "full"
     adaptation: AdaptationRecipe = AdaptationRecipe()
-    classes: list[str] = Field(min_length=2)
+    classes: list[str] = Field(default_factory=list)  # of flavour tagging those of its label scheme, or some of them
     # Hidden layers of the head; auto: one as wide as the embedding in mode head, none in the others.
     head_hidden: tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"] = "auto"
-    objective: ClassificationRecipe = ClassificationRecipe()
+    objective: FinetuningObjective = ClassificationRecipe()
     # What chooses the best checkpoint and what patience waits for: the validation loss, or, where the classes are two
     # mixed samples, the first of them with more signal, the label-free ARGOS (arXiv:2511.14832).
     selection: Literal["loss", "argos"] = "loss"
@@ -180,6 +188,25 @@ class FinetuneRecipe(Recipe):
             msg = "a class stands twice"
             raise ValueError(msg)
         return names
+
+    @model_validator(mode="after")
+    def _classes_of_the_scheme(self) -> "FinetuneRecipe":
+        objective = self.objective
+        if isinstance(objective, FlavourRecipe):
+            known = scheme(objective.scheme).classes
+            if not self.classes:
+                object.__setattr__(self, "classes", list(known))  # the one default that another key decides
+            for name in self.classes:
+                if name not in known:
+                    msg = f"class {name} is not in label scheme {objective.scheme} ({', '.join(known)})"
+                    raise ValueError(msg)
+            if self.mode in ("probe", "lpft"):
+                msg = f"mode {self.mode} trains one linear layer, flavour has more; use head, staged, lora or full"
+                raise ValueError(msg)
+        if len(self.classes) < 2:
+            msg = f"expected at least two classes, found {', '.join(self.classes) or 'none'}"
+            raise ValueError(msg)
+        return self
 
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)

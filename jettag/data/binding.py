@@ -8,10 +8,11 @@ from jettag.data.card import DataCard, OneHotLabels
 from jettag.data.source import Source
 from jettag.errors import CardError, DataError, nearest
 
-__all__ = ["Binding", "Bound", "bind", "bind_labels", "locate"]
+__all__ = ["SLOT", "Binding", "Bound", "bind", "bind_labels", "locate"]
 
 CARTESIAN = ("px", "py", "pz", "energy")
 POLAR = ("pt", "eta", "phi")
+SLOT = "slot"  # place of a constituent in its jet as the file has it, which no file stores
 SUMMED = ("pt", "eta", "phi", "energy", "mass", "nparticles")  # jet columns that the constituents' sum can replace
 
 
@@ -86,6 +87,8 @@ def bind(
     for field in _momentum(card, source):
         want(field)
     for field in fields:
+        if field == SLOT:
+            continue
         bound = locate(card, source.names, "constituents", field)
         if bound is not None:
             constituents[field] = bound

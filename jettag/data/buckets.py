@@ -184,11 +184,12 @@ def _chunks(
 
 def _columns(piece: Piece, layout: Layout, where: str) -> dict[str, Array]:
     wanted = feature_set(layout.features)
-    features = wanted(piece.columns)
+    scaled = wanted.scaled(piece.columns)
+    features = wanted(scaled)
     if not np.isfinite(features).all():
         bad = wanted.names[int(np.argmax(~np.isfinite(features).all(axis=0)))]
         raise DataError(f"{bad} is not finite", where=where, do="repair or leave out these jets")
-    momentum = np.stack([piece.columns[name] for name in ("px", "py", "pz", "energy")], axis=1).astype(np.float32)
+    momentum = np.stack([scaled[name] for name in ("px", "py", "pz", "energy")], axis=1).astype(np.float32)
     columns: dict[str, Array] = {"features": features, "p4": momentum, "count": piece.counts.astype(np.int32)}
     for name in layout.jet_columns:
         values = piece.jet[name]

@@ -8,7 +8,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from jettag.data.binding import Binding
+from jettag.data.binding import SLOT, Binding
 from jettag.data.checks import check_energy, check_finite, check_phi, check_scale
 from jettag.errors import DataError
 
@@ -57,6 +57,8 @@ def make_piece(
         DataError: counts differ, a value is not finite or not physical, or the units are not the card's.
     """
     counts, columns = _constituents(chunk, binding, entries)
+    if SLOT in binding.fields:
+        columns[SLOT] = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     jets = _jets(chunk, binding, entries)
     momentum = _momentum(columns, binding)
     notes: dict[str, int] = {}

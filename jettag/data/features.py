@@ -4,6 +4,9 @@
 configurations JetClass_kin, _kinpid and _full (arXiv:2202.03772, repository jet-universe/particle_transformer) compute,
 so weights trained with weaver see the numbers they were trained on. The constants 1.7, 2.0, -4.7, 0.2 and 0.7, 4.0
 bring JetClass's distributions near zero mean and unit width; the paper gives them without derivation.
+
+``jetclass_full_500`` is the same with every jet scaled to pT 500 GeV, as Sophon (arXiv:2405.12972) does: networks that
+were trained on jets of 500 to 1000 GeV then see small jets of 20 to 250 GeV in the range they know.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +21,8 @@ from jettag.errors import RecipeError, nearest
 __all__ = ["FEATURE_SETS", "Feature", "FeatureSet", "feature_set"]
 
 BLOCK = 8192  # constituents at a time, so that all columns of a block stay in the processor's cache
+
+MOMENTA = ("px", "py", "pz", "energy", "pt", "jet_pt", "jet_energy")
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -43,10 +48,17 @@ class Feature:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features in column order."""
+    """Features in column order.
+
+    Attributes:
+        name: of the set.
+        features: in column order.
+        jet_pt: GeV to which every jet is scaled, its constituents with it; None leaves momenta alone.
+    """
 
     name: str
     features: tuple[Feature, ...]
+    jet_pt: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,8 +70,16 @@ class FeatureSet:
         """Constituent fields of a card that must be readable or derivable, beyond the momentum."""
         return tuple(dict.fromkeys(field for feature in self.features for field in feature.fields))
 
+    def scaled(self, columns: Columns) -> Columns:
+        """The columns with all momenta times ``jet_pt`` over the jet's own pT, directions as they are."""
+        if self.jet_pt is None:
+            return columns
+        jet_pt = columns["jet_pt"]
+        factor = np.divide(self.jet_pt, jet_pt, out=np.ones_like(jet_pt), where=jet_pt > 0)
+        return {**columns, **{name: columns[name] * factor for name in MOMENTA if name in columns}}
+
     def __call__(self, columns: Columns, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-        """(M, F) float32 from (M,) columns: the set's fields, pt, energy, jet_pt and jet_energy (GeV).
+        """(M, F) float32 from (M,) columns, `scaled`: the set's fields, pt, energy, jet_pt and jet_energy (GeV).
 
         Args:
             columns: quantity to (M,) numbers.
@@ -132,6 +152,7 @@ FEATURE_SETS: dict[str, FeatureSet] = {
     "jetclass_kin": FeatureSet("jetclass_kin", MOMENTUM + AXIS),
     "jetclass_kinpid": FeatureSet("jetclass_kinpid", MOMENTUM + IDENTITY + AXIS),
     "jetclass_full": FeatureSet("jetclass_full", MOMENTUM + IDENTITY + DISPLACEMENT + AXIS),
+    "jetclass_full_500": FeatureSet("jetclass_full_500", MOMENTUM + IDENTITY + DISPLACEMENT + AXIS, jet_pt=500.0),
 }
 
 

@@ -13,7 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["JetTable", "Jets", "Table", "concatenate"]
+__all__ = ["NO_TRUTH", "TRUTH", "JetTable", "Jets", "Table", "concatenate"]
+
+TRUTH = ("origin", "vertex")  # constituent columns that batches carry where a table has them
+NO_TRUTH = -1  # of neutral constituents and padding
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Jets:
         label: (B,) int64 index into the table's class names, or None.
         weight: (B,) float32 loss weights, or None for ones.
         embedding: (B, D), or (B, N, D) of constituents, where a frozen backbone has seen the jets already.
+        origin: (B, N) int64 true origin of each track, -1 where there is none (neutral, padding); or None.
+        vertex: (B, N) int64 number of the true production vertex of each track in its jet, negative where there is
+            none; or None.
+        columns: (B, K) float32 of the jet columns that were asked for, in GeV, mm, rad; or None.
     """
 
     features: Tensor
@@ -35,6 +42,9 @@ class Jets:
     label: Tensor | None = None
     weight: Tensor | None = None
     embedding: Tensor | None = None
+    origin: Tensor | None = None
+    vertex: Tensor | None = None
+    columns: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -71,7 +81,17 @@ class Jets:
         def pick(x: Tensor) -> Tensor:
             return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1])) * mask[..., None]
 
-        return replace(self, features=pick(self.features), p4=pick(self.p4), mask=mask)
+        def pick_truth(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.gather(1, order).masked_fill(~mask, NO_TRUTH)
+
+        return replace(
+            self,
+            features=pick(self.features),
+            p4=pick(self.p4),
+            mask=mask,
+            origin=pick_truth(self.origin),
+            vertex=pick_truth(self.vertex),
+        )
 
 
 class Table(Protocol):
@@ -133,6 +153,8 @@ class JetTable:
         label: (J,) int64 index into ``class_names``, or None where labels were not asked for.
         class_names: names of the classes; empty without labels.
         jet: jet-level columns (J,) that were asked for, in GeV, mm, rad; ``entry`` is the jet's row in its file.
+        constituent: constituent columns (M,) that were asked for beside the features, in GeV, mm, rad.
+        batch_columns: jet columns that batches carry.
         notes: counts worth telling the user, such as jets left out.
         num_entries: entries of the files read, kept or not.
     """
@@ -146,6 +168,8 @@ class JetTable:
     jet: Mapping[str, npt.NDArray] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
     num_entries: int = 0
+    constituent: Mapping[str, npt.NDArray] = field(default_factory=dict)
+    batch_columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -199,11 +223,22 @@ class JetTable:
             picked.numpy()[padding] = 0.0
             return picked.view(len(index), width, -1)
 
+        def pick_truth(name: str) -> Tensor | None:
+            if name not in self.constituent:
+                return None
+            picked = self.constituent[name].take(rows).astype(np.int64)
+            picked[padding] = NO_TRUTH
+            return torch.from_numpy(picked).view(len(index), width)
+
+        columns = [self.jet[name][index].astype(np.float32) for name in self.batch_columns]
         return Jets(
             features=pick(self.features),
             p4=pick(self.p4),
             mask=torch.from_numpy(mask),
             label=None if self.label is None else torch.from_numpy(self.label[index]),
+            origin=pick_truth("origin"),
+            vertex=pick_truth("vertex"),
+            columns=torch.from_numpy(np.stack(columns, axis=1)) if columns else None,
         )
 
     def select(self, index: npt.NDArray) -> "JetTable":
@@ -219,6 +254,7 @@ class JetTable:
             offsets=offsets,
             label=None if self.label is None else self.label[chosen],
             jet={name: column[chosen] for name, column in self.jet.items()},
+            constituent={name: column[rows] for name, column in self.constituent.items()},
         )
 
 
@@ -238,6 +274,7 @@ def concatenate(tables: Sequence[JetTable]) -> JetTable:
         offsets=np.concatenate([*pieces, starts[-1:]]).astype(np.int64),
         label=None if first.label is None else np.concatenate([t.label for t in tables if t.label is not None]),
         jet={name: np.concatenate([table.jet[name] for table in tables]) for name in first.jet},
+        constituent={name: np.concatenate([table.constituent[name] for table in tables]) for name in first.constituent},
         notes=notes,
         num_entries=sum(table.num_entries for table in tables),
     )

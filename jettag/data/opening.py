@@ -1,6 +1,7 @@
 """One way to jets for training and evaluation: files read into memory, or prepared directories left on disk."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def open_jets(
     max_constituents: int = 128,
     max_jets: int | None = None,
     jet_columns: Sequence[str] = (),
+    constituent_columns: Sequence[str] = (),
+    batch_columns: Sequence[str] = (),
 ) -> Table:
     """The jets of files, in memory, or of prepared directories, on disk.
 
@@ -68,13 +71,15 @@ def open_jets(
         max_constituents: constituents kept in a jet.
         max_jets: at most so many, as equally as possible from each class; they are read into memory.
         jet_columns: to have besides ``event_number``, where it is known, ``file`` and ``entry``.
+        constituent_columns: to have beside the features.
+        batch_columns: jet columns that batches carry.
 
     Raises:
         DataError: as `read_table`; or the directory was prepared with other features or shorter jets, or lacks a class.
     """
     if not _locate(inputs[0].path):
         stored = stored_in_all(inputs, card, ["event_number"])
-        return read_table(
+        read = read_table(
             inputs,
             card,
             features=features,
@@ -83,8 +88,10 @@ def open_jets(
             max_constituents=max_constituents,
             max_jets=max_jets,
             # The first keeps jets of one event on one side of a split; the others name a jet in messages.
-            jet_columns=tuple(dict.fromkeys((*stored, "file", "entry", *jet_columns))),
+            jet_columns=tuple(dict.fromkeys((*stored, "file", "entry", *jet_columns, *batch_columns))),
+            constituent_columns=constituent_columns,
         )
+        return replace(read, batch_columns=tuple(batch_columns))
     parts = [_part(file.path, split, features, max_constituents) for file in inputs]
     first = parts[0].dataset
     names = tuple(classes) if classes else first.class_names

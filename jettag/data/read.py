@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import awkward as ak
 import numpy as np
@@ -64,6 +65,7 @@ def read_table(
     max_constituents: int = 128,
     max_jets: int | None = None,
     jet_columns: Sequence[str] = (),
+    constituent_columns: Sequence[str] = (),
     on_progress: Callable[[int], None] | None = None,
 ) -> JetTable:
     """Jets of all files in one table.
@@ -83,6 +85,8 @@ def read_table(
             class) and within a class from each file; from each file the first ones.
         jet_columns: names under ``jet`` on the card; pt, eta, phi, energy, mass, nparticles are summed where absent.
             ``entry`` is the jet's row in its file, ``file`` the file's place among the inputs.
+        constituent_columns: names under ``constituents`` on the card to keep beside the features; ``slot`` is the
+            constituent's place in its jet as the file has it.
         on_progress: called with the number of jets read so far.
 
     Raises:
@@ -94,10 +98,11 @@ def read_table(
     wanted = feature_set(features)
     names = class_names(card, inputs, classes) if labels else ()
     stored = tuple(name for name in jet_columns if name not in (ENTRY, FILE))
+    fields = tuple(dict.fromkeys((*wanted.fields, *constituent_columns)))
     with ExitStack() as held:
-        jobs, notes = plan_files(inputs, card, wanted.fields, stored, names if labels else None, held)
+        jobs, notes = plan_files(inputs, card, fields, stored, names if labels else None, held)
         quotas = _quotas(jobs, card, max_jets)
-        builder = TableBuilder(wanted, labelled=labels)
+        builder = TableBuilder(wanted, labelled=labels, constituent_columns=constituent_columns)
         builder.count(notes)
         done, total = 0, sum(job.entries for job in jobs)
         if max_jets is not None:
@@ -125,16 +130,21 @@ def read_table(
     return builder.finish(names, read=done, jet_columns=jet_columns, where=_where(inputs))
 
 
-def stored_in_all(inputs: Sequence[InputFile], card: DataCard, jet_columns: Sequence[str]) -> tuple[str, ...]:
-    """Those of the ``jet_columns`` that the card knows and every file has.
+def stored_in_all(
+    inputs: Sequence[InputFile],
+    card: DataCard,
+    columns: Sequence[str],
+    owner: Literal["constituents", "jet"] = "jet",
+) -> tuple[str, ...]:
+    """Those of the ``columns`` that the card knows and every file has.
 
     Raises:
         DataError: a file is missing or damaged.
     """
-    found = [name for name in jet_columns if name in card.jet]
+    found = [name for name in columns if (name in card.jet if owner == "jet" else card.column(owner, name))]
     for file in inputs if found else ():
         with open_source(file, card.tree) as source:
-            found = [name for name in found if locate(card, source.names, "jet", name)]
+            found = [name for name in found if locate(card, source.names, owner, name)]
     return tuple(found)
 
 

@@ -54,15 +54,17 @@ class TableBuilder:
     Args:
         features: the set to compute.
         labelled: whether pieces come with labels.
+        constituent_columns: columns to keep beside the features.
     """
 
-    def __init__(self, features: FeatureSet, *, labelled: bool) -> None:
+    def __init__(self, features: FeatureSet, *, labelled: bool, constituent_columns: Sequence[str] = ()) -> None:
         self._set = features
         self._features = _Growing(len(features.names), np.float32)
         self._p4 = _Growing(4, np.float32)
         self._counts = _Growing(None, np.int64)
         self._label = _Growing(None, np.int64) if labelled else None
         self._jet: dict[str, list[npt.NDArray[Any]]] = {}
+        self._constituent: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in constituent_columns}
         self._notes: dict[str, int] = {}
 
     def count(self, notes: Mapping[str, int]) -> None:
@@ -72,7 +74,7 @@ class TableBuilder:
 
     def add(self, piece: Piece, label: npt.NDArray[np.int64] | None, share: float) -> None:
         """The jets of one chunk, with which ``share`` (0 to 1] of everything has been read."""
-        columns = piece.columns
+        columns = self._set.scaled(piece.columns)
         self.count(piece.notes)
         length = len(columns["pt"])
         self._set(columns, out=self._features.room(length, share))
@@ -84,6 +86,8 @@ class TableBuilder:
             self._label.room(len(label), share)[:] = label
         for name, values in piece.jet.items():
             self._jet.setdefault(name, []).append(values)
+        for name, kept in self._constituent.items():
+            kept.append(columns[name])
 
     def finish(self, class_names: Sequence[str], *, read: int, jet_columns: Sequence[str], where: str) -> JetTable:
         """The table.
@@ -105,4 +109,5 @@ class TableBuilder:
             jet={name: np.concatenate(self._jet[name]) for name in jet_columns},
             notes=self._notes,
             num_entries=read,
+            constituent={name: np.concatenate(kept) for name, kept in self._constituent.items()},
         )

@@ -10,10 +10,12 @@ from jettag.config.files import replacing
 from jettag.data.root import write_tree
 from jettag.errors import ResourceError, UsageError
 
-__all__ = ["refuse_unknown_kind", "write_columns"]
+__all__ = ["HDF5", "refuse_unknown_kind", "write_columns"]
 
 TREE = "tree"
-KINDS = (".root", ".parquet", ".h5", ".hdf5")
+VALID = "valid"  # the field by which the flavour-tagging tools tell padding
+HDF5 = (".h5", ".hdf5")
+KINDS = (".root", ".parquet", *HDF5)
 
 
 def refuse_unknown_kind(path: Path) -> None:
@@ -27,7 +29,7 @@ def refuse_unknown_kind(path: Path) -> None:
 
 
 def write_columns(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata: Mapping[str, str]) -> int:
-    """Write flat columns and vectors of fixed length, whole or not at all; return the number of rows.
+    """Write flat columns, vectors of fixed length and jagged columns, whole or not at all; return the number of rows.
 
     Raises:
         UsageError: the name ends in something else.
@@ -42,19 +44,44 @@ def write_columns(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata
 
 
 def _write_hdf5(path: Path, chunks: Sequence[Mapping[str, ak.Array]], metadata: Mapping[str, str]) -> None:
-    """One structured dataset ``jets``, as the flavour-tagging tools read it."""
+    """Structured datasets as the flavour-tagging tools read them: ``jets``, and jagged columns padded in ``tracks``."""
     try:
         import h5py
     except ModuleNotFoundError:
         raise ResourceError("writing HDF5 needs h5py", do="pip install 'jettag[hdf5]'") from None
-    columns = {name: np.concatenate([ak.to_numpy(chunk[name]) for chunk in chunks]) for name in chunks[0]}
-    kinds = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
-    table = np.empty(len(next(iter(columns.values()))), dtype=kinds)
-    for name, values in columns.items():
-        table[name] = values
+    jagged = [name for name, column in chunks[0].items() if "var" in str(column.type)]
+    flat = {name: np.concatenate([ak.to_numpy(c[name]) for c in chunks]) for name in chunks[0] if name not in jagged}
+    tables = {"jets": _structured(flat)}
+    if jagged:
+        tables["tracks"] = _structured(_padded({name: ak.concatenate([c[name] for c in chunks]) for name in jagged}))
     try:
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            dataset = file.create_dataset("jets", data=table, compression="gzip", compression_opts=1, shuffle=True)
-            dataset.attrs.update(metadata)
+            for key, table in tables.items():
+                dataset = file.create_dataset(key, data=table, compression="gzip", compression_opts=1, shuffle=True)
+                dataset.attrs.update(metadata)
     except OSError as problem:
         raise ResourceError(f"cannot be written ({problem.strerror or problem})", where=path) from None
+
+
+def _structured(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One record a row; columns of one row a record with more axes keep these within the field."""
+    rows = next(iter(columns.values())).shape
+    shared = 2 if VALID in columns else 1
+    result = np.empty(rows[:shared], dtype=[(name, x.dtype, x.shape[shared:]) for name, x in columns.items()])
+    for name, values in columns.items():
+        result[name] = values
+    return result
+
+
+def _padded(columns: Mapping[str, ak.Array]) -> dict[str, np.ndarray]:
+    """Jagged (J, var) -> (J, N): NaN, -1 or False where there is nothing, and `VALID`, which tells."""
+    counts = np.asarray(ak.num(next(iter(columns.values()))))
+    width = max(int(counts.max(initial=0)), 1)
+    valid = np.arange(width) < counts[:, None]
+    found = {VALID: valid}
+    for name, column in columns.items():
+        values = np.asarray(ak.flatten(column))
+        fill = {"f": np.nan, "i": -1}.get(values.dtype.kind, 0)
+        found[name] = np.full(valid.shape, fill, dtype=values.dtype)
+        found[name][valid] = values
+    return found

@@ -7,15 +7,19 @@
 | table.tex | the table for booktabs; then the published block as a table of its own |
 | roc.png, roc.pdf | rejection against signal efficiency, one panel per pair |
 | scores.png, scores.pdf | score distributions, one panel per run and pair |
+| flavour.md | of flavour taggers: working points, origins, vertices |
+| rejection_b, pt_b, fractions_b, origins, as .png and .pdf | the same as pictures, for each discriminant |
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jettag.config.files import write_atomically
 from jettag.errors import ResourceError
-from jettag.evaluation import plots
+from jettag.evaluation import flavour_report, plots
+from jettag.evaluation.flavour import FlavourScores
 from jettag.evaluation.rows import Row, remarks, to_json
 from jettag.evaluation.scores import Pair, Scores
 from jettag.evaluation.tables import published_block, published_latex, to_latex, to_markdown
@@ -24,7 +28,13 @@ __all__ = ["write"]
 
 
 def write(
-    out: Path, rows: Sequence[Row], scores: Sequence[Scores], *, groups: Mapping[str, str] | None = None
+    out: Path,
+    rows: Sequence[Row],
+    scores: Sequence[Scores],
+    *,
+    groups: Mapping[str, str] | None = None,
+    flavour: Sequence[FlavourScores] = (),
+    flavour_reports: Sequence[Mapping[str, Any]] = (),
 ) -> list[Path]:
     """Write the files above into ``out``, which is made if need be; each is there whole or not at all.
 
@@ -35,6 +45,8 @@ def write(
         rows: the table, of `make_rows` of each run.
         scores: the runs behind the rows, for the plots and remarks.
         groups: run name to family name, see `aggregate`.
+        flavour: the flavour taggers among them.
+        flavour_reports: what `jettag.evaluation.flavour.judge` says of each.
 
     Returns:
         The files written.
@@ -45,14 +57,17 @@ def write(
     """
     pairs = list(dict.fromkeys(Pair(*_split(row, scores)) for row in rows))
     notes = remarks(scores, rows)
+    whole = to_json(rows, groups) | ({"flavour": list(flavour_reports)} if flavour_reports else {})
     contents: dict[str, bytes | str] = {
-        "eval.json": json.dumps(to_json(rows, groups), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+        "eval.json": json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         "table.md": to_markdown(rows, notes=notes, groups=groups) + "\n" + published_block(),
         "table.tex": to_latex(rows, notes=notes) + "\n" + published_latex(),
     }
     for name, figure in (("roc", plots.draw_roc(scores, pairs)), ("scores", plots.draw_scores(scores, pairs))):
         for kind in ("png", "pdf"):
             contents[f"{name}.{kind}"] = plots.render(figure, kind)
+    if flavour:
+        contents |= flavour_report.contents(flavour, flavour_reports)
     try:
         out.mkdir(parents=True, exist_ok=True)
         return [write_atomically(out / name, content) for name, content in contents.items()]

@@ -12,6 +12,7 @@ from jettag.errors import DataError, UsageError, nearest
 __all__ = ["DEFAULT_BACKGROUND", "Pair", "Scores", "choose_pairs", "name_runs"]
 
 DEFAULT_BACKGROUND = "QCD"
+LIGHT, HEAVY = "light", ("b", "c")  # of flavour tagging, where every other class is a background of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +131,16 @@ def choose_pairs(
         scores: names the classes and says which of them the data hold.
         signal: class names. Without it every class of the run that has jets and is in no background set.
         background: one set each, a class name or several joined by ``+`` (their probabilities are added). Without
-            it QCD; in a run without QCD, the one class that is left.
+            it QCD; in a run without QCD, the one class that is left; in one with the classes light and b or c, each
+            class that has jets, against b and c.
 
     Raises:
         UsageError: an unknown class, a class on both sides, or nothing said where there is no QCD.
         DataError: no class is left to be the signal (every other one has no jet).
     """
     names = scores.class_names
+    if not background and DEFAULT_BACKGROUND not in names and LIGHT in names and len(names) > 2:
+        return _flavour_pairs(scores, signal)
     if background:
         sets = [_members(scores, text) for text in background]
     else:
@@ -163,6 +167,19 @@ def choose_pairs(
             what = f"no jet of a signal class; all {len(scores.label)} jets are {only}"
             raise DataError(what, where=f"the data for run {scores.run}", do="give files with both classes")
     return [Pair(name, members) for name in signals for members in sets]
+
+
+def _flavour_pairs(scores: Scores, signal: Sequence[str] | None) -> list[Pair]:
+    """Each heavy flavour, or each ``signal``, against every other class by itself, where both have jets."""
+    for name in signal or ():
+        scores._index(name)
+    present = [name for name, jets in scores.counts.items() if jets]
+    signals = list(dict.fromkeys(signal)) if signal else [name for name in HEAVY if name in present]
+    pairs = [Pair(name, (other,)) for name in signals for other in present if other != name]
+    if not pairs:
+        what = f"no signal and background among the {len(scores.label)} jets, which are {', '.join(present)}"
+        raise DataError(what, where=f"the data for run {scores.run}", do="give files with both classes")
+    return pairs
 
 
 def name_runs(paths: Sequence[Path]) -> list[str]:

@@ -1,7 +1,8 @@
 """Taggers as files that programs without jettag read: ONNX, and programs of `torch.export`.
 
 Both take ``features`` (B, N, F), ``p4`` (B, N, 4) and ``mask`` (B, N) with any number of jets and constituents, give
-``probabilities`` (B, C), and carry in their metadata, under the key ``jettag``, what the inputs and outputs are.
+``probabilities`` (B, C), of flavour taggers also what is said of tracks and vertices, and carry in their metadata,
+under the key ``jettag``, what the inputs and outputs are.
 """
 
 import contextlib
@@ -23,9 +24,8 @@ from jettag.models.plain import PlainTagger
 
 __all__ = ["FORMATS", "SUFFIXES", "Runner", "export_onnx", "export_torch"]
 
-Runner = Callable[[Tensor, Tensor, Tensor], Tensor]
+Runner = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 INPUTS = ("features", "p4", "mask")
-OUTPUT = "probabilities"
 KEY = "jettag"  # of the metadata
 
 
@@ -47,8 +47,13 @@ def export_torch(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) ->
     with torch.no_grad():
         program = torch.export.export(model, inputs, dynamic_shapes=axes)
     torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(metadata)})
-    loaded: Runner = torch.export.load(path).module()
-    return loaded
+    loaded = torch.export.load(path).module()
+
+    def run(features: Tensor, p4: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        found = loaded(features, p4, mask)
+        return found if isinstance(found, tuple) else (found,)
+
+    return run
 
 
 def export_onnx(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) -> Runner:
@@ -64,6 +69,7 @@ def export_onnx(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) -> 
     import onnxruntime
 
     inputs, axes = _example(model)
+    names = list(model.outputs)
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -76,7 +82,7 @@ def export_onnx(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) -> 
                 dynamo=True,
                 dynamic_shapes=axes,
                 input_names=INPUTS,
-                output_names=[OUTPUT],
+                output_names=names,
                 verbose=False,
             )
     finally:
@@ -90,9 +96,9 @@ def export_onnx(model: PlainTagger, path: Path, metadata: Mapping[str, Any]) -> 
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
 
-    def run(features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
+    def run(features: Tensor, p4: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         fed = dict(zip(INPUTS, (x.numpy() for x in (features, p4, mask)), strict=True))
-        return torch.from_numpy(session.run([OUTPUT], fed)[0])
+        return tuple(torch.from_numpy(found) for found in session.run(names, fed))
 
     return run
 

@@ -32,6 +32,7 @@ class PlainTagger(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.outputs: tuple[str, ...] = ("probabilities",)  # names of what `forward` returns
         self.eval().requires_grad_(False)
 
     def forward(self, features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
@@ -45,6 +46,11 @@ class PlainTagger(nn.Module):
         Returns:
             (B, C).
         """
+        x = self.encode(features, p4, mask)
+        return torch.softmax(self.classes(x, mask).float(), dim=1)
+
+    def encode(self, features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D) constituents."""
         features = features.masked_fill(~mask[..., None], 0)
         p4 = p4.masked_fill(~mask[..., None], 0)
         # A softmax over nothing is NaN: a jet without constituents sees the class token alone, and its blocks slot 0.
@@ -56,12 +62,16 @@ class PlainTagger(nn.Module):
             x = _constituent_block(block, x, bias)
         if self.backbone.registers is not None:
             x = x[:, self.backbone.registers.shape[1] :]
+        return x
+
+    def classes(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, C) logits from the constituents."""
         if isinstance(self.head, AttentiveHead):
             token = _class_block(self.head.block, self.head.token.expand(x.shape[0], -1, -1), x, mask)
-            logits = self.head.layers(self.head.norm(token[:, 0]))
+            logits: Tensor = self.head.layers(self.head.norm(token[:, 0]))
         else:
-            logits = self.head(self._pool(x, mask))
-        return torch.softmax(logits.float(), dim=1)
+            logits = self.head(self.pool(x, mask))
+        return logits
 
     def _embed(self, features: Tensor) -> Tensor:
         embedding = self.backbone.embedding
@@ -101,7 +111,8 @@ class PlainTagger(nn.Module):
         of_constituents = F.pad(bias.expand(-1, heads, size, -1), (number, 0))
         return torch.cat([registers, x], dim=1), torch.cat([of_registers, of_constituents], dim=2)
 
-    def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, D) jets from the constituents."""
         if self.backbone.class_token is None:
             weight = mask[..., None].to(x.dtype)
             pooled = (x * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -13,7 +13,8 @@ import torch
 
 from jettag.config import dump_yaml
 from jettag.config.files import write_atomically
-from jettag.config.recipe import PretrainRecipe, Recipe
+from jettag.config.flavour import FlavourRecipe
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
 from jettag.data.jets import Table
@@ -25,6 +26,7 @@ from jettag.errors import DataError, Stopped
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
+from jettag.runs.flavour_data import check_origins, flavour_card, refuse_missing_truth
 from jettag.training.distributed import World, join
 from jettag.training.loop import Criterion
 from jettag.training.probe import Probe
@@ -49,7 +51,9 @@ __all__ = [
     "carry_out",
     "class_counts",
     "feature_names_of",
+    "flavour_of",
     "hold_run",
+    "labelled_card",
     "new_backbone",
     "open_probe",
     "open_tables",
@@ -107,6 +111,9 @@ def _read(
     recipe: Recipe, card: DataCard, inputs: Sequence[InputFile], split: str, classes: Sequence[str] | None, told: Told
 ) -> Table:
     drawn = recipe.data.draw_seed
+    flavour = flavour_of(recipe)
+    if flavour is not None:
+        refuse_missing_truth(inputs, card, flavour)
     table = open_jets(
         inputs,
         card,
@@ -117,12 +124,27 @@ def _read(
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets if drawn is None else None,
         jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
+        constituent_columns=flavour.constituent_columns if flavour else (),
+        batch_columns=flavour.jet_columns if flavour else (),
     )
+    check_origins(table)
     for what, count in table.notes.items():
         if count:
             told.note(f"{count} {what.replace('_', ' ')}")
     wanted = recipe.data.max_jets
     return table if drawn is None or wanted is None or wanted >= len(table) else draw(table, wanted, drawn)
+
+
+def flavour_of(recipe: Recipe) -> FlavourRecipe | None:
+    """The recipe's flavour objective, where it has one."""
+    objective = recipe.objective if isinstance(recipe, FinetuneRecipe) else None
+    return objective if isinstance(objective, FlavourRecipe) else None
+
+
+def labelled_card(card: DataCard, recipe: Recipe) -> DataCard:
+    """The card as the recipe reads labels with it."""
+    flavour = flavour_of(recipe)
+    return card if flavour is None else flavour_card(card, flavour.scheme)
 
 
 def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[str] | None, told: Told) -> Opened:
@@ -136,7 +158,7 @@ def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[
     if isinstance(sources, Opened):
         return sources
     train_inputs = expand_data(sources.train)
-    card = prepared_card(train_inputs) or load_card(sources.card or recipe.data.card)
+    card = prepared_card(train_inputs) or labelled_card(load_card(sources.card or recipe.data.card), recipe)
     val_inputs = expand_data(sources.val) if sources.val else []
     table = _read(recipe, card, train_inputs, "train", classes, told)
     if val_inputs:

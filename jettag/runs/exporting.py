@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from jettag import __version__
+from jettag.config.flavour import ORIGINS
 from jettag.data.card import load_card
 from jettag.data.features import feature_set
 from jettag.data.formulas import describe_columns, describe_features
@@ -14,6 +15,9 @@ from jettag.data.jets import Jets
 from jettag.errors import CheckpointError, ResourceError, UsageError, nearest
 from jettag.interop.export import FORMATS, SUFFIXES
 from jettag.models.plain import PlainTagger
+from jettag.models.plain_flavour import PlainFlavour
+from jettag.objectives import Flavour
+from jettag.runs.flavour_asking import threshold_of
 from jettag.training import Tagger, load_tagger
 
 __all__ = ["TOLERANCE", "export"]
@@ -49,7 +53,7 @@ def export(run: Path, *, kind: str, out: Path | None = None, tolerance: float = 
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / f"tagger{SUFFIXES[kind]}"
-            exported = FORMATS[kind](PlainTagger(tagger.model.backbone, tagger.model.head), made, metadata)
+            exported = FORMATS[kind](_plain(tagger), made, metadata)
             parity = _parity(tagger, exported)
             worst = max(entry["max_difference"] for entry in parity)
             if not worst <= tolerance:
@@ -71,6 +75,21 @@ def export(run: Path, *, kind: str, out: Path | None = None, tolerance: float = 
     }
 
 
+def _plain(tagger: Tagger) -> PlainTagger:
+    model = tagger.model
+    if not isinstance(model, Flavour):
+        return PlainTagger(model.backbone, model.head)
+    return PlainFlavour(
+        model.backbone,
+        model.head,
+        origin=model.origin,
+        vertex=model.vertex,
+        charge=model.charge,
+        threshold=threshold_of(tagger),
+        max_constituents=tagger.max_constituents,
+    )
+
+
 def _metadata(tagger: Tagger) -> dict[str, Any]:
     """What a program must know to prepare the inputs and read the outputs."""
     features = feature_set(tagger.features)
@@ -79,6 +98,7 @@ def _metadata(tagger: Tagger) -> dict[str, Any]:
         "jettag": __version__,
         "class_names": list(tagger.class_names),
         "feature_set": tagger.features,
+        "jet_pt": features.jet_pt,  # GeV to which jets are scaled before anything else, or null
         "features": describe_features(features),  # clip((formula - subtract) * multiply, lowest, highest)
         "columns": describe_columns(features, card),  # the names in the formulas, and where the card has them
         "max_constituents": tagger.max_constituents,
@@ -88,8 +108,20 @@ def _metadata(tagger: Tagger) -> dict[str, Any]:
             "p4": "(jets, constituents, 4) float32: px, py, pz, energy in GeV",
             "mask": "(jets, constituents) bool: true where there is a constituent",
         },
-        "outputs": {"probabilities": "(jets, classes) float32, in the order of class_names"},
+        "outputs": {"probabilities": "(jets, classes) float32, in the order of class_names"} | _more_outputs(tagger),
+        **({"flavour": tagger.facts.get("flavour", {})} if isinstance(tagger.model, Flavour) else {}),
     }
+
+
+def _more_outputs(tagger: Tagger) -> dict[str, str]:
+    if not isinstance(tagger.model, Flavour):
+        return {}
+    known = {
+        "origin_probabilities": f"(jets, constituents, 8) float32: {', '.join(ORIGINS)}; 0 without a track",
+        "vertex_probabilities": "(jets, constituents, constituents) float32: that two tracks are of one vertex",
+        "vertex_index": "(jets, constituents) int64: number of the vertex, -1 without a track",
+    }
+    return {name: known[name] for name in _plain(tagger).outputs if name in known}
 
 
 @torch.no_grad()
@@ -99,12 +131,21 @@ def _parity(tagger: Tagger, exported: Any) -> list[dict[str, Any]]:
     found = []
     for jets, constituents in COMPARED:
         batch = _random_jets(jets, constituents, tagger.model.backbone.num_features, generator)
-        expected = torch.softmax(tagger.model.logits(batch), dim=1)
         given = exported(batch.features, batch.p4, batch.mask)
-        difference = (given - expected).abs().max()
+        # Not compared: the numbers of vertices, which follow from the probabilities by a threshold.
+        differences = [(x - y).abs().max() for x, y in zip(given, _expected(tagger, batch), strict=False)]
+        difference = torch.stack(differences).max()
         number = float(difference) if difference.isfinite() else float("inf")
         found.append({"jets": jets, "constituents": constituents, "max_difference": number})
     return found
+
+
+def _expected(tagger: Tagger, batch: Jets) -> list[torch.Tensor]:
+    """What jettag says, in the order of the exported outputs."""
+    if not isinstance(tagger.model, Flavour):
+        return [torch.softmax(tagger.model.logits(batch), dim=1)]
+    output = tagger.model.outputs(batch)
+    return [output.jet.float(), *(x for x in (output.origin, output.pair) if x is not None)]
 
 
 def _random_jets(jets: int, constituents: int, num_features: int, generator: torch.Generator) -> Jets:

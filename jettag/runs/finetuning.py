@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from jettag.config.recipe import FinetuneRecipe
+from jettag.data.jets import Table
 from jettag.errors import RecipeError
 from jettag.models.adapters import adapters
-from jettag.objectives import Classification
+from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives import Classification, Flavour
 from jettag.objectives.phases import ALL_AT_ONCE, FROZEN, Phases
 from jettag.runs.common import (
     NOBODY,
@@ -21,11 +23,14 @@ from jettag.runs.common import (
     carry_out,
     class_counts,
     feature_names_of,
+    flavour_of,
     hold_run,
     new_backbone,
     open_tables,
     parameter_count,
 )
+from jettag.runs.flavour_choices import store_choices
+from jettag.runs.flavour_data import origin_weights
 from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
 from jettag.training.distributed import choose_device
@@ -84,20 +89,11 @@ def finetune(
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table
         counts = class_counts(table)
-        model = Classification(
-            backbone,
-            len(table.class_names),
-            class_weight=balancing(counts) if recipe.objective.balance_classes else None,
-            label_smoothing=recipe.objective.label_smoothing,
-            head_hidden=_head_hidden(recipe, backbone.dim),
-            attentive=recipe.mode == "attentive",
-            phases=_phases(recipe),
-            lora=recipe.adaptation.lora.model_dump(mode="json") if recipe.mode == "lora" else None,
-        )
+        model = _model(recipe, backbone, table)
         names = model.trained()
         trainable = sum(p.numel() for name, p in model.named_parameters() if name in names)
         told.note(f"mode {mode}: trainable {trainable:,} of {parameter_count(model):,} parameters; {FROZEN_IS[mode]}")
-        return carry_out(
+        facts = carry_out(
             recipe,
             model,
             jets,
@@ -121,9 +117,38 @@ def finetune(
                 ["classification"],
                 "A jet classifier on a Particle Transformer backbone (arXiv:2202.03772).",
             ),
-            precompute=recipe.adaptation.precompute,
+            # Heads of tracks read constituents, their charges and the jet: more than is kept in memory.
+            precompute=recipe.adaptation.precompute and flavour_of(recipe) is None,
             criterion=ARGOS if recipe.selection == "argos" else None,
         )
+        if isinstance(model, Flavour):
+            facts = world.first(lambda: store_choices(out, jets.val_table, world.device(chosen), told.note))
+        return facts
+
+
+def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table) -> Classification:
+    """The objective on a backbone, with the weights that the training jets give."""
+    counts = class_counts(table)
+    options: dict[str, Any] = {
+        "class_weight": balancing(counts) if recipe.objective.balance_classes else None,
+        "head_hidden": _head_hidden(recipe, backbone.dim),
+        "attentive": recipe.mode == "attentive",
+        "phases": _phases(recipe),
+        "lora": recipe.adaptation.lora.model_dump(mode="json") if recipe.mode == "lora" else None,
+    }
+    flavour = flavour_of(recipe)
+    if flavour is None:
+        smoothing = recipe.objective.label_smoothing
+        return Classification(backbone, len(table.class_names), label_smoothing=smoothing, **options)
+    weights = origin_weights(table) if flavour.origin and flavour.origin.balance_classes else None
+    return Flavour(
+        backbone,
+        len(table.class_names),
+        feature_names=table.feature_names,
+        recipe=flavour,
+        origin_weight=weights,
+        **options,
+    )
 
 
 def _phases(recipe: FinetuneRecipe) -> Phases:

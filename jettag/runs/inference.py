@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,15 @@ from jettag.data.opening import expand_data, open_jets, origin_names, split_of
 from jettag.data.read import InputFile, read_table
 from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError
+from jettag.evaluation.flavour import FlavourScores
 from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
 from jettag.evaluation.scores import Scores, name_runs
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives import Flavour
+from jettag.runs.flavour_asking import ask
+from jettag.runs.flavour_data import check_origins, flavour_card
+from jettag.runs.flavour_judging import NOTHING_MORE, Asking, add_up_scores, extra_columns, flavour_scores, impact_of
+from jettag.runs.flavour_predicting import predict_flavour
 from jettag.runs.seen import seen_in_training
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
@@ -35,11 +41,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Judgement:
-    """Rows of the rejection table, the scores behind them, and what the person should know."""
+    """Rows of the rejection table, the scores behind them, what the person should know, and the flavour taggers."""
 
     rows: list[Row]
     scores: list[Scores]
     notes: list[str]
+    flavour: list[FlavourScores] = field(default_factory=list)
 
 
 @torch.inference_mode()
@@ -97,12 +104,14 @@ def evaluate(
     background: Sequence[str] | None = None,
     efficiencies: Sequence[float] = EFFICIENCIES,
     max_jets: int | None = None,
+    asking: Asking = NOTHING_MORE,
     device: torch.device,
     on_progress: Progress | None = None,
 ) -> Judgement:
     """Judge one or several runs on the same files.
 
-    Each run reads the files with its own features and the card it was trained with, unless ``card`` names another.
+    Each run reads the files with its own features and the card it was trained with, unless ``card`` names another. Of
+    flavour taggers also everything that `jettag.evaluation.flavour` judges is kept.
 
     Raises:
         CheckpointError: a run is damaged or has no classes.
@@ -110,15 +119,18 @@ def evaluate(
         UsageError: a class that does not exist.
     """
     inputs = expand_data(files)
-    scores, rows, notes = [], [], []
+    scores, rows, notes, flavour = [], [], [], []
     tables: dict[tuple[Any, ...], Table] = {}
     done = 0
     for name, run in zip(name_runs(runs), runs, strict=True):
         tagger = load_tagger(run)
         chosen = _card(card, tagger.run)
-        key = (chosen.model_dump_json(), tagger.features, tagger.class_names, tagger.max_constituents)
+        if isinstance(tagger.model, Flavour):
+            chosen = flavour_card(chosen, tagger.model.recipe.scheme)
+        extra = extra_columns(tagger, inputs, chosen)
+        key = (chosen.model_dump_json(), tagger.features, tagger.class_names, tagger.max_constituents, extra)
         if key not in tables:
-            tables[key] = table = open_jets(
+            table = open_jets(
                 inputs,
                 chosen,
                 split="test",
@@ -127,7 +139,11 @@ def evaluate(
                 classes=tagger.class_names,
                 max_constituents=tagger.max_constituents,
                 max_jets=max_jets,
+                jet_columns=extra.jet,
+                constituent_columns=extra.constituents,
             )
+            check_origins(table)
+            tables[key] = table = impact_of(table, tagger.features, asking.impact)
             notes += [f"{count} {what.replace('_', ' ')}" for what, count in table.notes.items() if count]
         table = tables[key]
         notes += seen_in_training(name, tagger.facts, inputs)
@@ -139,19 +155,24 @@ def evaluate(
 
         facts = tagger.facts
         assert table.label is not None  # labels=True
+        asked = ask(tagger, table, device, report) if isinstance(tagger.model, Flavour) else None
         judged = Scores(
             run=name,
             class_names=tagger.class_names,
-            probabilities=probabilities(tagger, table, device, report),
+            probabilities=asked.probabilities if asked else probabilities(tagger, table, device, report),
             label=table.label,
             seed=facts.get("seed"),
             parameters=facts.get("parameters"),
             n_train=facts.get("n_train"),
         )
         done += len(table)
+        if asking.scheme is not None:
+            judged = add_up_scores(judged, asking.scheme)
+        if asked is not None:
+            flavour.append(flavour_scores(tagger, judged, table, asked, asking))
         scores.append(judged)
         rows += make_rows(judged, signal=signal, background=background, efficiencies=efficiencies)
-    return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)))
+    return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)), flavour=flavour)
 
 
 def predict(
@@ -159,6 +180,7 @@ def predict(
     files: Sequence[str],
     *,
     card: str | None = None,
+    ftag: bool = False,
     device: torch.device,
     on_progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
@@ -172,17 +194,22 @@ def predict(
         device: to compute on.
         on_progress: called with the number of jets done.
         note: told whether the run was trained on these jets.
+        ftag: of a flavour tagger the names of ATLAS's tools.
 
     Returns:
         One set of columns for each input: ``score_CLASS`` (NaN where a jet of a file has no constituent, so that row i
         is jet i of the file), ``file`` (its index in the fact ``files``) and ``entry``, the row there; and the facts to
-        write beside them.
+        write beside them. A flavour tagger gives more, as `jettag.runs.flavour_predicting` says, with ``ftag`` under
+        the names of ATLAS's tools.
     """
     tagger = load_tagger(run)
     inputs = expand_data(files)
     for text in seen_in_training("the run", tagger.facts, inputs) if note else ():
         assert note is not None
         note(text)
+    if isinstance(tagger.model, Flavour):
+        known = _card(card, tagger.run)
+        return predict_flavour(tagger, files, known, ftag=ftag, device=device, on_progress=on_progress)
     names = [f"score_{name}" for name in tagger.class_names]
 
     def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:

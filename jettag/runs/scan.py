@@ -24,8 +24,9 @@ from jettag.evaluation.label_report import write_scan
 from jettag.evaluation.label_saving import SCRATCH, ScanPoint
 from jettag.evaluation.rows import Row, make_rows
 from jettag.evaluation.scores import Scores
-from jettag.runs.common import Opened, Sources, Told
+from jettag.runs.common import Opened, Sources, Told, flavour_of, labelled_card
 from jettag.runs.finetuning import finetune
+from jettag.runs.flavour_data import check_origins, refuse_missing_truth
 from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
 from jettag.runs.seen import seen_in_training
@@ -255,9 +256,12 @@ def _read(
     test: Sequence[InputFile],
     told: Told,
 ) -> _Pool:
-    card = prepared_card(train) or load_card(scan.sources.card or recipe.data.card)
+    card = prepared_card(train) or labelled_card(load_card(scan.sources.card or recipe.data.card), recipe)
+    flavour = flavour_of(recipe)
 
     def read(inputs: Sequence[InputFile], split: str) -> Table:
+        if flavour is not None:
+            refuse_missing_truth(inputs, card, flavour)
         table = open_jets(
             inputs,
             prepared_card(inputs) or card,
@@ -267,7 +271,10 @@ def _read(
             classes=recipe.classes,
             max_constituents=recipe.data.max_constituents,
             jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
+            constituent_columns=flavour.constituent_columns if flavour else (),
+            batch_columns=flavour.jet_columns if flavour else (),
         )
+        check_origins(table)
         for what, count in table.notes.items():
             if count:
                 told.note(f"{split}: {count} {what.replace('_', ' ')}")

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from jettag.config.flavour import FlavourRecipe
 from jettag.errors import CheckpointError
 from jettag.models.adapters import add_lora, merge_lora
 from jettag.models.features import adapt_features
 from jettag.models.particle_transformer import ParticleTransformer
-from jettag.objectives import Classification
+from jettag.objectives import Classification, Flavour
 from jettag.objectives.tokenizer import Tokenizer
 from jettag.training.checkpoint import load_model_state
 from jettag.training.run_directory import read_run
@@ -153,13 +154,19 @@ def load_tagger(place: Path) -> Tagger:
             "a pre-trained backbone has no classes", where=folder, do="fine-tune it first: jettag finetune --from RUN"
         )
     run = folder.parent.parent
-    model = Classification(
-        ParticleTransformer(**settings["backbone"]),
-        len(settings["class_names"]),
-        head_hidden=settings["head_hidden"],
-        attentive=settings.get("attentive", False),
-        lora=settings.get("lora"),
-    )
+    backbone = ParticleTransformer(**settings["backbone"])
+    options: dict[str, Any] = {
+        "head_hidden": settings["head_hidden"],
+        "attentive": settings.get("attentive", False),
+        "lora": settings.get("lora"),
+    }
+    model: Classification
+    if "flavour" in settings:
+        recipe = FlavourRecipe.model_validate(settings["flavour"])
+        features = settings["feature_names"]
+        model = Flavour(backbone, len(settings["class_names"]), feature_names=features, recipe=recipe, **options)
+    else:
+        model = Classification(backbone, len(settings["class_names"]), **options)
     load_strictly(model, state, folder)
     if model.lora is not None:
         merge_lora(model.backbone)

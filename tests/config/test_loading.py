@@ -28,11 +28,11 @@ def keys_of(values, path=""):
 PRETRAINING = [name for name in list_shipped("recipes") if read_yaml(find("recipes", name))["command"] == "pretrain"]
 
 
-@pytest.mark.parametrize("name", ["top", "weak", *PRETRAINING])
+@pytest.mark.parametrize("name", ["top", "weak", "flavour", *PRETRAINING])
 def test_every_key_stands_in_a_shipped_recipe_with_a_comment(name):
     """Only what the objective refuses or has no use for is left out."""
     path, recipe = find("recipes", name), load_any_recipe(name)
-    unused = set() if name in ("top", "weak", "supervised") else {"classes"}
+    unused = set() if name in ("top", "weak", "flavour", "supervised") else {"classes"}
     if name == "tokenizer":
         unused |= {"backbone.name", "backbone.size", "backbone.settings", "probe", "training.layer_decay"}
     assert keys_of(recipe.model_dump(mode="json")) - keys_of(read_yaml(path)) == unused

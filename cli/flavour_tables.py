@@ -1,0 +1,67 @@
+"""Flavour tagging on the terminal: working points, origins, vertices."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["print_flavour"]
+
+STYLE: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _rejection(entry: Mapping[str, Any]) -> str:
+    if entry["background_rejection"] is None:
+        return f"> {_number(entry['background_rejection_low'])}"
+    edges = f"{_number(entry['bootstrap_low'])}, {_number(entry['bootstrap_high'])}"
+    return f"{_number(entry['background_rejection'])} [{edges}]"
+
+
+def print_flavour(console: Console, reports: Sequence[Mapping[str, Any]]) -> None:
+    """Print what `jettag.evaluation.flavour.judge` says of each run."""
+    for report in reports:
+        for name, found in report["discriminants"].items():
+            console.print(_points(report["run"], name, found))
+        if "origins" in report:
+            console.print(_origins(report["run"], report["origins"]))
+        if "vertices" in report:
+            console.print(_vertices(report["run"], report["vertices"]))
+
+
+def _points(run: str, name: str, found: Mapping[str, Any]) -> Table:
+    fractions = ", ".join(f"f_{key} {value:.3g}" for key, value in found["fractions"].items())
+    areas = ", ".join(f"{key} {value:.4f}" for key, value in found["auc"].items())
+    table = Table(title=f"{run}: D({name}), {fractions} ({found['chosen']}); AUC against {areas}", **STYLE)
+    for head in (f"{name} efficiency", "cut", *(f"{key} rejection [68 %]" for key in found["auc"])):
+        table.add_column(head, justify="right")
+    for point in found["working_points"]:
+        cells = [_rejection(point["rejections"][key]) for key in found["auc"]]
+        table.add_row(f"{point['signal_efficiency']:.0%}", f"{point['threshold']:.3f}", *cells)
+    return table
+
+
+def _origins(run: str, found: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{run}: track origins, accuracy {_number(found['accuracy'])}", **STYLE)
+    for head in ("origin", "recall", "precision"):
+        table.add_column(head, justify="left" if head == "origin" else "right")
+    for name in found["classes"]:
+        table.add_row(Text(name), _number(found["recall"][name]), _number(found["precision"][name]))
+    return table
+
+
+def _vertices(run: str, found: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{run}: vertices of b and c hadrons", **STYLE)
+    for head in ("jets", "true", "efficiency", "purity", "found in"):
+        table.add_column(head, justify="left" if head == "jets" else "right")
+    for kind, by_class in found.items():
+        for name, one in by_class.items():
+            shares = [_number(one[key]) for key in ("efficiency", "purity", "found_rate")]
+            table.add_row(Text(f"{name}, {kind}"), str(one["true"]), *shares)
+    return table

@@ -1,0 +1,106 @@
+"""What flavour tagging needs of files: labels by a scheme, truth of tracks, how common each origin is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jettag.config.flavour import ORIGINS, FlavourRecipe
+from jettag.config.schemes import EXTENDED_CODES, Scheme, scheme
+from jettag.data.card import DataCard, OneHotLabels, ValueLabels
+from jettag.data.inputs import InputFile
+from jettag.data.jets import JetTable, Table
+from jettag.data.opening import split_of
+from jettag.data.read import stored_in_all
+from jettag.errors import CardError, DataError
+
+__all__ = ["check_origins", "flavour_card", "origin_weights", "refuse_missing_truth"]
+
+FLAVOUR = "flavour"  # the jet column with codes such as 5, 4, 15, 0
+EXTENDED = "flavour_extended"  # the one that has 44, 54 and 55 too
+OUTSIDE = "outside the scheme"
+COMMONEST = 1.0  # weight of the most common origin
+
+
+def flavour_card(card: DataCard, name: str) -> DataCard:
+    """The card with the labels of a scheme: its own classes by name, else by the codes of its flavour column.
+
+    Raises:
+        CardError: it has neither.
+    """
+    chosen = scheme(name)
+    labels = _renamed(card, chosen)
+    if labels is not None:
+        return card.model_copy(update={"labels": labels})
+    needs_extended = any(set(codes) <= {44, 54, 55} for codes in chosen.codes.values())
+    field = EXTENDED if needs_extended else FLAVOUR
+    column = card.column("jet", field)
+    if column is None or not chosen.codes:
+        has = "no codes for" if column else f"neither the classes nor a jet column {field} for"
+        do = f"give files as CLASS:GLOB of {', '.join(chosen.classes[:4])}, or name the column on the card"
+        raise CardError(f"{has} label scheme {name}", where=f"card {card.name}", do=do)
+    classes: dict[str, int | tuple[int, ...]] = {**chosen.codes}
+    others = tuple(code for code in EXTENDED_CODES if all(code not in codes for codes in chosen.codes.values()))
+    if others:
+        classes[OUTSIDE] = others
+    return card.model_copy(update={"labels": ValueLabels(branch=column.branch, classes=classes)})
+
+
+def _renamed(card: DataCard, chosen: Scheme) -> OneHotLabels | ValueLabels | None:
+    """The card's labels with the scheme's names, where it has every class of it; classes beyond keep their names."""
+    own = {name: chosen.own_name(name) for name in card.classes}
+    if card.labels is None or not set(chosen.classes) <= set(own.values()):
+        return None
+    names = {name: mine or name for name, mine in own.items()}
+    if isinstance(card.labels, OneHotLabels):
+        return OneHotLabels(classes={names[name]: branch for name, branch in card.labels.classes.items()})
+    return ValueLabels(
+        branch=card.labels.branch, classes={names[name]: values for name, values in card.labels.classes.items()}
+    )
+
+
+def refuse_missing_truth(inputs: Sequence[InputFile], card: DataCard, recipe: FlavourRecipe) -> None:
+    """See that every file has the truth that the tasks need.
+
+    Raises:
+        DataError: naming the branch, and how to do without it.
+    """
+    if split_of(inputs[0], "train") is not None:
+        if recipe.constituent_columns:
+            off = " ".join(dict.fromkeys(recipe.off(name) for name in recipe.constituent_columns))
+            what = f"no {' and '.join(recipe.constituent_columns)} of the constituents in a prepared directory"
+            raise DataError(what, where=inputs[0].path, do=f"give the files themselves, or {off}")
+        return
+    wanted = [("constituents", name) for name in recipe.constituent_columns]
+    for owner, name in [*wanted, *(("jet", name) for name in recipe.jet_columns)]:
+        found = stored_in_all(inputs, card, [name], "jet" if owner == "jet" else "constituents")
+        if not found and not (owner == "jet" and name in ("pt", "energy", "mass")):
+            column = card.column("jet" if owner == "jet" else "constituents", name)
+            what = f"no branch {' or '.join(column.branches)}" if column else f"no {owner}.{name} on card {card.name}"
+            more = f" and {len(inputs) - 1} more files" if len(inputs) > 1 else ""
+            where = f"{inputs[0].address}{more}"
+            raise DataError(f"{what}, which flavour tagging needs", where=where, do=f"or {recipe.off(name)}")
+
+
+def check_origins(table: Table) -> None:
+    """See that the origins are of `ORIGINS`, -1 for none.
+
+    Raises:
+        DataError: others, as of a tool with classes of its own.
+    """
+    if not isinstance(table, JetTable) or "origin" not in table.constituent:
+        return
+    values = table.constituent["origin"]
+    strange = np.unique(values[(values < -1) | (values >= len(ORIGINS)) | (values != np.round(values))])
+    if len(strange):
+        shown = ", ".join(f"{value:g}" for value in strange[:5])
+        what = f"track origins {shown} are none of the {len(ORIGINS)} classes 0 {ORIGINS[0]} ... 7 {ORIGINS[-1]}"
+        raise DataError(what, where="constituents.origin", do="map them by name on the card, -1 for no truth")
+
+
+def origin_weights(table: Table) -> tuple[float, ...] | None:
+    """(8,) weights of the origins: the most common has 1, the others by how much rarer they are; 1 for absent ones."""
+    if not isinstance(table, JetTable) or "origin" not in table.constituent:
+        return None
+    origin = table.constituent["origin"].astype(np.int64)
+    counts = np.bincount(origin[origin >= 0], minlength=len(ORIGINS))
+    return tuple((np.where(counts > 0, counts.max(initial=1) / np.maximum(counts, 1), COMMONEST)).tolist())

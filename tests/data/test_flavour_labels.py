@@ -1,0 +1,54 @@
+"""Labels of a scheme from whatever a card has."""
+
+import numpy as np
+import pytest
+
+from jettag.config.schemes import scheme
+from jettag.data.card import DataCard, load_card
+from jettag.errors import CardError, DataError
+from jettag.runs.flavour_data import check_origins, flavour_card, origin_weights
+
+from ..objectives.test_flavour import truth_table
+
+BASE = {"name": "mine", "constituents": {"px": "x", "py": "y", "pz": "z", "energy": "e"}}
+
+
+def test_codes_of_the_flavour_column_make_the_classes_and_the_rest_is_outside():
+    found = flavour_card(load_card("generated"), "b_c_light").labels
+    assert found.branches == ("jet_flavour",)
+    assert found.classes == {"b": (5, 55, 54), "c": (4, 44), "light": (0,), "outside the scheme": (15,)}
+    assert "outside the scheme" not in flavour_card(load_card("generated"), "b_c_tau_light").labels.classes
+
+
+def test_a_scheme_of_double_hadrons_reads_the_extended_column():
+    card = DataCard.model_validate({**BASE, "jet": {"flavour": "f", "flavour_extended": "g"}})
+    assert flavour_card(card, "extended").labels.branch == "g"
+    assert flavour_card(card, "b_c_light").labels.branch == "f"
+    with pytest.raises(CardError, match="flavour_extended"):
+        flavour_card(load_card("generated"), "extended")
+
+
+def test_one_hot_classes_are_taken_by_name():
+    names = scheme("deepjet").classes
+    labels = {"kind": "one_hot", "classes": {name: f"is_{name}" for name in reversed(names)}}
+    card = DataCard.model_validate({**BASE, "labels": labels})
+    assert flavour_card(card, "deepjet").labels.classes == {name: f"is_{name}" for name in names}
+    with pytest.raises(CardError, match="label scheme b_c_light"):
+        flavour_card(card, "b_c_light")
+
+
+def test_a_card_that_was_labelled_once_is_labelled_alike_again():
+    once = flavour_card(load_card("generated"), "b_c_light")
+    assert flavour_card(once, "b_c_light") == once
+
+
+def test_rare_origins_weigh_by_how_much_rarer_they_are():
+    table = truth_table(50)
+    table.constituent["origin"][:] = -1
+    table.constituent["origin"][:12] = [2] * 8 + [3] * 2 + [0] + [5]
+    assert origin_weights(table) == (8.0, 1.0, 1.0, 4.0, 1.0, 8.0, 1.0, 1.0)
+    check_origins(table)
+    table.constituent["origin"][0] = 8
+    with pytest.raises(DataError, match="origins 8 are none"):
+        check_origins(table)
+    assert np.isfinite(origin_weights(truth_table(20))).all()
