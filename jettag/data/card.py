@@ -21,8 +21,8 @@ QUANTITIES = {"momentum": MOMENTUM, "length": LENGTH, "angle": ANGLE}
 # What a field measures; everything else on a card is a plain number.
 MEASURES = {
     **dict.fromkeys(("px", "py", "pz", "energy", "pt", "mass", "sdmass"), "momentum"),
-    **dict.fromkeys(("truth_pt", "truth_energy", "truth_mass"), "momentum"),
-    **dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "length"),
+    **dict.fromkeys(("truth_pt", "truth_energy", "truth_mass", "hadron_pt", "hadron_mass"), "momentum"),
+    **dict.fromkeys(("d0", "d0_error", "dz", "dz_error", "hadron_lxy", "hadron_flight"), "length"),
     **dict.fromkeys(("phi", "dphi", "truth_phi"), "angle"),
 }
 CARTESIAN = frozenset({"px", "py", "pz", "energy"})
@@ -90,6 +90,10 @@ class Constituents(Section):
     is_photon: Column | None = None
     is_electron: Column | None = None
     is_muon: Column | None = None
+    n_pixel_hits: Column | None = None
+    n_innermost_hits: Column | None = None
+    n_strip_hits: Column | None = None
+    n_shared_hits: Column | None = None
     origin: Column | None = None
     vertex: Column | None = None
 

@@ -14,7 +14,7 @@ __all__ = ["interact"]
 
 BEAM_PIPE = 25.0  # radius [mm]
 PIPE_X0, LAYER_X0 = 0.006, 0.028  # thickness in radiation lengths
-INTERACTION = 0.35  # nuclear interaction lengths a radiation length, of silicon
+INTERACTION = 0.2  # nuclear interaction lengths in a radiation length of silicon, 9.4 cm / 46.5 cm
 CONVERSION = 7.0 / 9.0
 MIN_PT, MAX_ETA = 0.5, 2.6  # others leave no selected track [GeV]
 PIONS = (211, -211, 211)

@@ -102,10 +102,9 @@ _ALL = (
 
 # Long-lived hadrons live until the tracker ends: V0 decays inside it are simulated, and those outside are not.
 _TRACKER = ("ParticleDecays:limitCylinder = on", "ParticleDecays:xyMax = 300", "ParticleDecays:zMax = 1000")
-# Jets of Z' of mass m have a density of x (2 - x^2) / sqrt(1 - x^2) / m in x = 2 pT / m. Summed over masses in equal
-# steps that becomes an integral over dm / m at fixed pT of a function of pT / m alone, which does not depend on pT: a
-# flat spectrum up to the largest m / 2, rounded off by radiation. The branching ratios are those of the quarks' and leptons' couplings to the Z.
-_MASSES = tuple(1500.0 * step for step in range(1, 9))
+# A Z' of mass m gives jets up to pT = m / 2, most of them near there, and radiates jets of any lower pT: closer steps
+# at the top make the spectrum of all of them nearly flat above 1 TeV. Branching ratios are those of the Z's couplings.
+_MASSES = (1000, 3000, 5000, 7000, 9000, 10_500, 11_500, 12_500)
 
 _FLAVOUR = (
     Process(
@@ -127,7 +126,7 @@ _FLAVOUR = (
         ),
         0,
         "jets of Z' -> qq, cc, bb, tau tau, nearly flat in pT",
-        tuple((f"32:m0 = {m:g}", f"32:mMin = {0.9 * m:g}", f"32:mMax = {min(1.1 * m, 12_900):g}") for m in _MASSES),
+        tuple((f"32:m0 = {m:g}", f"32:mMin = {0.9 * m:g}", f"32:mMax = {min(1.1 * m, 12_950):g}") for m in _MASSES),
         cuts=Cuts(0.4, 250.0, 6000.0, 2.5),
         flavour=True,
     ),
