@@ -71,10 +71,14 @@ def generate(
     ] = None,
     eta: Annotated[float | None, typer.Option("--eta", help="Largest |eta|: 2; flavour 2.5.")] = None,
     pileup: Annotated[float, typer.Option("--pileup", metavar="MU", help="Mean number of overlaid collisions.")] = 0.0,
-    detector: Annotated[_Detector, typer.Option("--detector", help="none: particle level.")] = _Detector.cms,
-    kind: Annotated[_Kind, typer.Option("--format", help="Of the files.")] = _Kind.ttree,
+    detector: Annotated[
+        _Detector, typer.Option("--detector", metavar="NAME", help="cms, atlas or none.")
+    ] = _Detector.cms,
+    kind: Annotated[_Kind, typer.Option("--format", metavar="KIND", help="ttree, rntuple or parquet.")] = _Kind.ttree,
     jets_per_file: Annotated[int, typer.Option("--jets-per-file", help="More are split: PROCESS_000, ...")] = 100_000,
-    association: Annotated[_Association, typer.Option("--association", help="Of flavour tracks.")] = _Association.cone,
+    association: Annotated[
+        _Association, typer.Option("--association", metavar="HOW", help="Of flavour tracks: cone or ghost.")
+    ] = _Association.cone,
     material: Annotated[bool, typer.Option("--material", help="Flavour: conversions, interactions.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files; without it, refuse.")] = False,
     as_json: JsonOption = False,

@@ -129,7 +129,7 @@ def stored_in_all(inputs: Sequence[InputFile], card: DataCard, jet_columns: Sequ
     """
     found = [name for name in jet_columns if name in card.jet]
     for file in inputs if found else ():
-        with open_source(file, card.tree) as source:
+        with open_source(file, card.tree, card.join) as source:
             found = [name for name in found if locate(card, source.names, "jet", name)]
     return tuple(found)
 
@@ -152,7 +152,7 @@ def plan_files(
     jobs = []
     notes = {"repeated_files": sum(file.repeats for file in inputs), "files_with_another_tree": 0, "empty_files": 0}
     for file in inputs:
-        with open_source(file, card.tree) as source:
+        with open_source(file, card.tree, card.join) as source:
             binding = bind(card, source, file.address, fields=fields, jet_columns=jet_columns)
             labels = None if names is None else file_labels(card, source, file, names)
             notes["files_with_another_tree"] += bool(source.note)
@@ -191,7 +191,7 @@ def file_chunks(
     """(entry numbers, columns) of a file, until the quota is filled."""
     if not job.entries or (quota is not None and quota.full):
         return
-    with open_source(job.file, card.tree) as source:
+    with open_source(job.file, card.tree, card.join) as source:
         begin = 0
         for chunk in chunks(source, branches, job.binding.where):
             stop = begin + len(chunk[branches[0]])
@@ -223,7 +223,7 @@ def read_events(path: str | Path, card: DataCard | str, *, max_jets: int | None 
     vector.register_awkward()
     card = card if isinstance(card, DataCard) else load_card(card)
     file = expand_inputs([path])[0]
-    with open_source(file, card.tree) as source:
+    with open_source(file, card.tree, card.join) as source:
         fields = [f for f in Constituents.model_fields if locate(card, source.names, "constituents", f)]
         extra = tuple(field for field in fields if field not in MOMENTUM)
         columns = tuple(field for field in card.jet if locate(card, source.names, "jet", field))

@@ -8,8 +8,10 @@ from typing import Protocol
 
 import awkward as ak
 
-from jettag.data.hdf5 import Hdf5Source
+from jettag.data.card import Join
+from jettag.data.hdf5 import Hdf5Source, StructuredSource, is_structured
 from jettag.data.inputs import InputFile
+from jettag.data.joined import JoinedSource
 from jettag.data.parquet import ParquetSource
 from jettag.data.root import RootSource
 from jettag.errors import DataError, JettagError, ResourceError
@@ -70,8 +72,8 @@ def reading(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_source(file: InputFile, tree_name: str | None) -> Iterator[Source]:
-    """The columns of a file, whose kind its first bytes tell.
+def open_source(file: InputFile, tree_name: str | None, join: Join | None = None) -> Iterator[Source]:
+    """The columns of a file, whose kind its first bytes tell; with ``join`` its events taken apart into jets.
 
     Raises:
         DataError: empty, truncated, of another kind than its name says, no tree or several, damaged.
@@ -83,9 +85,11 @@ def open_source(file: InputFile, tree_name: str | None) -> Iterator[Source]:
         if kind == "Parquet":
             source = ParquetSource(file.path)
         elif kind == "HDF5":
-            source = Hdf5Source(file.path)
+            source = StructuredSource(file.path) if is_structured(file.path) else Hdf5Source(file.path)
         else:
             source = RootSource(file.address, tree_name)
+        if join is not None:
+            source = JoinedSource(source, join, file.address)
     try:
         yield source
     finally:

@@ -6,6 +6,7 @@ doubling along the decay chain, the precedence of the origins is that of ATLAS's
 
 import numpy as np
 
+from jettag.config.origins import ORIGINS
 from jettag.simulate.clustering import Jets
 from jettag.simulate.events import Bools, Events, Floats, Ints
 
@@ -22,7 +23,6 @@ __all__ = [
     "track_vertex",
 ]
 
-ORIGINS = ("Pileup", "Fake", "Primary", "FromB", "FromBC", "FromC", "FromTau", "OtherSecondary")
 NEUTRAL = -1
 PILE_UP_VERTEX, NEUTRAL_VERTEX = -2, -1
 VERTEX_DISTANCE = 0.1  # production points closer than this are one vertex [mm]
