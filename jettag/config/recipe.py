@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from jettag.config.adaptation import AdaptationRecipe, Mode
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
 from jettag.config.objectives import ClassificationRecipe, Fraction, MaskedRecipe, PretrainingObjective
+from jettag.config.sampling import SamplingRecipe
 from jettag.config.shipped import find
 from jettag.errors import RecipeError, nearest
 
@@ -27,14 +28,6 @@ __all__ = [
 ]
 
 RANGER = "ranger"  # timm has its two halves, Lookahead and RAdam
-
-
-class SamplingRecipe(Section):
-    """How often each jet is drawn: classes in proportions, and flat in bins of jet columns."""
-
-    # Relative numbers of jets; where none is named the classes keep the proportions they have.
-    classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    flat_in: dict[str, tuple[float, ...]] = Field(default_factory=dict)  # jet column: edges; jets outside never come
 
 
 class DataRecipe(Section):

@@ -22,6 +22,7 @@ class Objective(nn.Module):
 
     backbone: ParticleTransformer  # of all but the tokenizer's
     phases: Phases = ALL_AT_ONCE
+    weighs_jets: bool = False  # whether the loss of a jet is multiplied by its weight
 
     @property
     def is_frozen(self) -> bool:

@@ -115,7 +115,7 @@ def _read(
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets if drawn is None else None,
-        jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
+        jet_columns=recipe.data.sampling.jet_columns if recipe.data.sampling else (),
     )
     for what, count in table.notes.items():
         if count:

@@ -262,7 +262,7 @@ def _read(
             labels=True,
             classes=recipe.classes,
             max_constituents=recipe.data.max_constituents,
-            jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
+            jet_columns=recipe.data.sampling.jet_columns if recipe.data.sampling else (),
         )
         for what, count in table.notes.items():
             if count:

@@ -10,7 +10,7 @@ import torch
 from jettag.config.recipe import Recipe
 from jettag.data.jets import Table
 from jettag.data.loader import Loader, longest_jets
-from jettag.data.sampling import fit_sampling
+from jettag.data.sampling import sampling_of
 from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
@@ -64,10 +64,16 @@ def fit(
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")
     wanted = recipe.data.sampling
-    sampling = fit_sampling(table, wanted.classes, wanted.flat_in) if wanted else None
+    sampling = sampling_of(table, wanted) if wanted else None
+    if sampling and sampling.method == "weights" and not model.weighs_jets:
+        do = "use countup or importance"
+        raise RecipeError("weights of jets are for supervised losses", where="data.sampling.method", do=do)
     epoch = round(sampling.expected) if sampling else len(table)
     if sampling:
-        note(f"data.sampling: about {epoch} of {len(table)} jets an epoch")
+        often = f", none more than {math.ceil(sampling.rate.max())} times" if sampling.method == "countup" else ""
+        note(f"data.sampling: about {epoch} of {len(table)} jets an epoch{often}")
+        for name, share in sampling.unfilled.items():
+            note(f"data.sampling: {name} has no jets in bins with {share:.2%} of those of {wanted and wanted.target}")
     limits = _limits(recipe, epoch, batch_size, max_seconds, max_steps)
     pieces = world.size * recipe.training.accumulate
     if world.size > 1:
