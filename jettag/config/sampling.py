@@ -43,8 +43,8 @@ class SamplingRecipe(Section):
 
     ``accept`` takes each jet at most once, flat in the bins of ``flat_in``. The others give every class the shape that
     the class ``target`` has in ``bins``: ``countup`` repeats jets as evenly as whole numbers allow, ``importance``
-    draws them independently with replacement, ``weights`` draws every jet once and weighs its loss. Validation and test jets
-    are never resampled.
+    draws them independently with replacement, ``weights`` draws every jet once and weighs its loss. Validation and
+    test jets are never resampled.
     """
 
     method: SamplingMethod = "accept"
