@@ -103,7 +103,7 @@ _ALL = (
 # Long-lived hadrons live until the tracker ends: V0 decays inside it are simulated, and those outside are not.
 _TRACKER = ("ParticleDecays:limitCylinder = on", "ParticleDecays:xyMax = 300", "ParticleDecays:zMax = 1000")
 # A Z' of mass m gives jets up to pT = m / 2, most of them near there, and radiates jets of any lower pT: closer steps
-# at the top make the spectrum of all of them nearly flat above 1 TeV. Branching ratios are those of the Z's couplings.
+# at the top make the spectrum of all of them nearly flat above 2 TeV. Branching ratios are those of the Z's couplings.
 _MASSES = (1000, 3000, 5000, 7000, 9000, 10_500, 11_500, 12_500)
 
 _FLAVOUR = (

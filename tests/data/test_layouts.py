@@ -8,6 +8,7 @@ import pytest
 import uproot
 
 from jettag.data.card import load_card
+from jettag.data.convert import convert
 from jettag.data.read import expand_inputs, read_events, read_table
 from jettag.errors import CardError, DataError
 
@@ -377,6 +378,20 @@ def test_secondary_vertex_finding(truth, tmp_path):
         file.mktree("tree", {name: ak.type(ak.Array(column)).content for name, column in tree.items()}).extend(tree)
     agree(path, "secondary_vertex", truth, origin=False)
     classes(path, "secondary_vertex", truth)
+
+
+def test_what_atlas_wrote_is_converted_to_a_flavour_file(truth, tmp_path):
+    path = write_atlas(tmp_path / "a.h5", truth)
+    done = convert(expand_inputs([path]), load_card("atlas_ftag"), tmp_path / "b.root")
+    counts, _, track = truth
+    assert done.jets == np.count_nonzero(counts)
+    before = read_table(expand_inputs([path]), load_card("atlas_ftag"), features="jetclass_full", labels=True)
+    written = tmp_path / "b.root"
+    after = read_table(expand_inputs([written]), load_card("flavour"), features="jetclass_full", labels=True)
+    np.testing.assert_allclose(after.features, before.features, atol=1e-4)
+    assert after.label.tolist() == before.label.tolist()
+    found = ak.flatten(read_events(written, "flavour").constituents)
+    assert found.origin.tolist() == track["origin"].tolist()
 
 
 CARD = """
