@@ -155,16 +155,14 @@ class JoinedSource:
         join = self._join
         eta, phi = (chunk[join.jets + end] for end in (join.eta, join.phi))
         own_eta, own_phi = (chunk[self._candidates + end] for end in (join.eta, join.phi))
-        near = ak.cartesian({"c": ak.local_index(own_eta), "j": ak.local_index(eta)}, nested=True)
-        d_eta = own_eta[:, :, None] - eta[:, None, :] if len(eta) else own_eta[:, :, None]
         d_phi = (own_phi[:, :, None] - phi[:, None, :] + np.pi) % (2 * np.pi) - np.pi
-        distance = np.sqrt(d_eta**2 + d_phi**2)
-        best = ak.argmin(distance, axis=2, keepdims=True)
-        inside = ak.fill_none(ak.firsts(distance[best] < join.cone, axis=2), value=False)
-        jet = ak.fill_none(ak.firsts(near["j"][best], axis=2), -1)
+        distance = np.sqrt((own_eta[:, :, None] - eta[:, None, :]) ** 2 + d_phi**2)
+        # Events without jets have no nearest one: None there, and no distance below the cone.
+        nearest_one = ak.fill_none(ak.argmin(distance, axis=2), -1)
+        inside = ak.fill_none(ak.min(distance, axis=2) < join.cone, value=False)
         event = np.repeat(np.arange(len(own_eta)), _counts(own_eta))
         chosen = np.flatnonzero(ak.to_numpy(ak.flatten(inside)))
-        return _flat(jet)[chosen] + first_jet[event[chosen]], chosen
+        return _flat(nearest_one)[chosen] + first_jet[event[chosen]], chosen
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._events.__exit__(None, None, None)

@@ -331,6 +331,37 @@ def test_delphes(truth, tmp_path):
     np.testing.assert_allclose(np.sort(d0), np.sort(track["d0"][near]), atol=1e-6)  # with the ATLAS and CMS sign
 
 
+@pytest.mark.parametrize("join", ["delphes", "cms_pfnano"])
+def test_events_without_jets_or_without_candidates(tmp_path, join):
+    # Jets of the four events: none, one, two, none; candidates: two, none, one near the second jet, none.
+    jets, candidates = ([], [0.0], [-1.0, 1.0], []), ([0.3, 0.4], [], [1.1], [])
+    names = {"delphes": ("Jet.", "Track.", "Delphes"), "cms_pfnano": ("Jet_", "PFCands_", "Events")}
+    jet, candidate, tree = names[join]
+    card = load_card(join)
+
+    def lists(values, kind=np.float32, number=None):
+        filled = ak.Array([[number if number is not None else x for x in event] for event in values])
+        return ak.values_astype(filled, kind)
+
+    columns = {}
+    for prefix, values in ((jet, jets), (candidate, candidates)):
+        own = {column.branches[0] for column in card.jet.values()} | {
+            column.branches[0] for _, column in card.constituents if column and column.branches
+        }
+        for branch in (name for name in own if name.startswith(prefix)):
+            integer = branch.lower().endswith(("flavor", "flavour", "pid", "pdgid", "charge"))
+            number = None if branch.lower().endswith("eta") else 5 if integer and prefix == jet else 1
+            columns[branch] = lists(values, np.int32 if integer else np.float32, number)
+    if join == "cms_pfnano":
+        columns["JetPFCands_jetIdx"] = lists(([-1, -1], [], [1], []), np.int32)
+        columns["JetPFCands_pFCandsIdx"] = lists(([0, 1], [], [0], []), np.int32)
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree(tree, {name: ak.type(column).content for name, column in columns.items()}).extend(columns)
+    found = read_events(tmp_path / "a.root", card)
+    assert ak.num(found.constituents).tolist() == [0, 0, 1]
+    assert found.eta.tolist() == [0.0, -1.0, 1.0]
+
+
 def test_delphes_flavour_has_its_own_order_of_origins(truth, tmp_path):
     counts, jet, track = truth
     owner = np.repeat(np.arange(24), counts)

@@ -1,5 +1,7 @@
 """Tracks of flavour samples: significances, losses, hits, fakes, association and material, against closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,19 @@ def test_without_a_detector_every_helix_is_exact():
     assert len(tracks.event) == seen == 200
     assert np.abs(tracks.d0).max() < 1e-9
     assert not tracks.d0_error.any()
+
+
+def test_mirror_and_charge_conjugation_turn_the_sign_of_d0_and_nothing_else():
+    events, particles = gun(300, radius=20.0)
+    particles.vertex[:, 1] += 0.5  # off the line through the origin
+    mirror = np.array([1.0, -1.0, 1.0])
+    turned = replace(
+        particles, p4=particles.p4 * [*mirror, 1.0], vertex=particles.vertex * mirror, charge=-particles.charge
+    )
+    (_, plain), (_, other) = tracks_of(events, particles, "none"), tracks_of(events, turned, "none")
+    assert np.abs(plain.d0).max() > 0.1
+    np.testing.assert_allclose(other.d0, -plain.d0, atol=1e-9)
+    np.testing.assert_allclose(other.dz, plain.dz, atol=1e-9)
 
 
 def test_one_hand_made_event_has_every_origin(monkeypatch):
