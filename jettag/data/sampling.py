@@ -173,6 +173,8 @@ def fit_sampling(table: Table, classes: Mapping[str, float], flat_in: Mapping[st
 def _check(table: Table, classes: Iterable[str], bins: Mapping[str, Sequence[float]], key: str) -> None:
     """Every class is the table's, and edges rise."""
     for name in classes:
+        if not table.class_names:
+            raise RecipeError("data.sampling names classes, and these jets have no labels", do="leave them out")
         if name not in table.class_names:
             raise RecipeError(f"data.sampling.classes: no class {name!r}", do=nearest(name, table.class_names))
     for name, ends in bins.items():

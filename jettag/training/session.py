@@ -64,13 +64,13 @@ def fit(
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")
     wanted = recipe.data.sampling
-    sampling = sampling_of(table, wanted) if wanted else None
-    if sampling and sampling.method == "weights" and not model.weighs_jets:
-        do = "use countup or importance"
+    if wanted and wanted.method == "weights" and not model.weighs_jets:
+        do = "use accept"
         raise RecipeError("weights of jets are for supervised losses", where="data.sampling.method", do=do)
+    sampling = sampling_of(table, wanted) if wanted else None
     epoch = round(sampling.expected) if sampling else len(table)
     if sampling:
-        often = f", none more than {math.ceil(sampling.rate.max())} times" if sampling.method == "countup" else ""
+        often = f", one up to {math.ceil(sampling.rate.max())}x" if sampling.method == "countup" else ""
         note(f"data.sampling: about {epoch} of {len(table)} jets an epoch{often}")
         for name, share in sampling.unfilled.items():
             note(f"data.sampling: {name} has no jets in bins with {share:.2%} of those of {wanted and wanted.target}")

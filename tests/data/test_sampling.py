@@ -84,6 +84,8 @@ def test_mistakes_name_the_key():
         fit_sampling(TABLE, {}, {"pt": (3.0, 2.0)})
     with pytest.raises(RecipeError, match="no jet column 'mass'"):
         fit_sampling(TABLE, {}, {"mass": (1.0, 2.0)})
+    with pytest.raises(RecipeError, match="these jets have no labels"):
+        fit_sampling(replace(TABLE, label=None, class_names=()), {"QCD": 1.0}, {})
     with pytest.raises(DataError, match="no jet of class QCD in any bin"):
         fit_sampling(TABLE, {}, {"pt": (1e6, 2e6)})
 
