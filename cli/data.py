@@ -85,10 +85,10 @@ def check(
         emit_json(_as_json(content.name, reports, sign, repeated))
     else:
         _print(reports, sign, repeated)
-    bad = [report for report in reports if report.problem]
-    if bad:
-        more = f" (and {len(bad) - 1} more of {len(reports)} files)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0].problem}{more}")
+    errors = [report.error for report in reports if report.error]
+    if errors:
+        more = f" (and {len(errors) - 1} more of {len(reports)} files)" if len(errors) > 1 else ""
+        raise type(errors[0])(f"{errors[0]}{more}")
     if sign.verdict == "opposite":
         share = f"{sign.behind} of {sign.ahead + sign.behind} displaced tracks lie behind their jet"
         raise DataError(

@@ -82,6 +82,7 @@ def training_report(what: str) -> Iterator["Told"]:
         def log(record: dict[str, Any]) -> None:
             latest.update(record)
             shown = {"loss": "loss", "val_loss": "val", "val_accuracy": "acc", "probe_auc": "probe AUC"}
+            shown |= {"val_codes_used": "codes used", "val_code_perplexity": "perplexity"}
             parts = [f"{label} {latest[key]:.3f}" for key, label in shown.items() if key in latest]
             if latest.get("jets") and latest["seconds"]:
                 parts.append(f"{latest['jets'] / latest['seconds']:.0f} jets/s")

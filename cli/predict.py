@@ -18,7 +18,7 @@ Target = Annotated[Path, typer.Option("--out", help="File to write: .root, .parq
 def predict(
     run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
 ) -> None:
-    """Write class probabilities, one row a jet in the order of the files.
+    """Write class probabilities, one row a jet in the order of the files, or of the shards.
 
     Example: jettag predict runs/top --data 'test/*.root' --out scores.root
     """
@@ -27,7 +27,14 @@ def predict(
 
     refuse_unknown_kind(target)
     with progress("predict", None) as update:
-        chunks, facts = library.predict(run, data, card=card, device=library.choose_device(device), on_progress=update)
+        chunks, facts = library.predict(
+            run,
+            data,
+            card=card,
+            device=library.choose_device(device),
+            on_progress=update,
+            note=lambda text: say(f"predict: {text}"),
+        )
     jets = write_columns(target, chunks, facts)
     if as_json:
         emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})
@@ -38,7 +45,7 @@ def predict(
 def embed(
     run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
 ) -> None:
-    """Write jet embeddings, one row a jet in the order of the files.
+    """Write jet embeddings, one row a jet in the order of the files, or of the shards.
 
     Example: jettag embed runs/pretrain --data 'jets/*.root' --out embeddings.parquet
     """

@@ -1,7 +1,7 @@
 """jettag ls, cat, cp, validate: what there is, and how to make it one's own."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from jettag.errors import JettagError, RecipeError, UsageError, nearest
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import Overrides
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 __all__ = ["cat", "cp", "ls", "validate"]
 
@@ -147,26 +150,29 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
 
     Example: jettag validate mpm --set training.learning_rate=3e-4
     """
-    from jettag.config.recipe import FinetuneRecipe, load_any_recipe
+    from jettag.config.objectives import TokenizerRecipe
+    from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_any_recipe
     from jettag.data.card import load_card
     from jettag.data.features import feature_set
     from jettag.models import build_backbone
+    from jettag.objectives.build import JetsAre, build_tokenizer
 
     resolved = load_any_recipe(recipe, overrides or [])
     card = load_card(resolved.data.card)
-    feature_set(resolved.data.features)
+    names = feature_set(resolved.data.features).names
     for name in resolved.classes if isinstance(resolved, FinetuneRecipe) else ():
         if card.classes and name not in card.classes:
             raise RecipeError(f"classes: no class {name!r} on card {card.name}", do=nearest(name, card.classes))
-    size = resolved.backbone.size
-    sizes = ["tiny", "base"] if size == "auto" else [size]
-    counts = {
-        s: sum(
-            p.numel()
-            for p in build_backbone(resolved.backbone.name, s, NUM_FEATURES, **resolved.backbone.settings).parameters()
-        )
-        for s in sizes
-    }
+    backbone = resolved.backbone
+    objective = resolved.objective if isinstance(resolved, PretrainRecipe) else None
+    built: dict[str, Module] = {}
+    if isinstance(objective, TokenizerRecipe):
+        built["tokenizer"] = build_tokenizer(objective, JetsAre(names, resolved.data.max_constituents))
+    else:
+        for size in ["tiny", "base"] if backbone.size == "auto" else [backbone.size]:
+            built[size] = build_backbone(backbone.name, size, len(names), **backbone.settings)
+    counts = {name: sum(p.numel() for p in model.parameters()) for name, model in built.items()}
     if as_json:
         emit_json({"schema": 1, "recipe": str(find("recipes", recipe)), "valid": True, "parameters": counts})
-    say(f"{recipe} is valid: " + ", ".join(f"{s} backbone of {count:,} parameters" for s, count in counts.items()))
+    called = {name: name if name == "tokenizer" else f"{name} backbone" for name in counts}
+    say(f"{recipe} is valid: " + ", ".join(f"{called[name]} of {count:,} parameters" for name, count in counts.items()))

@@ -75,7 +75,7 @@ class TrainingRecipe(Section):
     clip_gradient_norm: float = Field(1.0, gt=0)
     ema_decay: float | None = Field(0.999, gt=0, lt=1)
     # Pieces a batch is cut in where memory is short; data.batch_size stays the whole. The gradient is that of the whole
-    # batch, but each piece is normalised by its own batch statistics.
+    # batch, negatives of contrastive learning too, but each piece is normalised by its own batch statistics.
     accumulate: int = Field(1, ge=1)
     # Of several processes: ddp keeps all parameters on each, fsdp deals them out (for networks too big for one device).
     parallel: Literal["ddp", "fsdp"] = "ddp"

@@ -15,6 +15,7 @@ from jettag.data.loader import Loader
 from jettag.data.opening import expand_data, open_jets
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import plan_files, read_table
+from jettag.data.remote import Remote
 from jettag.data.root import iterate_bare
 from jettag.data.weaver_loader import import_weaver, weaver_batches
 from jettag.errors import DataError
@@ -78,6 +79,8 @@ def measure_loader(
     jobs, _ = plan_files(inputs, card, feature_set(FEATURES).fields, (), names)
     branches = [(*job.binding.branches, *(job.labels.branches if job.labels else ())) for job in jobs]
     jets = sum(job.entries for job in jobs)
+    if against_weaver and any(file.url for file in inputs):
+        raise DataError("weaver-core reads no addresses", where=inputs[0].address, do="copy the files here first")
     if against_weaver and not {"part_px", "part_d0val"} <= set(branches[0]):
         raise DataError("weaver-core's configuration is for JetClass's branch names", where=inputs[0].address)
 
@@ -88,7 +91,8 @@ def measure_loader(
         return _epoch(Loader(read_table(inputs, card, features=FEATURES, labels=True), batch_size=batch_size, seed=0))
 
     def bare() -> int:
-        return sum(iterate_bare(job.file.address, card.tree, found) for job, found in zip(jobs, branches, strict=True))
+        places = [Remote(job.file.url) if job.file.url else job.file.path for job in jobs]
+        return sum(iterate_bare(place, card.tree, found) for place, found in zip(places, branches, strict=True))
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "shards"
@@ -104,7 +108,7 @@ def measure_loader(
             "uproot": bare,
         }
         if against_weaver:
-            paths = [file.address for file in inputs]
+            paths = [str(file.path) for file in inputs]
             sides["weaver"] = lambda: weaver_batches(paths, card.tree, names, Path(folder), batch_size)
         rates: dict[str, list[float]] = {name: [] for name in sides}
         read = 0

@@ -59,11 +59,12 @@ class SplitRule(Section):
 
 
 class Recorded(Section):
-    """One input file."""
+    """One input file, as `jettag.data.identity.Identity`."""
 
     path: str
     bytes: int
     sha256: str
+    tag: str = ""
     class_name: str | None = None
     entries: int
 

@@ -31,12 +31,14 @@ class Feature:
         formula: from (M,) columns ``pt, energy, jet_pt, jet_energy, deta, dphi, d0, ...`` in GeV, mm, rad.
         standardise: (subtract, multiply, lowest, highest): clip((x - subtract) * multiply, lowest, highest), or None.
         fields: columns that the formula needs beyond the momentum and the jet's pt and energy.
+        expression: the formula in words of NumPy, for programs without jettag.
     """
 
     name: str
     formula: Callable[[Columns], npt.NDArray[Any]]
     standardise: tuple[float, float, float, float] | None = None
     fields: tuple[str, ...] = ()
+    expression: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,30 @@ class FeatureSet:
 
 
 def _stored(name: str, field: str, standardise: tuple[float, float, float, float] | None = None) -> Feature:
-    return Feature(name, lambda c: c[field], standardise, (field,))
+    return Feature(name, lambda c: c[field], standardise, (field,), field)
 
 
 MOMENTUM = (
-    Feature("part_pt_log", lambda c: np.log(c["pt"]), (1.7, 0.7, -5, 5)),
-    Feature("part_e_log", lambda c: np.log(c["energy"]), (2.0, 0.7, -5, 5)),
-    Feature("part_logptrel", lambda c: np.log(c["pt"] / c["jet_pt"]), (-4.7, 0.7, -5, 5)),
-    Feature("part_logerel", lambda c: np.log(c["energy"] / c["jet_energy"]), (-4.7, 0.7, -5, 5)),
+    Feature("part_pt_log", lambda c: np.log(c["pt"]), (1.7, 0.7, -5, 5), expression="log(pt)"),
+    Feature("part_e_log", lambda c: np.log(c["energy"]), (2.0, 0.7, -5, 5), expression="log(energy)"),
     Feature(
-        "part_deltaR", lambda c: np.sqrt(c["deta"] ** 2 + c["dphi"] ** 2), (0.2, 4.0, -5, 5), fields=("deta", "dphi")
+        "part_logptrel",
+        lambda c: np.log(c["pt"] / c["jet_pt"]),
+        (-4.7, 0.7, -5, 5),
+        expression="log(pt / jet_pt)",
+    ),
+    Feature(
+        "part_logerel",
+        lambda c: np.log(c["energy"] / c["jet_energy"]),
+        (-4.7, 0.7, -5, 5),
+        expression="log(energy / jet_energy)",
+    ),
+    Feature(
+        "part_deltaR",
+        lambda c: np.sqrt(c["deta"] ** 2 + c["dphi"] ** 2),
+        (0.2, 4.0, -5, 5),
+        fields=("deta", "dphi"),
+        expression="sqrt(deta**2 + dphi**2)",
     ),
 )
 IDENTITY = (
@@ -105,9 +121,9 @@ IDENTITY = (
 # The published sets were trained with JetClass's d0, whose sign is opposite to the ATLAS and CMS one used in jettag:
 # the minus undoes the sign that the card applied.
 DISPLACEMENT = (
-    Feature("part_d0", lambda c: np.tanh(-c["d0"]), fields=("d0",)),
+    Feature("part_d0", lambda c: np.tanh(-c["d0"]), fields=("d0",), expression="tanh(-d0)"),
     _stored("part_d0err", "d0_error", (0, 1, 0, 1)),
-    Feature("part_dz", lambda c: np.tanh(c["dz"]), fields=("dz",)),
+    Feature("part_dz", lambda c: np.tanh(c["dz"]), fields=("dz",), expression="tanh(dz)"),
     _stored("part_dzerr", "dz_error", (0, 1, 0, 1)),
 )
 AXIS = (_stored("part_deta", "deta"), _stored("part_dphi", "dphi"))  # last in every published set

@@ -18,6 +18,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from jettag.data.remote import Remote
 from jettag.errors import DataError, ResourceError
 
 __all__ = ["Hdf5Source", "StructuredSource", "is_structured"]
@@ -34,10 +35,10 @@ class Hdf5Source:
 
     note = ""
 
-    def __init__(self, path: Path) -> None:
-        self._file = _open(path)
+    def __init__(self, place: Path | Remote) -> None:
+        self._file = _open(place)
         try:
-            self.tree_name, self._table = self._find(path)
+            self.tree_name, self._table = self._find(place.shown if isinstance(place, Remote) else place)
             self.num_entries = len(self._table)
             self._places = self._columns()
             self._groups = self._group()
@@ -46,7 +47,7 @@ class Hdf5Source:
             self._file.close()
             raise
 
-    def _find(self, path: Path) -> tuple[str, Any]:
+    def _find(self, path: Path | str) -> tuple[str, Any]:
         tables: list[str] = []
         self._file.visititems(lambda name, item: tables.append(name) if _is_table(item) else None)
         if len(tables) != 1:
@@ -113,7 +114,7 @@ def _pick(rows: Any, field: str, place: int | None) -> Any:
     return rows[field] if place is None else rows[field][:, place]
 
 
-def _open(path: Path) -> Any:
+def _open(place: Path | Remote) -> Any:
     try:
         import h5py
     except ImportError:
@@ -121,7 +122,7 @@ def _open(path: Path) -> Any:
     if find_spec("hdf5plugin"):
         # Importing it registers the blosc filter that pandas compresses with.
         import_module("hdf5plugin")
-    return h5py.File(path, "r")
+    return h5py.File(place.open("blockcache") if isinstance(place, Remote) else place, "r")
 
 
 def _missing_filters(table: Any) -> list[str]:
@@ -133,7 +134,7 @@ def _missing_filters(table: Any) -> list[str]:
     return [entry[3].decode("ascii", "replace") for entry in filters if not h5py.h5z.filter_avail(entry[0])]
 
 
-def _check_filters(table: Any, path: Path) -> None:
+def _check_filters(table: Any, path: Path | str) -> None:
     if missing := _missing_filters(table):
         what = f"compressed by {', '.join(missing)}, which needs hdf5plugin"
         raise ResourceError(what, where=path, do='pip install "jettag[hdf5]"')
@@ -154,9 +155,9 @@ CLASS_ATTRIBUTE = (
 )
 
 
-def is_structured(path: Path) -> bool:
+def is_structured(place: Path | Remote) -> bool:
     """Whether a file holds structured data sets at its top, and no table of pandas."""
-    with _open(path) as file:
+    with _open(place) as file:
         found: list[str] = []
         file.visititems(lambda name, item: found.append(name) if _is_table(item) else None)
         return not found and bool(_structured(file))
@@ -177,9 +178,8 @@ class StructuredSource:
     note = ""
     tree_name = ""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = _open(path)
+    def __init__(self, place: Path | Remote) -> None:
+        self._file = _open(place)
         try:
             sets = _structured(self._file)
             flat = [name for name, item in sets.items() if item.ndim == 1]
@@ -188,7 +188,7 @@ class StructuredSource:
             # Others, such as bookkeeping, have lengths of their own.
             self._sets = {name: item for name, item in sets.items() if len(item) == self.num_entries}
             for item in self._sets.values():
-                _check_filters(item, path)
+                _check_filters(item, place.shown if isinstance(place, Remote) else place)
             self._classes = _class_numbers(self._file, self._sets)
             own = [
                 f"{name}/{field}" for name, item in self._sets.items() for field in item.dtype.names if field != VALID

@@ -1,4 +1,4 @@
-"""Input files from what a user typed: paths, globs, URLs, each perhaps with a class in front."""
+"""Input files from what a user typed: paths, globs, addresses, each perhaps with a class in front."""
 
 import glob
 import os
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jettag.data.network import shown
+from jettag.data.remote import is_address, matching
 from jettag.errors import DataError
 
 __all__ = ["InputFile", "expand_inputs"]
 
 CLASS_PREFIX = re.compile(r"^(?P<name>[A-Za-z_][\w.+-]*):(?!//)(?P<rest>.+)$", re.DOTALL)
 MANIFEST = "dataset.json"  # of a prepared directory
-URL = re.compile(r"^[A-Za-z][\w+.-]*://")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class InputFile:
     Attributes:
         path: where it lies; for a URL only good for its name.
         class_name: class of all its jets, or None where a branch tells.
-        url: the address, where it is not a local file.
+        url: the address, where it is not a local file; it may hold a signature.
         repeats: how often the same file was given again and left out.
     """
 
@@ -42,18 +43,24 @@ class InputFile:
 
     @property
     def address(self) -> str:
-        """What to open and what to show."""
-        return self.url or str(self.path)
+        """What to show: an address without its secrets."""
+        return shown(self.url) if self.url else str(self.path)
+
+    @property
+    def place(self) -> str:
+        """Where it lies, the same by whatever name it was given."""
+        return self.url or str(self.path.resolve())
 
 
 def expand_inputs(patterns: Sequence[str | Path]) -> list[InputFile]:
-    r"""Files behind paths, globs (sorted), URLs and ``CLASS:GLOB``, each once, in the order given.
+    r"""Files behind paths, addresses, globs of both (sorted) and ``CLASS:GLOB``, each once, in the order given.
 
     A file that is given twice, also through a link, is read once and counted in ``repeats``. An existing file wins
     over any reading of its name as glob or class. ``C:\...`` is a path, not a class C.
 
     Raises:
         DataError: nothing given, a missing file, a folder, a glob that matches nothing, one file under two classes.
+        ResourceError: a glob of addresses, and the network stays away.
     """
     if not patterns:
         raise DataError("no input files given", do="give paths, globs or CLASS:GLOB")
@@ -61,8 +68,8 @@ def expand_inputs(patterns: Sequence[str | Path]) -> list[InputFile]:
     for pattern in map(str, patterns):
         class_name, rest = _split_class(pattern)
         found: list[tuple[object, InputFile]]
-        if URL.match(rest):
-            found = [(rest, InputFile(Path(rest), class_name, url=rest))]
+        if is_address(rest):
+            found = [(url, InputFile(Path(url), class_name, url=url)) for url in matching(rest)]
         else:
             found = [(_identity(path), InputFile(path, class_name)) for path in _match(rest)]
         for identity, file in found:
@@ -79,7 +86,9 @@ def expand_inputs(patterns: Sequence[str | Path]) -> list[InputFile]:
 
 def _split_class(pattern: str) -> tuple[str | None, str]:
     match = CLASS_PREFIX.match(pattern)
-    if match is None or Path(pattern).exists():
+    if match is None:
+        return None, pattern
+    if not is_address(match["rest"]) and Path(pattern).exists():
         return None, pattern
     drive_roots = "\\/" if os.name == "nt" else "\\"
     if len(match["name"]) == 1 and match["rest"][0] in drive_roots:

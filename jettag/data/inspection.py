@@ -34,7 +34,7 @@ class FileReport:
         features: feature set to what it lacks, empty where it can be computed.
         columns: jet columns of the card that the file has.
         notes: what was left out or otherwise worth telling, counted.
-        problem: why the file cannot be used; empty where it can.
+        error: why the file cannot be used; None where it can.
     """
 
     path: str
@@ -45,7 +45,12 @@ class FileReport:
     features: dict[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     notes: Counter[str] = field(default_factory=Counter)
-    problem: str = ""
+    error: JettagError | None = None
+
+    @property
+    def problem(self) -> str:
+        """The error in one line; empty where there is none."""
+        return str(self.error) if self.error else ""
 
 
 def inspect(
@@ -71,7 +76,7 @@ def inspect(
             with open_source(file, card.tree, card.join) as source:
                 _read(card, file, source, report, sign, done, on_progress)
         except JettagError as error:
-            report.problem = str(error)
+            report.error = error
         done += report.jets
     return reports, sign
 

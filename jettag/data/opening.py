@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jettag.data.card import DataCard
 from jettag.data.dataset import MANIFEST, SPLITS, read_dataset
@@ -11,7 +12,7 @@ from jettag.data.read import read_table, stored_in_all
 from jettag.data.shard_table import Part, ShardTable
 from jettag.errors import DataError, UsageError, nearest
 
-__all__ = ["expand_data", "open_jets", "origin_names", "prepared_card", "split_of"]
+__all__ = ["expand_data", "open_jets", "origin_names", "origin_of", "prepared_card", "split_of"]
 
 
 def expand_data(patterns: Sequence[str | Path]) -> list[InputFile]:
@@ -33,10 +34,13 @@ def expand_data(patterns: Sequence[str | Path]) -> list[InputFile]:
 
 def _locate(path: Path) -> tuple[Path, str | None] | None:
     """(prepared directory, split named) of a path, or None where it is none."""
-    if (path / MANIFEST).is_file():
-        return path, None
-    if path.name in SPLITS and (path.parent / MANIFEST).is_file():
-        return path.parent, path.name
+    try:
+        if (path / MANIFEST).is_file():
+            return path, None
+        if path.name in SPLITS and (path.parent / MANIFEST).is_file():
+            return path.parent, path.name
+    except OSError:  # an address may be too long for a path
+        return None
     return None
 
 
@@ -134,6 +138,24 @@ def split_of(file: InputFile, split: str) -> tuple[Path, str] | None:
     """Prepared directory and split behind an input, ``split`` where it names none; None for a file."""
     found = _locate(file.path)
     return (found[0].resolve(), found[1] or split) if found else None
+
+
+def origin_of(file: InputFile, split: str) -> dict[str, Any] | None:
+    """What ``run.json`` says of a prepared directory beyond its manifest: ``split``, ``sources``, ``split_rule``.
+
+    The sources are the files that gave jets to the split; ``split_rule`` is there where they gave only a part of
+    theirs, and two splits of one rule share no jet. None for a file.
+    """
+    found = split_of(file, split)
+    if found is None:
+        return None
+    folder, chosen = found
+    dataset = read_dataset(folder)
+    rule = dataset.split
+    whole = rule.by == "file"
+    sources = [s for s in dataset.sources if not whole or SPLITS[rule.of_file(s.sha256)] == chosen]
+    described = [source.model_dump(mode="json", include={"path", "bytes", "sha256"}) for source in sources]
+    return {"split": chosen, "sources": described, "split_rule": None if whole else rule.model_dump_json()}
 
 
 def origin_names(inputs: Sequence[InputFile]) -> list[str]:

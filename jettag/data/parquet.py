@@ -8,6 +8,7 @@ from typing import Any
 
 import awkward as ak
 
+from jettag.data.remote import Remote
 from jettag.errors import ResourceError
 
 __all__ = ["METADATA_KEY", "ParquetSource", "read_parquet_metadata", "write_parquet"]
@@ -60,20 +61,29 @@ class ParquetSource:
     tree_name = ""
     note = ""
 
-    def __init__(self, path: Path) -> None:
-        self._file = pyarrow_parquet().ParquetFile(str(path), page_checksum_verification=True)
+    def __init__(self, place: Path | Remote) -> None:
+        remote = isinstance(place, Remote)
+        # From an address a row group at a time: pyarrow asks for its columns together, and for no more than it needs.
+        self._file = pyarrow_parquet().ParquetFile(
+            place.open() if isinstance(place, Remote) else str(place),
+            page_checksum_verification=True,
+            pre_buffer=remote,
+        )
+        groups = range(self._file.num_row_groups)
+        self._groups = [[group] for group in groups] if remote else [list(groups)]
         self.names = list(self._file.schema_arrow.names)
         self.num_entries = int(self._file.metadata.num_rows)
 
     def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
         """Columns of at most ``entries`` rows at a time, up to row ``stop``."""
         begin = 0
-        for batch in self._file.iter_batches(batch_size=entries, columns=list(names)):
-            if begin >= stop:
-                return
-            array = ak.from_arrow(batch)[: stop - begin]
-            begin += len(batch)
-            yield {name: array[name] for name in names}
+        for groups in self._groups:
+            for batch in self._file.iter_batches(batch_size=entries, row_groups=groups, columns=list(names)):
+                if begin >= stop:
+                    return
+                array = ak.from_arrow(batch)[: stop - begin]
+                begin += len(batch)
+                yield {name: array[name] for name in names}
 
     def __enter__(self) -> "ParquetSource":
         return self

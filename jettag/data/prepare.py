@@ -7,13 +7,12 @@ from there. ``DIR/dataset.json`` comes last: where it is, everything is.
 """
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from jettag.data.buckets import PART, Layout, Staged, collect, scatter
 from jettag.data.card import DataCard
 from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Recorded, SplitRule, read_dataset
 from jettag.data.features import feature_set
+from jettag.data.identity import identify
 from jettag.data.inputs import InputFile
 from jettag.data.labels import class_names
 from jettag.data.read import Job, plan_files, stored_in_all
@@ -181,15 +181,8 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
 
 
 def _record(job: Job) -> Recorded:
-    """A file with its checksum; for a URL, which nobody wants to fetch twice, that of its address."""
-    if job.file.url:
-        digest, size = hashlib.sha256(job.file.url.encode()).hexdigest(), 0
-    else:
-        with job.file.path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = job.file.path.stat().st_size
-    path = job.file.url or str(job.file.path.resolve())
-    return Recorded(path=path, bytes=size, sha256=digest, class_name=job.file.class_name, entries=job.entries)
+    """A file with what tells its content from another's."""
+    return Recorded(**asdict(identify(job.file)), class_name=job.file.class_name, entries=job.entries)
 
 
 def _finished(out: Path, plan: Dataset) -> Dataset:

@@ -7,7 +7,9 @@ writes it, and the baskets that LZ4 or ZLIB left raw cannot tell.
 """
 
 import json
+import queue
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +21,12 @@ from uuid import UUID
 import awkward as ak
 import numpy as np
 import uproot
+from uproot.source.coalesce import CoalesceConfig, coalesce_requests
 
 from jettag.config.files import replacing
 from jettag.data.checksums import Checksums
 from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
+from jettag.data.remote import Remote
 from jettag.errors import DataError, ResourceError
 
 __all__ = ["RootSource", "TreeKind", "iterate_bare", "read_metadata", "write_tree"]
@@ -33,6 +37,7 @@ CHECKSUMS_KEY = "checksums"
 CLUSTER = 5000  # jets in a basket: 1 MB a jagged branch, so reading is fast and memory stays small
 COMPRESSION = uproot.ZLIB(1)
 TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple", "TNtuple", "TNtupleD", "TChain")
+WHOLE = CoalesceConfig(max_request_bytes=1 << 62, max_request_ranges=1 << 31)  # jettag.data.remote cuts and deals
 WRITTEN = uproot._util.datetime_to_code(datetime(2026, 1, 1))
 FILE_UUID = UUID(int=0)
 SHARED_PREFIX = "part_"  # jagged branches of this prefix have one counter, npart
@@ -176,11 +181,59 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise DataError(f"cannot be read ({type(problem).__name__})", where=path, do="check it with ROOT") from problem
 
 
-def iterate_bare(address: str, tree_name: str | None, branches: Sequence[str], step: int = CLUSTER) -> int:
+def iterate_bare(place: Path | Remote, tree_name: str | None, branches: Sequence[str], step: int = CLUSTER) -> int:
     """Entries of one file, its branches read by ``uproot.iterate`` and dropped: what `jettag bench` compares with."""
-    with uproot.open(address) as file:
-        tree = file[_choose(file, tree_name, address)[1]]
+    with _open(place) as file:
+        tree = file[_choose(file, tree_name)[1]]
         return sum(len(chunk) for chunk in tree.iterate(filter_name=frozenset(branches).__contains__, step_size=step))
+
+
+class _Ranges(uproot.source.chunk.Source):  # type: ignore[misc]
+    """A file at an address as uproot wants it: ranges that are asked for together come together, near ones as one."""
+
+    def __init__(self, file_path: str, *, remote: Remote, **_: Any) -> None:
+        super().__init__()
+        self._file_path = file_path
+        self._remote = remote
+        self._num_bytes = remote.facts.size
+        self._asked: list[Future[list[bytes]]] = []
+        self._open = True
+
+    def chunk(self, start: int, stop: int) -> Any:
+        """One range, when it has come."""
+        return self.chunks([(start, stop)], queue.Queue())[0]
+
+    def chunks(self, ranges: list[tuple[int, int]], notifications: "queue.Queue[Any]") -> Any:
+        """Ranges, put into ``notifications`` as they come."""
+        beyond = max((stop for _, stop in ranges), default=0)
+        if beyond > self._num_bytes:
+            raise DataError(f"byte {beyond} is needed of {self._num_bytes}", where=self._file_path, do="write it again")
+        self._asked = [future for future in self._asked if not future.done()]
+        return coalesce_requests(ranges, self._submit, self, notifications, WHOLE)
+
+    def _submit(self, ranges: list[tuple[int, int]]) -> "Future[list[bytes]]":
+        self._asked.append(self._remote.submit(ranges))
+        return self._asked[-1]
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be read."""
+        return not self._open
+
+    def __enter__(self) -> "_Ranges":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        for future in self._asked:
+            future.cancel()
+
+
+def _open(place: Path | Remote) -> Any:
+    """A ROOT file to read, here or at an address."""
+    if isinstance(place, Remote):
+        return uproot.open({place.shown: None}, handler=_Ranges, remote=place)
+    return uproot.open({str(place): None})
 
 
 class RootSource:
@@ -189,10 +242,10 @@ class RootSource:
     Whatever uproot raises on a damaged file passes through; `jettag.data.source` says it in one line.
     """
 
-    def __init__(self, address: str, tree_name: str | None) -> None:
-        self._file = uproot.open(address)
+    def __init__(self, place: Path | Remote, tree_name: str | None) -> None:
+        self._file = _open(place)
         try:
-            self.note, self.tree_name = _choose(self._file, tree_name, address)
+            self.note, self.tree_name = _choose(self._file, tree_name)
             self._tree = self._file[self.tree_name]
             self.names = [str(name) for name in self._tree.keys(full_paths=False)]
             self.num_entries = int(self._tree.num_entries)
@@ -230,8 +283,9 @@ class RootSource:
         self._file.close()
 
 
-def _choose(file: Any, tree_name: str | None, address: str) -> tuple[str, str]:
+def _choose(file: Any, tree_name: str | None) -> tuple[str, str]:
     """(note, name) of the tree to read: the card's, or the only one there is."""
+    address = file.file_path
     names = [str(name) for name, kind in file.classnames(cycle=False).items() if kind in TREES]
     if tree_name in names:
         return "", str(tree_name)

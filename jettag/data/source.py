@@ -3,8 +3,10 @@
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import awkward as ak
 
@@ -13,6 +15,7 @@ from jettag.data.hdf5 import Hdf5Source, StructuredSource, is_structured
 from jettag.data.inputs import InputFile
 from jettag.data.joined import JoinedSource
 from jettag.data.parquet import ParquetSource
+from jettag.data.remote import Remote
 from jettag.data.root import RootSource
 from jettag.errors import DataError, JettagError, ResourceError
 
@@ -50,7 +53,7 @@ def reading(where: str) -> Iterator[None]:
 
     Raises:
         DataError: the file is damaged, or may not be read.
-        ResourceError: a package for it is absent, or the network fails.
+        ResourceError: a package for it is absent, or the network stays away.
     """
     try:
         yield
@@ -65,9 +68,6 @@ def reading(where: str) -> Iterator[None]:
     except Exception as problem:
         lines = str(problem).strip().splitlines()
         said = f"{type(problem).__name__}: {lines[0][:100]}" if lines else type(problem).__name__
-        if "://" in where and isinstance(problem, OSError):
-            do = "check the address and the network, or copy the file here first"
-            raise ResourceError(f"cannot be fetched ({said})", where=where, do=do) from problem
         raise DataError(f"cannot be read ({said})", where=where, do=COPY) from problem
 
 
@@ -77,23 +77,33 @@ def open_source(file: InputFile, tree_name: str | None, join: Join | None = None
 
     Raises:
         DataError: empty, truncated, of another kind than its name says, no tree or several, damaged.
-        ResourceError: the package for this kind is not installed.
+        ResourceError: the package for this kind or for the address is not installed, or the network stays away.
     """
-    kind = "ROOT" if file.url else _kind(file)
+    place = Remote(file.url) if file.url else file.path
+    kind = _kind(file, place)
     with reading(file.address):
         source: Source
         if kind == "Parquet":
-            source = ParquetSource(file.path)
+            source = ParquetSource(place)
         elif kind == "HDF5":
-            source = StructuredSource(file.path) if is_structured(file.path) else Hdf5Source(file.path)
+            source = StructuredSource(place) if is_structured(place) else Hdf5Source(place)
         else:
-            source = RootSource(file.address, tree_name)
+            source = RootSource(place, tree_name)
         if join is not None:
-            source = JoinedSource(source, join, file.address)
+            source = _joined(source, join, file.address)
     try:
         yield source
     finally:
         source.__exit__(None, None, None)
+
+
+def _joined(source: Source, join: Join, where: str) -> Source:
+    """The jets of a source of events, which is closed where they cannot be joined."""
+    try:
+        return JoinedSource(source, join, where)
+    except BaseException:
+        source.__exit__(None, None, None)
+        raise
 
 
 def chunks(
@@ -119,19 +129,29 @@ def chunks(
             raise DataError(f"{read} entries found of {stop} announced", where=where, do=COPY)
 
 
-def _kind(file: InputFile) -> str:
-    """ROOT, Parquet or HDF5, after the checks that need no library."""
-    with reading(file.address), file.path.open("rb") as stream:
+def _ends(place: Path | Remote) -> tuple[int, bytes, bytes]:
+    """Size, first and last bytes."""
+    if isinstance(place, Remote):
+        size = place.facts.size
+        head, tail = place.submit([(0, min(size, 64)), (max(size - 4, 0), size)]).result()
+        return size, head, tail
+    with place.open("rb") as stream:
         head = stream.read(64)
-        size = file.path.stat().st_size
+        size = place.stat().st_size
         stream.seek(-min(size, 4), 2)
-        tail = stream.read(4)
+        return size, head, stream.read(4)
+
+
+def _kind(file: InputFile, place: Path | Remote) -> str:
+    """ROOT, Parquet or HDF5, after the checks that need no library."""
+    with reading(file.address):
+        size, head, tail = _ends(place)
     if not size:
         raise DataError("an empty file (0 bytes)", where=file.address, do=COPY)
     if size < 4:
         raise DataError(f"truncated ({size} bytes)", where=file.address, do=COPY)
     kind = SIGNATURES.get(head[:4])
-    expected = SUFFIXES.get(file.path.suffix.lower())
+    expected = SUFFIXES.get(Path(urlsplit(file.url).path if file.url else file.path).suffix.lower())
     if kind is None or (expected is not None and kind != expected):
         start = head[:16].decode("ascii", "replace").replace("\ufffd", "?").strip()
         found = f"is {ARTICLES[kind]} {kind} file" if kind else f"starts with {start!r}"

@@ -103,7 +103,7 @@ def _axes(upper: Any, lower: Any, labels: Sequence[int]) -> None:
         place.autoscale_view()  # margins of the linear scale may reach below zero
         bottom, top = place.get_ylim()
         place.yaxis.set_major_formatter(FuncFormatter(_plain))
-        if 0 < bottom < top < 20 * bottom:  # a decade's labels alone would leave the axis bare
+        if 0 < bottom < top < 100 * bottom:  # a decade's labels alone would leave the axis bare
             place.yaxis.set_minor_formatter(FuncFormatter(_one_two_five))
     lower.axhline(1.0, color="0.4", lw=1, ls="--")
     lower.set_xlim(labels[0] / 1.3, labels[-1] * 1.3)

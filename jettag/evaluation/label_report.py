@@ -17,12 +17,14 @@ from jettag.evaluation.tables import escape_markdown, markdown
 __all__ = ["HEAD", "LABEL_RULE", "lines", "write_scan"]
 
 HEAD = ("mode", "labels", "seeds", "rejection", "mean ± std", "over scratch", "label saving", "AUC", "accuracy")
+BOUNDS = {"": "", ">": "at least", "<": "at most"}
 LABEL_RULE = (
+    "Each point is judged at the end of its schedule, with patience at its best validation. "
     "Rejection: the median over seeds, then mean ± standard deviation. Labels: all labelled jets of a point, "
     "validation included. Over scratch: ratio of the medians at the same labels. Label saving: labels that "
     "scratch needs for the same rejection over those of the mode, by log-log interpolation of the scratch medians; "
-    "'>' and '<' are bounds where the scanned labels end. In brackets the 68 % interval of a bootstrap over seeds; "
-    "with few seeds it is rough."
+    "'at least' and 'at most' are bounds where the scanned labels end. In brackets the 68 % interval of a bootstrap "
+    "over seeds; with few seeds it is rough."
 )
 
 
@@ -42,7 +44,7 @@ def lines(content: Mapping[str, Any]) -> dict[str, list[list[str]]]:
                 _median(item, content["rows"]),
                 spread(item["background_rejection_mean"], item["background_rejection_std"], decimals=1),
                 _interval(saving, "rejection_ratio", ""),
-                _interval(saving, "label_saving", saving["bound"] if saving else ""),
+                _interval(saving, "label_saving", BOUNDS[saving["bound"]] if saving else ""),
                 spread(item["auc_mean"], item["auc_std"], decimals=4),
                 spread(item["accuracy_mean"], item["accuracy_std"], decimals=4),
             ]

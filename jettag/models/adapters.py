@@ -104,8 +104,9 @@ def add_lora(
     for module in backbone.modules():
         if isinstance(module, nn.LayerNorm):
             module.requires_grad_(True)
-    if backbone.class_token is not None:
-        backbone.class_token.requires_grad_(True)
+    for token in (backbone.class_token, backbone.registers):
+        if token is not None:
+            token.requires_grad_(True)
     if backbone.embedding.joining_linear is not None:  # features it was not pre-trained on
         backbone.embedding.joining_linear.requires_grad_(True)
     layers: dict[str, list[int]] = {}

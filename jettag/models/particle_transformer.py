@@ -6,6 +6,9 @@ reads the jet off them. Differences from weaver-core, which none of the publishe
 - Input normalisation sees real constituents only. weaver-core pads with repeated constituents while it trains, so
   short jets weigh more in its batch statistics; with jets of equal length both agree.
 - Long jets are cut by the loader (hardest first), never at random inside the model.
+
+Registers, which the published network has not, are learned tokens beside the constituents (arXiv:2309.16588, for jets
+arXiv:2409.12589): they attend and are attended to, have no pair features, and the class blocks do not read them.
 """
 
 import math
@@ -20,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
 from jettag.models.attention import Block, ClassBlock
-from jettag.models.layout import Layout
+from jettag.models.layout import Group, Layout
 from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
 
 __all__ = ["ConstituentEmbedding", "Encoded", "ParticleTransformer"]
@@ -32,10 +35,12 @@ class Encoded(NamedTuple):
     Attributes:
         constituents: (B, N, D), zero where there is none.
         jet: (B, D).
+        registers: (B, R, D), R of them, often 0.
     """
 
     constituents: Tensor
     jet: Tensor
+    registers: Tensor
 
 
 class ConstituentEmbedding(nn.Module):
@@ -92,6 +97,8 @@ class ParticleTransformer(nn.Module):
         num_heads: H; divides ``dim``.
         num_layers: constituent blocks.
         num_class_layers: class-attention blocks; 0 pools by the mean over constituents instead.
+        num_registers: R, learned tokens that go through the constituent blocks with every jet. The bias between them
+            and anything else is 0; they are no part of the jet embedding or of any loss.
         mlp_ratio: hidden width of a block's MLP over ``dim``.
         dropout: in residual branches and hidden layers of the constituent blocks.
         attention_dropout: on attention weights of the constituent blocks.
@@ -116,6 +123,7 @@ class ParticleTransformer(nn.Module):
         num_heads: int = 8,
         num_layers: int = 8,
         num_class_layers: int = 2,
+        num_registers: int = 0,
         mlp_ratio: int = 4,
         dropout: float = 0.1,
         attention_dropout: float = 0.1,
@@ -130,6 +138,8 @@ class ParticleTransformer(nn.Module):
             raise RecipeError(f"dim {dim} is not a multiple of num_heads {num_heads}", where="backbone")
         if not embed_dims or embed_dims[-1] != dim:
             raise RecipeError(f"embed_dims {list(embed_dims)} must end with dim {dim}", where="backbone")
+        if num_registers < 0:
+            raise RecipeError(f"num_registers {num_registers} is below 0", where="backbone")
         self._settings: dict[str, Any] = {
             "num_features": num_features,
             "dim": dim,
@@ -148,6 +158,8 @@ class ParticleTransformer(nn.Module):
         }
         if feature_slots is not None:
             self._settings["feature_slots"] = list(feature_slots)
+        if num_registers:  # left out where there are none, as in runs from before there were any
+            self._settings["num_registers"] = num_registers
         self.num_features = num_features
         self.dim = dim
         self.embedding = ConstituentEmbedding(num_features, embed_dims, feature_slots)
@@ -182,6 +194,7 @@ class ParticleTransformer(nn.Module):
             for _ in range(num_class_layers)
         )
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if num_class_layers else None
+        self.registers = nn.Parameter(torch.zeros(1, num_registers, dim)) if num_registers else None
         self.norm = nn.LayerNorm(dim)
         self._initialise()
 
@@ -193,8 +206,8 @@ class ParticleTransformer(nn.Module):
         """Draw the weights as weaver-core 0.5 does.
 
         Xavier-uniform linear layers with q, k and v counted one by one (MoCo v3, arXiv:2104.02057), zero biases,
-        PyTorch's default in the pair network, class token normal with width 0.02; the two matrices that write into
-        the residual stream of constituent block l are divided by sqrt(2 l) (as in BEiT, arXiv:2106.08254).
+        PyTorch's default in the pair network, class token and registers normal with width 0.02; the two matrices that
+        write into the residual stream of constituent block l are divided by sqrt(2 l) (as in BEiT, arXiv:2106.08254).
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and not name.startswith("pair_embedding"):
@@ -212,17 +225,19 @@ class ParticleTransformer(nn.Module):
             nn.init.zeros_(self.embedding.joining_linear.weight)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
+        if self.registers is not None:
+            nn.init.trunc_normal_(self.registers, std=0.02)
 
     def forward(self, jets: Jets) -> Encoded:
-        """Embeddings of every constituent and of every jet."""
+        """Embeddings of every constituent and of every jet, and what became of the registers."""
         layout = Layout.of(jets.mask, whole=self.one_group)
-        encoded = self.encode(jets, layout)
-        return Encoded(layout.unpack(encoded), self.read_out(encoded, layout))
+        constituents, registers = self.apart(self.encode(jets, layout), layout)
+        return Encoded(layout.unpack(constituents), self.read_out(constituents, layout), registers)
 
     def constituents(self, jets: Jets) -> Tensor:
         """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
         layout = Layout.of(jets.mask, whole=self.one_group)
-        return layout.unpack(self.encode(jets, layout))
+        return layout.unpack(self.apart(self.encode(jets, layout), layout)[0])
 
     def pool(self, constituents: Tensor, mask: Tensor) -> Tensor:
         """Class attention and the final norm.
@@ -238,19 +253,39 @@ class ParticleTransformer(nn.Module):
         return self.read_out(layout.spread(layout.pack(constituents)), layout)
 
     def encode(self, jets: Jets, layout: Layout) -> list[Tensor]:
-        """The constituent blocks: for each group (b, n, D); padded slots hold nothing of meaning."""
+        """The constituent blocks: for each group (b, R + n, D), registers first; padded slots mean nothing."""
         embedded = self.embedding(jets.features, layout)
         if self.pair_embedding is None:
-            biases = [_hide(group.real | ~group.real.any(1, keepdim=True), jets.p4) for group in layout.groups]
+            biases = [_hide(self._seen(group), jets.p4) for group in layout.groups]
         else:
             biases = self.pair_embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+            if self.registers is not None:
+                pairs = zip(biases, layout.groups, strict=True)
+                biases = [_beside_registers(bias, self._seen(group)) for bias, group in pairs]
         recompute = self.checkpointing and torch.is_grad_enabled()
         encoded = []
-        for x, bias in zip(embedded, biases, strict=True):
+        for tokens, bias in zip(embedded, biases, strict=True):
+            x = tokens
+            if self.registers is not None:
+                x = torch.cat([self.registers.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
             for block in self.blocks:
                 x = checkpoint(block, x, bias, use_reentrant=False) if recompute else block(x, bias)
             encoded.append(x)
         return encoded
+
+    def apart(self, encoded: Sequence[Tensor], layout: Layout) -> tuple[list[Tensor], Tensor]:
+        """What `encode` gave -> constituents of each group (b, n, D), and registers (B, R, D) in the batch's order."""
+        if self.registers is None:
+            return list(encoded), encoded[0].new_zeros(len(layout.mask), 0, self.dim)
+        number = self.registers.shape[1]
+        registers = torch.cat([x[:, :number] for x in encoded]).flatten(1)
+        return [x[:, number:] for x in encoded], layout.in_batch_order(registers).view(-1, number, self.dim)
+
+    def _seen(self, group: Group) -> Tensor:
+        """(b, R + n) bool: the keys that are seen; all where there would be none, for a softmax over nothing is NaN."""
+        if self.registers is None:
+            return group.real | ~group.real.any(1, keepdim=True)
+        return F.pad(group.real, (self.registers.shape[1], 0), value=True)
 
     def read_out(self, encoded: Sequence[Tensor], layout: Layout) -> Tensor:
         """The class blocks: groups of constituents (b, n, D) -> jets (B, D)."""
@@ -269,17 +304,24 @@ class ParticleTransformer(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers leave undecayed besides vectors and biases."""
-        return {"class_token"}
+        return {name for name in ("class_token", "registers") if getattr(self, name) is not None}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns by which timm sorts parameters into layers, for layer-wise learning rates; coarse: stem and rest."""
-        stem = r"^embedding|^pair_embedding"
+        stem = r"^embedding|^pair_embedding|^registers"
         if coarse:
             return {"stem": stem, "blocks": r"^blocks|^class_token|^class_blocks|^norm"}
         return {
             "stem": stem,
             "blocks": [(r"^blocks\.(\d+)", None), (r"^class_token|^class_blocks|^norm", (99999,))],
         }
+
+
+def _beside_registers(bias: Tensor, seen: Tensor) -> Tensor:
+    """The bias of constituents (b, H, n, n) and the keys seen (b, R + n) -> that of registers and constituents."""
+    number = seen.shape[1] - bias.shape[-1]
+    of_registers = _hide(seen, bias).expand(-1, bias.shape[1], number, -1)
+    return torch.cat([of_registers, F.pad(bias, (number, 0))], dim=2)
 
 
 def _hide(seen: Tensor, like: Tensor) -> Tensor:

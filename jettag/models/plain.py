@@ -51,8 +51,11 @@ class PlainTagger(nn.Module):
         visible = mask | (~mask.any(1, keepdim=True) & (torch.cumsum(torch.ones_like(mask, dtype=torch.int32), 1) == 1))
         x = self._embed(features)
         bias = self._bias(p4).masked_fill(~visible[:, None, None, :], -torch.inf)
+        x, bias = self._beside_registers(x, bias, mask)
         for block in cast("Iterable[Block]", self.backbone.blocks):
             x = _constituent_block(block, x, bias)
+        if self.backbone.registers is not None:
+            x = x[:, self.backbone.registers.shape[1] :]
         if isinstance(self.head, AttentiveHead):
             token = _class_block(self.head.block, self.head.token.expand(x.shape[0], -1, -1), x, mask)
             logits = self.head.layers(self.head.norm(token[:, 0]))
@@ -85,6 +88,18 @@ class PlainTagger(nn.Module):
         for place, (linear, norm) in enumerate(zip(network.linears, network.norms, strict=True)):
             x = _normalise(cast("RealBatchNorm", norm), linear(F.gelu(x) if place else x))
         return (F.gelu(x) if network.last_activation else x).permute(0, 3, 1, 2)
+
+    def _beside_registers(self, x: Tensor, bias: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Constituents (b, n, D) and their bias with the registers before them, where there are any."""
+        if self.backbone.registers is None:
+            return x, bias
+        registers = self.backbone.registers.expand(x.shape[0], -1, -1)
+        number, size = registers.shape[1], mask.shape[1]
+        seen = F.pad(torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, -torch.inf), (number, 0))
+        heads = cast("Block", self.backbone.blocks[0]).num_heads
+        of_registers = seen[:, None, None].expand(-1, heads, number, -1)
+        of_constituents = F.pad(bias.expand(-1, heads, size, -1), (number, 0))
+        return torch.cat([registers, x], dim=1), torch.cat([of_registers, of_constituents], dim=2)
 
     def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
         if self.backbone.class_token is None:

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 from jettag.models.synchronise import is_spread, summed
 
-__all__ = ["Codebook"]
+__all__ = ["Codebook", "usage"]
 
 DEAD = 0.03  # of a code's fair share: below, it is replaced
 USED = 0.1  # of a code's fair share: above, it counts as used
+
+
+def usage(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of the codes in use, and perplexity exp(-sum p ln p), of (K,) how often, or how likely, each is chosen."""
+    p = chosen / chosen.sum()
+    used = (p > USED / len(p)).float().mean()
+    return used, cast("Tensor", torch.special.entr(p).sum().exp())
 
 
 class Codebook(nn.Module):
@@ -89,7 +96,5 @@ class Codebook(nn.Module):
 
     @property
     def usage(self) -> tuple[Tensor, Tensor]:
-        """Share of the codes in use, and perplexity exp(-sum p ln p) of the choices, over the latest batches."""
-        p = self.share / self.share.sum()
-        used = (p > USED / len(p)).float().mean()
-        return used, cast("Tensor", torch.special.entr(p).sum().exp())
+        """`usage` over the latest batches of the training."""
+        return usage(self.share)

@@ -11,6 +11,7 @@ References:
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 
 from jettag.config.objectives import ContrastiveRecipe
 from jettag.data.jets import Jets
+from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.models.synchronise import gathered
 from jettag.objectives.objective import Objective
 from jettag.objectives.views import Views
 
-__all__ = ["COLLAPSED", "Contrastive", "alignment", "nt_xent", "side_by_side", "spread", "uniformity"]
+__all__ = ["COLLAPSED", "Compared", "Contrastive", "alignment", "nt_xent", "side_by_side", "spread", "uniformity"]
 
 COLLAPSED = 0.1  # of `spread`: embeddings of all jets then lie within about 6 degrees of one direction
 
@@ -76,15 +78,41 @@ def side_by_side(first: Jets, second: Jets) -> Jets:
 
 
 class Projection(nn.Module):
-    """(B, D) jet embeddings -> (B, P) points on the unit sphere, where the loss compares them."""
+    """(B, D) jet embeddings -> (B, P) points on the unit sphere, where the loss compares them.
+
+    Batch normalisation takes away what the embeddings of all jets have in common. Without it strong augmentations push
+    all views to one point first, and hundreds of steps pass before they part again (RESULTS.md).
+    """
 
     def __init__(self, dim: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
+        self.layers = nn.Sequential(
+            RealBatchNorm(dim), nn.Linear(dim, hidden), RealBatchNorm(hidden), nn.ReLU(), nn.Linear(hidden, out)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Project and normalise, in float32."""
         return F.normalize(self.layers(x).float(), dim=1)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What comparing a whole batch gives one of its pieces (`jettag.training.comparing`).
+
+    Attributes:
+        losses: of the whole batch, ``loss`` first; no gradient.
+        pull: (b, 2, P), the gradient of that loss in the piece's points, times the batch's jets over the piece's.
+    """
+
+    losses: dict[str, Tensor]
+    pull: Tensor
+
+    def of(self, points: Tensor) -> dict[str, Tensor]:
+        """Losses with the values of the whole batch and the gradients of this piece, (b, 2, P) ``points``."""
+        pulled = (points * self.pull).sum()
+        loss = self.losses["loss"] + (pulled - pulled.detach())
+        weight = points.new_full((len(self.losses),), len(points))
+        return {**self.losses, "loss": loss, "weight": weight}
 
 
 class Contrastive(Objective):
@@ -96,6 +124,8 @@ class Contrastive(Objective):
         feature_names: columns of the batches.
         max_constituents: slots of a jet; splitting fills them.
     """
+
+    compares = True
 
     def __init__(
         self,
@@ -115,13 +145,37 @@ class Contrastive(Objective):
         return self.views.draw(jets, generator)
 
     def forward(
-        self, jets: Jets, generator: torch.Generator | None = None, drawn: Tensor | None = None
+        self,
+        jets: Jets,
+        generator: torch.Generator | None = None,
+        drawn: Tensor | None = None,
+        *,
+        look: bool = False,
+        compared: Compared | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss``, ``alignment``, ``uniformity``, ``spread``, and the ``weight`` of each: jets."""
+        """Losses of a batch: ``loss``, ``alignment``, ``uniformity``, ``spread``, and the ``weight`` of each: jets.
+
+        Args:
+            jets: the batch, or a piece of it.
+            generator: of `draw`, where ``drawn`` is not given.
+            drawn: from `draw`.
+            look: give the ``points`` (B, 2, P) that would be compared, and nothing else.
+            compared: of the batch that this is a piece of.
+        """
         numbers = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         views = self.views(jets, numbers.to(jets.mask.device, non_blocking=True))
-        z = self.projection(self.backbone(side_by_side(*views)).jet)
-        return contrast(z, self.temperature, everyone=self.training)
+        points = self.project(self.backbone(side_by_side(*views)).jet)
+        if look:
+            return {"points": points}
+        return self.compare(points) if compared is None else compared.of(points)
+
+    def project(self, jet: Tensor) -> Tensor:
+        """(2B, D) embeddings of both views, the first ones on top -> (B, 2, P)."""
+        return torch.stack(self.projection(jet).chunk(2), dim=1)
+
+    def compare(self, points: Tensor) -> dict[str, Tensor]:
+        """Losses of (B, 2, P) projected views; in training the negatives are those of all processes."""
+        return contrast(points[:, 0], points[:, 1], self.temperature, everyone=self.training)
 
     def alarm(self, losses: Mapping[str, float]) -> str | None:
         """A sentence where the embeddings have collapsed."""
@@ -133,10 +187,9 @@ class Contrastive(Objective):
         )
 
 
-def contrast(z: Tensor, temperature: float, *, everyone: bool) -> dict[str, Tensor]:
-    """Loss and diagnostics of (2B, P) projected views, the first ones on top, each a mean over B jets."""
-    first, second = z.chunk(2)
+def contrast(first: Tensor, second: Tensor, temperature: float, *, everyone: bool) -> dict[str, Tensor]:
+    """Loss and diagnostics of two projected views (B, P) each, a mean over B jets."""
     with torch.no_grad():
         told = {"alignment": alignment(first, second), "uniformity": uniformity(first), "spread": spread(first)}
     losses = {"loss": nt_xent(first, second, temperature, everyone=everyone), **told}
-    return losses | {"weight": z.new_full((len(losses),), len(first))}
+    return losses | {"weight": first.new_full((len(losses),), len(first))}

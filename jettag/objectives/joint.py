@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from jettag.data.jets import Jets, Table
-from jettag.objectives.contrastive import Contrastive, contrast, side_by_side
+from jettag.models.particle_transformer import Encoded
+from jettag.objectives.contrastive import Compared, Contrastive, side_by_side
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
 
@@ -28,6 +29,8 @@ class Joint(Objective):
         masked_weight: of its loss.
         contrastive_weight: of its loss.
     """
+
+    compares = True
 
     def __init__(
         self,
@@ -59,9 +62,18 @@ class Joint(Objective):
         return torch.cat([views, self.masked.draw(jets, generator).flatten(1).to(views.dtype)], dim=1)
 
     def forward(
-        self, jets: Jets, generator: torch.Generator | None = None, drawn: Tensor | None = None
+        self,
+        jets: Jets,
+        generator: torch.Generator | None = None,
+        drawn: Tensor | None = None,
+        *,
+        look: bool = False,
+        compared: Compared | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss``, ``masked_loss``, ``contrastive_loss`` and the parts of both, with ``weight``."""
+        """Losses of a batch: ``loss``, ``masked_loss``, ``contrastive_loss`` and the parts of both, with ``weight``.
+
+        ``look`` and ``compared`` are those of `Contrastive`.
+        """
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         views_end = self.contrastive.views.num_drawn(jets)
         first, second = self.contrastive.views(jets, drawn[:, :views_end].to(jets.mask.device, non_blocking=True))
@@ -70,20 +82,27 @@ class Joint(Objective):
         hiding = self.masked.hide(first, rest if rest.shape[1] == slots else rest.view(len(jets), slots, -1))
 
         batch = side_by_side(hiding.seen, second)
-        encoded = self.backbone.constituents(batch)
-        jet = self.backbone.pool(encoded, batch.mask)
-        width = hiding.seen.mask.shape[1]
-        filled = self.masked.fill(first, hiding, encoded[: len(jets), :width], jet[: len(jets)])
-        compared = contrast(self.contrastive.projection(jet), self.contrastive.temperature, everyone=self.training)
-        weight = torch.cat([compared["weight"][:1], filled.pop("weight"), compared.pop("weight")])
+        encoded = self.backbone(batch)
+        points = self.contrastive.project(encoded.jet)
+        if look:
+            return {"points": points}
+        own, width = slice(len(jets)), hiding.seen.mask.shape[1]
+        seen = Encoded(encoded.constituents[own, :width], encoded.jet[own], encoded.registers[own])
+        filled = self.masked.fill(first, hiding, seen)
+        against = self.compare(points) if compared is None else compared.of(points)
+        weight = torch.cat([against["weight"][:1], filled.pop("weight"), against.pop("weight")])
         # A jet that hides nothing adds nothing: the masked loss as a mean over all jets, like the other.
         per_jet = filled["loss"] * (weight[1] / weight[0])
         return {
-            "loss": self.masked_weight * per_jet + self.contrastive_weight * compared["loss"],
+            "loss": self.masked_weight * per_jet + self.contrastive_weight * against["loss"],
             **{name if name != "loss" else "masked_loss": value.detach() for name, value in filled.items()},
-            **{name if name != "loss" else "contrastive_loss": value.detach() for name, value in compared.items()},
+            **{name if name != "loss" else "contrastive_loss": value.detach() for name, value in against.items()},
             "weight": weight,
         }
+
+    def compare(self, points: Tensor) -> dict[str, Tensor]:
+        """Losses of the contrastive part."""
+        return self.contrastive.compare(points)
 
     def alarm(self, losses: Mapping[str, float]) -> str | None:
         """That of the contrastive part."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from jettag.config.objectives import MaskPattern
 from jettag.data.jets import Jets, Table
-from jettag.models.particle_transformer import ParticleTransformer
+from jettag.models.particle_transformer import Encoded, ParticleTransformer
 from jettag.objectives.decoders import Scene
 from jettag.objectives.masks import draw_hidden
 from jettag.objectives.objective import Objective
@@ -121,8 +121,7 @@ class MaskedModelling(Objective):
         """
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         hiding = self.hide(jets, drawn)
-        encoded = self.backbone.constituents(hiding.seen)
-        return self.fill(jets, hiding, encoded, self.backbone.pool(encoded, hiding.seen.mask))
+        return self.fill(jets, hiding, self.backbone(hiding.seen))
 
     def hide(self, jets: Jets, drawn: Tensor) -> Hiding:
         """What the encoder may see of a batch, and what it must not."""
@@ -142,21 +141,20 @@ class MaskedModelling(Objective):
             most_hidden=most_hidden,
         )
 
-    def fill(self, jets: Jets, hiding: Hiding, encoded: Tensor, jet: Tensor) -> dict[str, Tensor]:
+    def fill(self, jets: Jets, hiding: Hiding, encoded: Encoded) -> dict[str, Tensor]:
         """Losses of the hidden constituents, and their ``weight``.
 
         Args:
             jets: the batch.
             hiding: from `hide`.
-            encoded: (B, N', D) what the backbone made of ``hiding.seen``.
-            jet: (B, D).
+            encoded: what the backbone made of ``hiding.seen``.
         """
         rows, numbers = hiding.rows, hiding.numbers
         scene = Scene(
-            seen=encoded,
+            seen=encoded.constituents,
             seen_mask=hiding.seen.mask,
-            jet=jet,
-            registers=encoded[:, :0],
+            jet=encoded.jet,
+            registers=encoded.registers,
             mask=jets.mask,
             hidden=hiding.hidden,
             rows=rows,

@@ -22,6 +22,7 @@ class Objective(nn.Module):
 
     backbone: ParticleTransformer  # of all but the tokenizer's
     phases: Phases = ALL_AT_ONCE
+    compares = False  # whether a jet's loss depends on the other jets of its batch, as `compare` has it
     weighs_jets: bool = False  # whether the loss of a jet is multiplied by its weight
 
     @property
@@ -55,6 +56,14 @@ class Objective(nn.Module):
         the rows of its piece as ``drawn``.
         """
         return None
+
+    def compare(self, points: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch that compares its jets, of the points (B, V, P) that ``forward(..., look=True)`` gives."""
+        raise NotImplementedError
+
+    def conclude(self, tally: Tensor) -> dict[str, float]:
+        """What follows from the sum over a whole validation of what ``forward`` gave as ``tally`` in evaluation."""
+        raise NotImplementedError
 
     def alarm(self, losses: Mapping[str, float]) -> str | None:  # noqa: ARG002
         """What the person should be told of the validation losses, if anything."""

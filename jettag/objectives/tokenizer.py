@@ -16,7 +16,7 @@ from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import Jets, Table
 from jettag.data.loader import Loader
 from jettag.errors import DataError
-from jettag.objectives.codebook import Codebook
+from jettag.objectives.codebook import Codebook, usage
 from jettag.objectives.objective import Objective
 from jettag.objectives.quantities import IDENTITIES, Quantities, has_identity, identity_of
 
@@ -147,7 +147,8 @@ class Tokenizer(nn.Module):
 class TokenizerTraining(Objective):
     """Reconstruction: L1 of the standardised quantities, cross entropy of identities, and the commitment to codes.
 
-    Means over what counts of a constituent, over the constituents of a jet, and over jets. In evaluation the errors in
+    Means over what counts of a constituent, over the constituents of a jet, and over jets. In training ``codes_used``
+    and ``code_perplexity`` are of the codes' running means, in a validation of its jets. In evaluation the errors in
     physical units stand beside the loss, as means over constituents.
 
     Args:
@@ -213,11 +214,18 @@ class TokenizerTraining(Objective):
         share = real.view(jets.mask.shape) / jets.mask.sum(1, keepdim=True).clamp(min=1)
         jet = jets.mask.any(1).sum().to(real.dtype)
         means = {key: (value * share.flatten()).sum() / jet.clamp(min=1) for key, value in losses.items()}
-        means["codes_used"], means["code_perplexity"] = book.usage
+        if self.training:
+            means["codes_used"], means["code_perplexity"] = book.usage
         weight = jet.expand(len(means))
         if not self.training:
             of_real = counted * real[:, None]
             error = (net.physical_error(found[:, :count], values) * of_real).sum(0) / of_real.sum(0).clamp(min=1)
             means |= {ERRORS[key]: error[place] for place, key in enumerate(net.quantities.names)}
             weight = torch.cat([weight, of_real.sum(0)])
+            means["tally"] = torch.zeros_like(book.share).index_add(0, index, real)
         return {key: value if key == "loss" else value.detach() for key, value in means.items()} | {"weight": weight}
+
+    def conclude(self, tally: Tensor) -> dict[str, float]:
+        """``codes_used`` and ``code_perplexity``, of (K,) how many constituents chose each code."""
+        used, perplexity = usage(tally)
+        return {"codes_used": used.item(), "code_perplexity": perplexity.item()}

@@ -139,9 +139,10 @@ def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[
     val_inputs = expand_data(sources.val) if sources.val else []
     table = _read(recipe, card, train_inputs, "train", classes, told)
     if val_inputs:
-        shared = {item.path.resolve() for item in train_inputs} & {item.path.resolve() for item in val_inputs}
-        if shared:
-            raise DataError("the file is in --data and in --val", where=min(shared), do="give disjoint files")
+        places = {item.place for item in train_inputs}
+        for item in val_inputs:
+            if item.place in places:
+                raise DataError("the file is in --data and in --val", where=item.address, do="give disjoint files")
         held_out = _read(recipe, card, val_inputs, "val", classes, told)
     else:
         table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)
@@ -211,7 +212,7 @@ def _begin(
     described = [
         item
         for role, files in (("train", jets.train_inputs), ("val", jets.val_inputs))
-        for item in describe_inputs([file.manifest for file in files if file.url is None], role)
+        for item in describe_inputs(files, role)
     ]
     if resuming:
         refuse_another(out, recipe.model_dump(mode="json"), described)

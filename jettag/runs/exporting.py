@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from jettag import __version__
+from jettag.data.card import load_card
 from jettag.data.features import feature_set
+from jettag.data.formulas import describe_columns, describe_features
 from jettag.data.jets import Jets
 from jettag.errors import CheckpointError, ResourceError, UsageError, nearest
 from jettag.interop.export import FORMATS, SUFFIXES
@@ -71,20 +73,18 @@ def export(run: Path, *, kind: str, out: Path | None = None, tolerance: float = 
 
 def _metadata(tagger: Tagger) -> dict[str, Any]:
     """What a program must know to prepare the inputs and read the outputs."""
-    features = []
-    for feature in feature_set(tagger.features).features:
-        entry: dict[str, Any] = {"name": feature.name}
-        if feature.standardise is not None:
-            entry |= dict(zip(("subtract", "multiply", "lowest", "highest"), feature.standardise, strict=True))
-        features.append(entry)
+    features = feature_set(tagger.features)
+    card = load_card(tagger.run / "card.yaml")
     return {
         "jettag": __version__,
         "class_names": list(tagger.class_names),
         "feature_set": tagger.features,
-        "features": features,  # clip((x - subtract) * multiply, lowest, highest) where these are given
+        "features": describe_features(features),  # clip((formula - subtract) * multiply, lowest, highest)
+        "columns": describe_columns(features, card),  # the names in the formulas, and where the card has them
         "max_constituents": tagger.max_constituents,
         "inputs": {
-            "features": "(jets, constituents, features) float32, standardised as `features` says, descending pT",
+            "features": "(jets, constituents, features) float32, standardised as `features` says, descending pT, "
+            "zeros beyond a jet's constituents; the max_constituents hardest",
             "p4": "(jets, constituents, 4) float32: px, py, pz, energy in GeV",
             "mask": "(jets, constituents) bool: true where there is a constituent",
         },

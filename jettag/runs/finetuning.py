@@ -40,7 +40,7 @@ FROZEN_IS: dict[str, str] = {
     "attentive": NOTHING_MOVES,
     "lpft": "the backbone is frozen in the first phase",
     "staged": "the backbone is frozen in the first phase",
-    "lora": "frozen: the backbone but for its layer norms, class token and low-rank updates; BatchNorm, dropout",
+    "lora": "frozen: the backbone but for its layer norms, tokens and low-rank updates; BatchNorm, dropout",
 }
 
 

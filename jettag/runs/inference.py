@@ -1,5 +1,6 @@
 """Asking trained networks: class probabilities, embeddings, and the rows of the rejection table."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,19 @@ from torch import Tensor
 
 from jettag import __version__
 from jettag.data.card import DataCard, load_card
-from jettag.data.jets import Jets, Table
+from jettag.data.jets import Jets, JetTable, Table
 from jettag.data.loader import once
-from jettag.data.opening import expand_data, open_jets
-from jettag.data.read import InputFile, expand_inputs, read_table
+from jettag.data.opening import expand_data, open_jets, origin_names, split_of
+from jettag.data.read import InputFile, read_table
+from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError
 from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
 from jettag.evaluation.scores import Scores, name_runs
+from jettag.runs.seen import seen_in_training
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
-from jettag.training.run_directory import file_sha256, read_run
 
-__all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities", "seen_in_training"]
+__all__ = ["Judgement", "embed", "evaluate", "predict", "probabilities"]
 
 BATCH_SIZE = 512  # jets; inference holds no gradients
 Progress = Callable[[int], None]
@@ -144,25 +146,6 @@ def evaluate(
     return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)))
 
 
-def seen_in_training(name: str, facts: Mapping[str, Any], inputs: Sequence[InputFile]) -> list[str]:
-    """A warning for each file to be judged on whose content the run, or the backbone under it, was trained on."""
-    known = facts.get("inputs", [])
-    sizes = {item["bytes"] for item in known}
-    content = {item["sha256"]: item.get("role", "train") for item in known}
-    notes = []
-    for item in inputs:
-        if item.url is None and item.path.stat().st_size in sizes:
-            role = content.get(file_sha256(item.path))
-            if role == "train":
-                notes.append(f"{name} was trained on the jets of {item.path}: the numbers flatter it")
-            elif role == "val":
-                notes.append(f"{name} was chosen by its loss on {item.path}: the numbers flatter it a little")
-    source = facts.get("pretrained")
-    if source and (Path(source) / "run.json").is_file():
-        notes += seen_in_training(f"the backbone of {name}", read_run(Path(source)), inputs)
-    return notes
-
-
 def predict(
     run: Path,
     files: Sequence[str],
@@ -170,14 +153,28 @@ def predict(
     card: str | None = None,
     device: torch.device,
     on_progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[dict[str, ak.Array]], dict[str, str]]:
-    """Class probabilities of every jet, file by file, in the order of the files.
+    """Class probabilities of every jet, file by file, in the order of the files; of shards, in theirs.
+
+    Args:
+        run: of a tagger.
+        files: or prepared directories, of which the test split is taken where none is named.
+        card: instead of the one the run was trained with.
+        device: to compute on.
+        on_progress: called with the number of jets done.
+        note: told whether the run was trained on these jets.
 
     Returns:
-        One set of columns for each file: ``score_CLASS`` (NaN where a jet has no constituent, so that row i is jet i of
-        the file), ``file`` (its index) and ``entry``; and the facts to write beside them.
+        One set of columns for each input: ``score_CLASS`` (NaN where a jet of a file has no constituent, so that row i
+        is jet i of the file), ``file`` (its index in the fact ``files``) and ``entry``, the row there; and the facts to
+        write beside them.
     """
     tagger = load_tagger(run)
+    inputs = expand_data(files)
+    for text in seen_in_training("the run", tagger.facts, inputs) if note else ():
+        assert note is not None
+        note(text)
     names = [f"score_{name}" for name in tagger.class_names]
 
     def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:
@@ -185,8 +182,13 @@ def predict(
         return {name: values[:, i] for i, name in enumerate(names)}
 
     used = _card(card, tagger.run)
-    chunks = list(_by_file(files, used, tagger.features, tagger.max_constituents, columns, on_progress))
-    return chunks, {"jettag": __version__, "run": str(run.resolve()), "class_names": ",".join(tagger.class_names)}
+    chunks = list(_by_file(inputs, used, tagger.features, tagger.max_constituents, columns, on_progress))
+    return chunks, _facts(run, inputs) | {"class_names": ",".join(tagger.class_names)}
+
+
+def _facts(run: Path, inputs: Sequence[InputFile]) -> dict[str, str]:
+    """What is written beside scores and embeddings."""
+    return {"jettag": __version__, "run": str(run.resolve()), "files": json.dumps(origin_names(inputs))}
 
 
 def embed(
@@ -197,32 +199,35 @@ def embed(
     device: torch.device,
     on_progress: Progress | None = None,
 ) -> tuple[list[dict[str, ak.Array]], dict[str, str]]:
-    """Jet embeddings of every jet, file by file: ``embedding`` (D numbers a jet), ``file`` and ``entry``."""
+    """Jet embeddings of every jet: ``embedding`` (D numbers a jet), ``file`` and ``entry``, as `predict` has them."""
     features, feature_names, max_constituents, root = features_of(run)
     backbone, _ = load_backbone(run, feature_names)
     backbone.to(device).eval()
+    inputs = expand_data(files)
 
     def columns(table: Table, report: Progress) -> dict[str, npt.NDArray]:
         return {"embedding": _apply(lambda jets: backbone(jets).jet, table, device, report)}
 
-    chunks = list(_by_file(files, _card(card, root), features, max_constituents, columns, on_progress))
-    return chunks, {"jettag": __version__, "run": str(run.resolve()), "dim": str(backbone.dim)}
+    chunks = list(_by_file(inputs, _card(card, root), features, max_constituents, columns, on_progress))
+    return chunks, _facts(run, inputs) | {"dim": str(backbone.dim)}
 
 
 def _by_file(
-    files: Sequence[str],
+    inputs: Sequence[InputFile],
     card: DataCard,
     features: str,
     max_constituents: int,
     columns: Callable[[Table, Progress], Mapping[str, npt.NDArray]],
     on_progress: Progress | None,
 ) -> Iterator[dict[str, ak.Array]]:
-    """``columns`` of each file's jets, put back to the file's own rows."""
-    done = 0
-    for number, item in enumerate(expand_inputs(files)):
-        table = read_table(
-            [item], card, features=features, labels=False, max_constituents=max_constituents, jet_columns=("entry",)
-        )
+    """``columns`` of each input's jets: put back to a file's own rows, or in the order of the shards."""
+    done = number = 0
+    for item in inputs:
+        wanted: dict[str, Any] = {"features": features, "labels": False, "max_constituents": max_constituents}
+        if split_of(item, "test"):
+            table: Table = open_jets([item], card, split="test", **wanted)
+        else:
+            table = read_table([item], card, jet_columns=("entry",), **wanted)
         base = done
 
         def report(count: int, base: int = base) -> None:
@@ -230,12 +235,31 @@ def _by_file(
                 on_progress(base + count)
 
         found = columns(table, report)
-        rows: dict[str, ak.Array] = {}
-        for name, values in found.items():
-            full = np.full((table.num_entries, *values.shape[1:]), np.nan, dtype=np.float32)
-            full[table.jet["entry"]] = values
-            rows[name] = ak.Array(full)
-        rows["file"] = ak.Array(np.full(table.num_entries, number, dtype=np.int32))
-        rows["entry"] = ak.Array(np.arange(table.num_entries, dtype=np.int64))
         done += len(table)
-        yield rows
+        if isinstance(table, ShardTable):
+            yield _rows_of_shards(found, table, number)
+        else:
+            assert isinstance(table, JetTable)  # the only other one
+            yield _rows_of_file(found, table, number)
+        number += len(origin_names([item]))
+
+
+def _rows_of_file(found: Mapping[str, npt.NDArray], table: JetTable, number: int) -> dict[str, ak.Array]:
+    """A row for every entry of the file, NaN where it gave no jet."""
+    rows: dict[str, ak.Array] = {}
+    for name, values in found.items():
+        full = np.full((table.num_entries, *values.shape[1:]), np.nan, dtype=np.float32)
+        full[table.jet["entry"]] = values
+        rows[name] = ak.Array(full)
+    rows["file"] = ak.Array(np.full(table.num_entries, number, dtype=np.int32))
+    rows["entry"] = ak.Array(np.arange(table.num_entries, dtype=np.int64))
+    return rows
+
+
+def _rows_of_shards(found: Mapping[str, npt.NDArray], table: ShardTable, first: int) -> dict[str, ak.Array]:
+    """A row for every jet, with the file and entry that it was prepared from."""
+    scanned = [jet for _, jet in table.scan(("file", "entry"))]
+    file = np.concatenate([jet["file"] for jet in scanned]) + first
+    entry = np.concatenate([jet["entry"] for jet in scanned])
+    rows = {name: ak.Array(values) for name, values in found.items()}
+    return rows | {"file": ak.Array(file.astype(np.int32)), "entry": ak.Array(entry.astype(np.int64))}

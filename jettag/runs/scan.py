@@ -13,6 +13,7 @@ import torch
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe
 from jettag.data.card import load_card
+from jettag.data.identity import file_sha256, identify
 from jettag.data.jets import Table
 from jettag.data.opening import expand_data, open_jets, prepared_card, split_of
 from jettag.data.read import InputFile
@@ -25,12 +26,13 @@ from jettag.evaluation.rows import Row, make_rows
 from jettag.evaluation.scores import Scores
 from jettag.runs.common import Opened, Sources, Told
 from jettag.runs.finetuning import finetune
-from jettag.runs.inference import probabilities, seen_in_training
+from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
+from jettag.runs.seen import seen_in_training
 from jettag.training import load_tagger
 from jettag.training.checkpoint import load_model_state, resolve_checkpoint
 from jettag.training.distributed import choose_device
-from jettag.training.run_directory import file_sha256, occupy, read_run
+from jettag.training.run_directory import occupy, read_run
 from jettag.training.session import BATCH_SIZES
 
 __all__ = ["LabelScan", "scan_labels"]
@@ -293,7 +295,7 @@ def _refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option
     sizes = {file.path.stat().st_size for file in local}
     for file in test:
         shared = split_of(file, kinds[1]) in prepared or (file.url is not None and file.url in {f.url for f in train})
-        if not shared and file.path.is_file() and file.path.stat().st_size in sizes:
+        if not shared and file.url is None and file.path.is_file() and file.path.stat().st_size in sizes:
             shared = file_sha256(file.path) in {file_sha256(other.path) for other in local}
         if shared:
             do = "judge on jets that no training has seen"
@@ -334,7 +336,7 @@ def _plan(
     rules["max_seconds"] = None if rules["max_seconds"] == float("inf") else rules["max_seconds"]
 
     def contents(files: Sequence[InputFile]) -> list[list[str | None]]:
-        return [[file.url or file_sha256(file.manifest), file.class_name, file.path.name] for file in files]
+        return [[identify(file).sha256, file.class_name, Path(file.address).name] for file in files]
 
     source = resolve_checkpoint(scan.pretrained) if scan.pretrained else None
     return {

@@ -8,12 +8,14 @@ from torch import Tensor
 from jettag.data.jets import Jets
 from jettag.training.distributed import World
 
-__all__ = ["TINY", "Means", "cut", "upload"]
+__all__ = ["TINY", "Means", "Piece", "cut", "upload"]
+
+Piece = tuple[Jets, Tensor | None, bool]  # its jets, what was drawn for them, whether it is the last
 
 TINY = 1e-12  # weight of a batch in which nothing counts: its loss is 0 then, and not 0 / 0
 
 
-def cut(jets: Jets, drawn: Tensor | None, world: World, parts: int) -> Iterator[tuple[Jets, Tensor | None, bool]]:
+def cut(jets: Jets, drawn: Tensor | None, world: World, parts: int) -> Iterator[Piece]:
     """This process's pieces of a batch, with the rows drawn for them, and whether a piece is the last.
 
     The batch is dealt out jet by jet, so that all pieces are alike. Every process gets equally many pieces, none of

@@ -4,7 +4,6 @@
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -13,8 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,15 @@ import yaml
 
 from jettag import __version__
 from jettag.config.files import write_atomically
+from jettag.data.identity import identify
+from jettag.data.inputs import InputFile
+from jettag.data.network import shown
+from jettag.data.opening import origin_of
 from jettag.errors import CheckpointError, ResourceError, UsageError
 from jettag.training.checkpoint import has_checkpoint
 
 __all__ = [
     "describe_inputs",
-    "file_sha256",
     "occupy",
     "open_run",
     "read_run",
@@ -92,24 +94,12 @@ def open_run(run: Path, *, resume: bool) -> bool:
     return False
 
 
-def describe_inputs(paths: Sequence[Path], role: str = "train") -> list[dict[str, Any]]:
-    """Path, size, SHA-256 and role (train or val) of each input file."""
-    return [
-        {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": file_sha256(path), "role": role}
-        for path in paths
-    ]
+def describe_inputs(files: Sequence[InputFile], role: str = "train") -> list[dict[str, Any]]:
+    """Path or address, size, checksum (`jettag.data.identity.Identity`) and role (train or val) of each input.
 
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal; read once while size and time of change stay the same."""
-    status = path.stat()
-    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    Of a prepared directory also the split and the files it was made of.
+    """
+    return [{**asdict(identify(file)), **(origin_of(file, role) or {}), "role": role} for file in files]
 
 
 def refuse_another(run: Path, recipe: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> None:
@@ -172,7 +162,7 @@ def update_run(run: Path, *, begin: bool = False, **facts: Any) -> dict[str, Any
             "schema": 1,
             "version": __version__,
             "commit": _commit(),
-            "command": ["jettag", *sys.argv[1:]],
+            "command": ["jettag", *map(shown, sys.argv[1:])],
             "host": platform.node(),
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -17,10 +17,11 @@ from jettag.errors import CheckpointError, DivergenceError
 from jettag.objectives import Objective
 from jettag.training.blame import blame
 from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
+from jettag.training.comparing import compare
 from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
-from jettag.training.pieces import Means, cut, upload
+from jettag.training.pieces import Means, Piece, cut, upload
 from jettag.training.sharding import clip, like, load_whole, parts, refuse_unshardable, shard, whole
 from jettag.training.validation import validate
 
@@ -158,14 +159,15 @@ class Trainer:
         drawn = self.model.draw(batch, self.generator)
         means = Means(self.world)
         alone = True
-        for jets, rows, is_last in cut(batch, drawn, self.world, self.recipe.accumulate):
+        pieces = list(cut(batch, drawn, self.world, self.recipe.accumulate))
+        for (jets, rows, is_last), more in zip(pieces, self._compared(pieces, len(batch)), strict=True):
             alone = len(jets) == len(batch)
             hold = (
                 contextlib.nullcontext() if is_last or self.sharded or self.world.size == 1 else self.parallel.no_sync()
             )
             with hold:
                 with self.autocast():
-                    losses = self.parallel(upload(jets, self.device), drawn=rows)
+                    losses = self.parallel(upload(jets, self.device), drawn=rows, **more)
                 weight = losses.pop("weight").detach()
                 loss = losses["loss"] if alone else losses["loss"] * weight[0] * (self.world.size / len(batch))
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -177,6 +179,13 @@ class Trainer:
             present = [p.grad for p in self.model.parameters() if p.grad is not None]
             torch._foreach_mul_(parts(present), len(batch) / weight)
         return found
+
+    def _compared(self, pieces: Sequence[Piece], total: int) -> list[dict[str, Any]]:
+        """What each piece must be told of the whole batch, where jets are compared beyond their piece."""
+        if not self.model.compares or len(pieces) == 1:
+            return [{}] * len(pieces)
+        found = compare(self.model, self.parallel, pieces, total=total, device=self.device, autocast=self.autocast)
+        return [{"compared": compared} for compared in found]
 
     def refuse_divergence(self) -> None:
         """Stop before a step, or a checkpoint, takes over numbers that are not finite.

@@ -19,7 +19,7 @@ __all__ = ["validate"]
 def validate(
     model: Objective, table: Table, batch_size: int, device: torch.device, seed: int, world: World = ALONE
 ) -> dict[str, float]:
-    """Mean of each loss over ``table``, in evaluation mode.
+    """Mean of each loss over ``table``, in evaluation mode, and what the objective concludes from its tally.
 
     What is hidden is drawn from ``seed`` and the batch's number. Batches are dealt out to the processes in rounds;
     their sums are added in float64. A process for which the last round has no batch takes one that does not count:
@@ -30,17 +30,23 @@ def validate(
     names: list[str] = []
     values: list[Tensor] = []
     weights: list[Tensor] = []
+    tallies: list[Tensor] = []
     for number, jets, counts in _dealt(table, batch_size, world):
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
         losses = model(jets.to(device), drawn=model.draw(jets, generator))
         weight = losses.pop("weight")
+        if "tally" in losses:
+            tallies.append(losses.pop("tally") * counts)
         names = list(losses)
         values.append(torch.stack(list(losses.values())))
         weights.append(weight * counts)
     model.train(was_training)
     value, weight = torch.stack(values).cpu().double(), torch.stack(weights).cpu().double()
     sums = world.sum(torch.stack([(value * weight).sum(0), weight.sum(0)]))
-    return dict(zip(names, (sums[0] / sums[1].clamp(min=TINY)).tolist(), strict=True))
+    found = dict(zip(names, (sums[0] / sums[1].clamp(min=TINY)).tolist(), strict=True))
+    if not tallies:
+        return found
+    return found | model.conclude(world.sum(torch.stack(tallies).cpu().double().sum(0)))
 
 
 def _dealt(table: Table, batch_size: int, world: World) -> Iterator[tuple[int, Jets, bool]]:

@@ -96,6 +96,8 @@ def test_lists_and_texts(call_json, jettag, tmp_path, monkeypatch):
     assert jettag("cp", "mpm", "mine")[0] == 0
     assert (tmp_path / "mine.yaml").read_text() == jettag("cat", "mpm")[1]
     assert jettag("validate", "mine.yaml", *SMALL)[0] == 0
+    assert set(call_json("validate", "mpm")["parameters"]) == {"tiny", "base"}
+    assert set(call_json("validate", "tokenizer")["parameters"]) == {"tokenizer"}  # it has no backbone
 
 
 def test_runs_are_listed_below_this_folder(runs, call_json, monkeypatch):

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import uproot
 
 from jettag.data.card import load_card
 from jettag.data.features import feature_set
@@ -40,6 +41,33 @@ def torch_file(path):
     return json.loads(extra["jettag.json"]), lambda *x: program(*map(torch.from_numpy, x)).numpy()
 
 
+def from_branches(tree, about):
+    """The network's inputs from nothing but the metadata and the branches of a file, by NumPy alone, jet by jet."""
+    arrays = {name: tree[name].array(library="np") for name in tree.keys()}  # noqa: SIM118
+    shape = (tree.num_entries, max(map(len, arrays["part_px"])))
+    features = np.zeros((*shape, len(about["features"])), np.float32)
+    p4, mask = np.zeros((*shape, 4), np.float32), np.zeros(shape, bool)
+    for jet in range(tree.num_entries):
+        names = dict(vars(np))
+        for name, column in about["columns"].items():
+            if "branches" in column:
+                names[name] = arrays[column["branches"][0]][jet] * column["factor"]
+        for name, column in about["columns"].items():
+            if "branches" not in column:
+                names[name] = eval(column["formula"], {}, names)
+        order = np.argsort(-names["pt"])[: about["max_constituents"]]
+        count = len(order)
+        for place, feature in enumerate(about["features"]):
+            x = eval(feature["formula"], {}, names)[order]
+            if "subtract" in feature:
+                scaled = (x - feature["subtract"]) * feature["multiply"]
+                x = np.clip(scaled, feature["lowest"], feature["highest"])
+            features[jet, :count, place] = x
+        p4[jet, :count] = np.stack([names[name] for name in ("px", "py", "pz", "energy")], axis=1)[order]
+        mask[jet, :count] = True
+    return features, p4, mask
+
+
 @pytest.mark.parametrize(("kind", "opened"), [("onnx", onnx_file), ("torch", torch_file)])
 def test_the_file_says_what_jettag_predicts(kind, opened, files, jettag, call_json, lora, tmp_path):
     if kind == "onnx":
@@ -53,7 +81,7 @@ def test_the_file_says_what_jettag_predicts(kind, opened, files, jettag, call_js
     assert about["class_names"] == ["QCD", "Tbqq"]
     assert [entry["name"] for entry in about["features"]] == list(feature_set(about["feature_set"]).names)
     assert about["features"][0] == {
-        "name": "part_pt_log", "subtract": 1.7, "multiply": 0.7, "lowest": -5, "highest": 5,
+        "name": "part_pt_log", "formula": "log(pt)", "subtract": 1.7, "multiply": 0.7, "lowest": -5, "highest": 5,
     }  # fmt: skip
     test = files / "test" / "Tbqq.root"
     code, _, err = jettag("predict", lora, "--data", test, "--out", tmp_path / "scores.h5")
@@ -63,6 +91,8 @@ def test_the_file_says_what_jettag_predicts(kind, opened, files, jettag, call_js
     table = read_table(expand_inputs([str(test)]), load_card("jetclass"), features=about["feature_set"], labels=False)
     batch = table.batch(np.arange(len(table)))
     given = ask(batch.features.numpy(), batch.p4.numpy(), batch.mask.numpy())
+    np.testing.assert_allclose(given, expected, atol=1e-4)
+    given = ask(*from_branches(uproot.open(test)["tree"], about))
     np.testing.assert_allclose(given, expected, atol=1e-4)
 
 

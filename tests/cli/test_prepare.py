@@ -70,3 +70,44 @@ def test_convert_writes_what_others_read(files, call_json, jettag, tmp_path):
     checked = call_json("data", "check", "generated", tmp_path / "all.root")
     assert checked["classes"] == {"QCD": 150, "Hbb": 150, "Tbqq": 150}
     assert jettag("data", "convert", "jetclass", files / "test" / "*.root", "--out", tmp_path / "all.csv")[0] == 2
+
+
+def test_predict_embed_and_warnings_know_the_files_behind_shards(files, call_json, jettag, tmp_path):
+    """The scores of shards are those of the files that they were made of, row by row through ``file`` and ``entry``."""
+    train = sorted((files / "train").glob("*.root"))
+    shards, run = tmp_path / "shards", tmp_path / "run"
+    # float32, as the files have it.
+    prepared = ["--split", "60:20:20", "--features", "jetclass_kin", "--dtype", "f32", "--workers", 1]
+    call_json("data", "prepare", "generated", *train, "--out", shards, *prepared)
+    small = [*SMALL, "--set", "data.features=jetclass_kin", "--max-steps", 2]
+    facts = call_json("finetune", "--task", "top", "--card", "generated", *small, "--data", shards, "--out", run)
+    assert facts["inputs"][0]["split"] == "train"
+    assert len(facts["inputs"][0]["sources"]) == 3
+    for command, column in (("predict", "score_Tbqq"), ("embed", "embedding")):
+        code, _, err = jettag(command, run, "--data", *train, "--out", tmp_path / "files.h5")
+        assert code == 0, err
+        assert (f"the run was trained on jets of {train[0]} and 2 more" in err) == (command == "predict")
+        code, _, err = jettag(command, run, "--data", shards, shards / "train", "--out", tmp_path / "shards.h5")
+        assert code == 0, err
+        assert ("the run was trained on jets of" in err) == (command == "predict")
+        ours, theirs = read_hdf5(tmp_path / "shards.h5"), read_hdf5(tmp_path / "files.h5")
+        by_place = {(theirs[0][row["file"]], row["entry"]): row[column] for row in theirs[1]}
+        counts = manifest(shards)["shards"].items()
+        assert len(ours[1]) == sum(facts["jets"] for name, facts in counts if not name.startswith("val"))
+        for row in ours[1]:
+            assert row[column] == pytest.approx(by_place[ours[0][row["file"]], row["entry"]], abs=1e-5)
+    for place, said in ((shards, None), (shards / "val", "chosen by its loss on"), (shards / "train", "trained on")):
+        _, _, err = jettag("eval", run, "--data", place)
+        assert ("flatter" in err) == (said is not None)
+        assert said is None or said in err
+    other = tmp_path / "other"
+    call_json("data", "prepare", "generated", *train, "--out", other, *prepared, "--split", "20:20:60")
+    assert "trained on jets of" in jettag("eval", run, "--data", other)[2]
+    assert "flatter" not in jettag("eval", run, "--data", *sorted((files / "test").glob("*.root")))[2]
+
+
+def read_hdf5(path):
+    """(files, rows) of what predict and embed write."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path) as file:
+        return json.loads(file["jets"].attrs["files"]), file["jets"][:]

@@ -267,8 +267,8 @@ def test_judging_on_training_jets_is_said_by_content_and_for_the_backbone_too(fi
         copies.append(tmp_path / f"copy_of_{name}.root")
         shutil.copy(files / "train" / f"{name}.root", copies[-1])
     _, _, err = jettag("eval", runs / "finetuned", "--data", *copies)
-    assert "finetuned was trained on the jets of" in err
-    assert "the backbone of finetuned was trained on the jets of" in err
+    assert "finetuned was trained on jets of" in err
+    assert "the backbone of finetuned was trained on jets of" in err
     _, _, err = jettag("eval", runs / "finetuned", "--data", files / "test" / "QCD.root", files / "test" / "Tbqq.root")
     assert "trained on" not in err
 

@@ -1,13 +1,20 @@
 """jettag scan labels: every point is a run like any other, a scan goes on where it was, and is fair."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from jettag.training import Trainer
+
 from .conftest import SMALL
+
+FORK = multiprocessing.get_context("fork")  # the killed process needs no start-up of its own
 
 SHORT = ["--labels", "40,80", "--seeds", 2, "--min-steps", 6, "--max-steps", 8]
 
@@ -66,6 +73,47 @@ def test_a_scan_that_lost_points_makes_them_again_and_touches_no_other(scanned, 
     ]
     for name, value in last(out / "runs" / "scratch-80-seed1").items():
         assert np.array_equal(value, weights[name]), name
+
+
+def die_at(jettag, call, run, step, number):
+    """Run a command that gets a signal before a step of one of its trainings."""
+    update = Trainer.update
+
+    def fatal(self, limits):
+        if self.run.name == run and self.step == step:
+            os.kill(os.getpid(), number)
+        return update(self, limits)
+
+    Trainer.update = fatal
+    os._exit(jettag(*call)[0])
+
+
+def test_killed_in_the_middle_of_a_point_the_same_command_ends_with_the_same_table(
+    scanned, files, runs, jettag, call_json, tmp_path
+):
+    """SIGKILL in the first point, SIGTERM in the second: what was finished stays, what was begun goes on."""
+    _, found = scanned
+    out = tmp_path / "labels"
+    call = words(files, runs, out, "--labels", "40", "--seeds", 1)
+    for run, number, code in (
+        ("scratch-40-seed0", signal.SIGKILL, -signal.SIGKILL),
+        ("full-40-seed0", signal.SIGTERM, 143),
+    ):
+        process = FORK.Process(target=die_at, args=(jettag, call, run, 3, number))
+        process.start()
+        process.join(120)
+        assert process.exitcode == code
+        assert not (out / "runs" / run / "point.json").exists()
+        assert (out / "runs" / run / "checkpoints" / "last").exists()
+    finished = out / "runs" / "scratch-40-seed0" / "point.json"
+    before = finished.stat().st_mtime_ns
+    again = call_json(*call)
+    assert finished.stat().st_mtime_ns == before
+    expected = [row for row in found["rows"] if (row["n_train"], row["seed"]) == (40, 0)]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in again["rows"]] == [
+        {k: v for k, v in row.items() if k != "seconds"} for row in expected
+    ]
+    assert again["failed"] == []
 
 
 def test_a_point_is_what_finetune_makes_of_its_recipe(scanned, files, runs, call_json, tmp_path):

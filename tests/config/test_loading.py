@@ -17,6 +17,29 @@ def test_shipped_recipes_are_valid_and_survive_a_round_trip(name, tmp_path):
     assert load_any_recipe(str(copy)) == recipe
 
 
+def keys_of(values, path=""):
+    return {
+        name
+        for key, value in values.items()
+        for name in (keys_of(value, f"{path}{key}.") if isinstance(value, dict) and value else {f"{path}{key}"})
+    }
+
+
+PRETRAINING = [name for name in list_shipped("recipes") if read_yaml(find("recipes", name))["command"] == "pretrain"]
+
+
+@pytest.mark.parametrize("name", ["top", *PRETRAINING])
+def test_every_key_stands_in_a_shipped_recipe_with_a_comment(name):
+    """Only what the objective refuses or has no use for is left out."""
+    path, recipe = find("recipes", name), load_any_recipe(name)
+    unused = set() if name in ("top", "supervised") else {"classes"}
+    if name == "tokenizer":
+        unused |= {"backbone.name", "backbone.size", "backbone.settings", "probe", "training.layer_decay"}
+    assert keys_of(recipe.model_dump(mode="json")) - keys_of(read_yaml(path)) == unused
+    bare = [line for line in path.read_text().splitlines() if line.strip() and "#" not in line]
+    assert [line for line in bare if not line.endswith(":")] == []
+
+
 def test_all_mistakes_are_reported_at_once_with_the_nearest_key():
     values = {"objective": {"mask_fracton": 0.3}, "training": {"learning_rate": -1, "epochs": "many"}, "seeed": 1}
     with pytest.raises(RecipeError) as caught:

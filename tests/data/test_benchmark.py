@@ -48,7 +48,7 @@ def test_weaver_s_loader_makes_the_features_that_ours_makes(files, tmp_path):
 
 def test_every_side_reads_every_jet(files, tmp_path):
     assert weaver_batches([file.address for file in files], "tree", CLASSES, tmp_path, 7) == 120
-    assert sum(iterate_bare(file.address, "tree", ["part_px", "jet_pt"]) for file in files) == 120
+    assert sum(iterate_bare(file.path, "tree", ["part_px", "jet_pt"]) for file in files) == 120
     told = []
     rates = measure_loader(files, CARD, against_weaver=False, rounds=1, on_progress=told.append)
     assert told[-1] == 2 * 4 * 120

@@ -2,8 +2,7 @@
 
 import pytest
 
-from jettag.data.inputs import InputFile, expand_inputs
-from jettag.data.source import open_source, reading
+from jettag.data.source import reading
 from jettag.errors import DataError, ResourceError
 
 
@@ -25,12 +24,3 @@ def test_leaving_is_not_damage(problem):
 def test_an_error_of_ours_passes_unchanged():
     with pytest.raises(ResourceError, match=r"^mine$"), reading("a.root"):
         raise ResourceError("mine")
-
-
-def test_a_remote_file_fails_as_the_network_does():
-    with pytest.raises(ResourceError, match="check the address"), reading("https://a.b/c.root"):
-        raise ConnectionRefusedError("refused")
-    file = expand_inputs(["nosuchscheme://host/a.root"])[0]
-    assert isinstance(file, InputFile)
-    with pytest.raises((ResourceError, DataError), match=r"nosuchscheme://host/a\.root"), open_source(file, "tree"):
-        pass

@@ -74,6 +74,14 @@ def test_the_base_size_is_the_published_network():
     assert count == pytest.approx(2.14e6, rel=0.005)  # the paper's table
 
 
+def test_registers_are_refused_by_name(tmp_path):
+    """The published network has none: weights with such tokens, or a network that wants them, are not this one."""
+    with pytest.raises(CheckpointError, match="unexpected register_token"):
+        convert_state_dict({"mod.register_token": torch.zeros(1, 4, 128)})
+    with pytest.raises(CheckpointError, match="missing registers"):
+        ours_from(weaver_network(), tmp_path, num_registers=4)
+
+
 def test_constituents_agree_block_by_block(tmp_path):
     network = weaver_network().eval()
     backbone, _, _ = ours_from(network, tmp_path)

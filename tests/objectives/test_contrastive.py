@@ -103,6 +103,58 @@ def test_both_views_keep_the_jet_s_transverse_momentum_and_only_the_second_split
     assert (second.mask.sum(1) == 8).sum() > (first.mask.sum(1) == 8).sum()
 
 
+def published_views(pictures, angles, shifts, splits, normal, slots):
+    """The loop of run_jetclr.py on one jet of (pT, eta, phi) rows, real constituents only, from given numbers.
+
+    x_i is rotated; x_j is a rotated copy of it, split twice, smeared; both are translated by shifts of their own.
+    """
+
+    def rotate(x, angle):
+        c, s = math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)
+        return [(p, c * e - s * f, s * e + c * f) for p, e, f in x]
+
+    def translate(x, u, v):
+        e, f = ([row[k] for row in x] for k in (1, 2))
+        u, v = (2 * u - 1) * (max(e) - min(e)), (2 * v - 1) * (max(f) - min(f))
+        return [(p, a + u, b + v) for p, a, b in x]
+
+    first = rotate(pictures, angles[0])
+    second = rotate(first, angles[1])
+    for order, share in splits:
+        parents = np.argsort(order[: len(second)], kind="stable")[: slots - len(second)]
+        children = [((1 - share[i]) * second[i][0], *second[i][1:]) for i in parents]
+        second = [(share[i] * p if i in parents else p, e, f) for i, (p, e, f) in enumerate(second)] + children
+    second = [
+        (p, e + 0.1 / max(p, 0.1) * normal[i][0], f + 0.1 / max(p, 0.1) * normal[i][1])
+        for i, (p, e, f) in enumerate(second)
+    ]
+    return translate(first, *shifts[:2]), translate(second, *shifts[2:])
+
+
+@pytest.mark.parametrize("slots", [8, 12, 40])
+def test_views_are_those_of_the_published_code(slots):
+    """Order, scales and both views, with the numbers that were drawn; jets of few and of many constituents."""
+    batch, chosen = true_batch(side=1)
+    names = list(chosen.names)
+    views = Views(AugmentationRecipe(boost=None), chosen.names, slots)
+    drawn = views.draw(batch, torch.Generator().manual_seed(3))
+    found = views(batch, drawn)
+    deta, dphi = (batch.features[..., names.index(f"part_{key}")] for key in ("deta", "dphi"))
+    for jet, row in enumerate(drawn.double().numpy()):
+        real = batch.mask[jet]
+        picture = torch.stack([pt(batch.p4[jet]), deta[jet], dphi[jet]], 1)[real].double().tolist()
+        rest, splits, width = row[8:], [], batch.mask.shape[1]
+        for _ in range(2):
+            splits.append((rest[:width], rest[width : 2 * width]))
+            rest, width = rest[2 * width :], max(min(2 * width, slots), width)
+        expected = published_views(picture, row[:2], row[2:6], splits, rest.reshape(-1, 2), slots)
+        for view, rows in zip(found, expected, strict=True):
+            seen = torch.stack(
+                [pt(view.p4[jet]), *(view.features[jet, :, names.index(f"part_{k}")] for k in ("deta", "dphi"))], 1
+            )
+            torch.testing.assert_close(seen[view.mask[jet]], torch.tensor(rows).float(), atol=1e-4, rtol=1e-3)
+
+
 def test_each_augmentation_has_its_switch():
     batch, chosen = true_batch()
     for name, value in {"boost": 2.0, "rotation": True, "translation": 1.0, "smearing": 0.1, "splitting": 1}.items():
@@ -171,3 +223,11 @@ def test_only_a_collapse_raises_the_alarm():
     model = make_model(chosen)
     assert model.alarm({"spread": COLLAPSED / 2}).startswith("the embeddings have collapsed")
     assert model.alarm({"spread": 0.9}) is None
+
+
+def test_what_all_embeddings_have_in_common_does_not_count():
+    _, chosen = true_batch()
+    projection = make_model(chosen).train().projection
+    x = torch.randn(32, projection.layers[0].num_features, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(projection(x), projection(3 * x + 100), atol=1e-3, rtol=0)
+    assert spread(projection(x + 100)) > 0.7

@@ -14,12 +14,12 @@ SMALL = {
 }
 
 
-def make(target=None, **weights):
+def make(target=None, registers=0, **weights):
     batch, chosen = true_batch(jets=40)
     masked = SMALL | ({"target": target} if target else {})
     recipe = JointRecipe.model_validate({"masked": masked, **weights})
     torch.manual_seed(0)
-    backbone = build_backbone("particle_transformer", "tiny", len(chosen.names), **TINY)
+    backbone = build_backbone("particle_transformer", "tiny", len(chosen.names), **TINY, num_registers=registers)
     model = build_objective(recipe, backbone, JetsAre(chosen.names, 16))
     return model, batch
 
@@ -34,9 +34,10 @@ class Sample:
         return self.rows
 
 
+@pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("target", [None, {"name": "flow", "fit_constituents": 100}])
-def test_the_loss_is_the_weighted_sum_and_reaches_every_parameter(target):
-    model, batch = make(target, masked_weight=0.5, contrastive_weight=2.0)
+def test_the_loss_is_the_weighted_sum_and_reaches_every_parameter(target, registers):
+    model, batch = make(target, registers, masked_weight=0.5, contrastive_weight=2.0)
     model.prepare(Sample(batch), seed=0)
     losses = model(batch, torch.Generator().manual_seed(0))
     hiding = (batch.mask.sum(1) > 1).sum() / len(batch)

@@ -40,9 +40,9 @@ def full_table():
     return table
 
 
-def make_model(table, seed=0, name="kmeans", **changes):
+def make_model(table, seed=0, name="kmeans", registers=0, **changes):
     torch.manual_seed(seed)
-    backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **TINY)
+    backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **TINY, num_registers=registers)
     target = {"name": name, "fit_constituents": 1000, **({"codes": 16} if name == "kmeans" else {})}
     recipe = MaskedRecipe.model_validate({"target": target, "decoder": {"dim": 16, "layers": 1, "heads": 2}, **changes})
     model = build_masked(recipe, backbone, JetsAre(table.feature_names, 12))
@@ -64,10 +64,11 @@ def some_hidden(jets, seed=0):
     return draw_hidden(jets, 0.3, torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("name", ["kmeans", "regression", "flow"])
-def test_the_prediction_cannot_depend_on_what_is_hidden(table, name):
+def test_the_prediction_cannot_depend_on_what_is_hidden(table, name, registers):
     """Change features and momenta of hidden constituents: what the decoder says stays, to the bit."""
-    model = make_model(table, name=name).eval()
+    model = make_model(table, name=name, registers=registers).eval()
     jets = table.batch(np.arange(20))
     drawn = with_fate(model, jets, hidden := some_hidden(jets))
     seen = []
@@ -97,9 +98,10 @@ def test_a_set_flow_is_told_nothing_but_noise_at_time_one_and_sees_the_visible_j
     assert not torch.allclose(seen[1], seen[2], atol=1e-2)
 
 
+@pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("name", TARGETS)
-def test_padding_does_not_count(full_table, name):
-    model = make_model(full_table, name=name, **with_identity(name)).eval()
+def test_padding_does_not_count(full_table, name, registers):
+    model = make_model(full_table, name=name, registers=registers, **with_identity(name)).eval()
     jets = full_table.batch(np.arange(6))
     wider = type(jets)(
         features=torch.nn.functional.pad(jets.features, (0, 0, 0, 5), value=3.0),
@@ -154,14 +156,32 @@ def test_jets_of_few_constituents_give_a_finite_loss_and_gradient(full_table, na
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("name", ["kmeans", "setflow"])
+def test_the_decoder_reads_the_registers_and_a_jet_without_constituents_is_finite(full_table, name):
+    """What the registers have become reaches what is said of hidden constituents, by no way but the decoder."""
+    model = make_model(full_table, name=name, registers=2).eval()
+    jets = full_table.batch(np.arange(8))
+    jets.mask[3] = False
+    drawn = model.draw(jets, torch.Generator().manual_seed(0))
+    hiding = model.hide(jets, drawn)
+    encoded = model.backbone(hiding.seen)
+    loss = model.fill(jets, hiding, encoded)["loss"]
+    torch.testing.assert_close(loss, model(jets, drawn=drawn)["loss"])
+    other = model.fill(jets, hiding, encoded._replace(registers=torch.randn_like(encoded.registers)))["loss"]
+    assert loss.isfinite()
+    assert not torch.allclose(loss, other)
+
+
+@pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_parameter_learns(full_table, name):
-    model = make_model(full_table, name=name, **with_identity(name))
+def test_every_parameter_learns(full_table, name, registers):
+    model = make_model(full_table, name=name, registers=registers, **with_identity(name))
     model(full_table.batch(np.arange(64)))["loss"].backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert torch.isfinite(parameter.grad).all(), key
-        assert parameter.grad.abs().sum() > 0 or key.startswith("backbone."), key  # a bias before a norm moves nothing
+        # a bias before a norm moves nothing
+        assert parameter.grad.abs().sum() > 0 or (key.startswith("backbone.") and "registers" not in key), key
 
 
 def test_the_loss_of_a_flow_is_the_velocity_by_hand(full_table):

@@ -9,6 +9,7 @@ from jettag.errors import DataError, RecipeError
 from jettag.models import build_backbone
 from jettag.objectives.build import JetsAre, build_masked, build_tokenizer
 from jettag.objectives.codebook import Codebook
+from jettag.training.validation import validate
 
 from ..conftest import make_table
 from .test_masked import TINY
@@ -63,8 +64,8 @@ def test_evaluation_changes_nothing_and_tells_errors_in_units(table):
     model = make_tokenizer(table).eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     losses = model(table.batch(np.arange(50)))
-    assert {"error_log_pt", "error_deta_rad", "error_dphi_rad", "codes_used", "code_perplexity"} <= set(losses)
-    assert len(losses["weight"]) == len(losses) - 1
+    assert {"error_log_pt", "error_deta_rad", "error_dphi_rad"} <= set(losses)
+    assert len(losses["weight"]) == len(losses) - 2  # neither itself nor the tally is a mean
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]), name
 
@@ -104,6 +105,20 @@ def test_perplexity_is_the_number_of_codes_used_alike(share, perplexity, used):
     found_used, found = book.usage
     assert found.item() == pytest.approx(perplexity, rel=1e-5)
     assert found_used.item() == used
+
+
+def test_validation_tells_the_codes_that_its_jets_choose(table):
+    """Of all batches together, padding left out; the running means of the training have no say."""
+    model = make_tokenizer(table).train()
+    model.tokenizer.codebook.share.zero_()[0] = 1.0
+    chosen = []
+    for jet in range(70):
+        chosen += model.tokenizer.tokens(table.batch(np.arange(jet, jet + 1))).flatten().tolist()
+    p = np.bincount(chosen, minlength=16) / len(chosen)
+    found = validate(model, table.select(np.arange(70)), 16, torch.device("cpu"), 0)
+    assert found["code_perplexity"] == pytest.approx(np.exp(-sum(x * np.log(x) for x in p if x)), rel=1e-5)
+    assert found["codes_used"] == pytest.approx((p > 0.1 / 16).mean())
+    assert found["code_perplexity"] > 2
 
 
 def test_it_learns_to_rebuild(table):

@@ -13,6 +13,7 @@ from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets
 from jettag.data.loader import Loader
 from jettag.errors import JettagError, ResourceError
+from jettag.models.pair_embedding import RealBatchNorm
 from jettag.objectives.phases import Phases
 from jettag.training import Limits, Trainer, load_last_good, train
 from jettag.training.checkpoint import has_checkpoint
@@ -22,10 +23,12 @@ from jettag.training.precompute import embedded
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
 from ..objectives.test_masked import make_model as make_masked
+from .test_trainer import make_comparing
 
 MODELS = {
     "masked": make_masked,
     "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5]),
+    "contrastive": lambda table: make_comparing(table, "contrastive"),
     "lpft": lambda table: make_classifier(table, phases=Phases(frozen=0.5, restart=True)),
 }
 
@@ -48,6 +51,7 @@ def run(
     steps: int = 20,
     dropout: float = 0.0,
     double: bool = False,
+    batch_statistics: bool = True,
     term_at: tuple[int, int] = (-1, -1),
     fail_at: tuple[int, int] = (-1, -1),
     **changes: object,
@@ -69,6 +73,10 @@ def run(
         for name in ("drop", "attention_drop"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, dropout)
+    if not batch_statistics:  # which differ from piece to piece
+        for module in model.modules():
+            if isinstance(module, RealBatchNorm):
+                module.train(False).train = lambda mode=True: None
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
     loader = Loader(table, batch_size=32, seed=0)
     trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)

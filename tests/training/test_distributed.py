@@ -46,10 +46,13 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         {"folder": str(tmp_path / f"two-{name}"), "objective": name, "double": double}
         for name, double in (("masked", False), ("classification", True))
     ]
+    # Two pieces a process, four in all: jets are compared beyond their piece and their process.
+    compared = {"objective": "contrastive", "batch_statistics": False}
+    calls.append({"folder": str(tmp_path / "two-contrastive"), "accumulate": 2, "double": False, **compared})
     spread_run(*calls)
     for call in calls:
         folder = tmp_path / f"one-{call['objective']}"
-        spread.run(**{**call, "folder": folder}, world=ALONE)
+        spread.run(**{**call, "folder": folder, "accumulate": 1}, world=ALONE)
         one, two = records(folder), records(Path(call["folder"]))
         assert [line["step"] for line in one] == [line["step"] for line in two]
         assert len(one) == 22  # 20 steps, two validations: written once, not once a process

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from jettag.config.objectives import MaskedRecipe
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.loader import Loader
 from jettag.errors import CheckpointError, DivergenceError, Stopped
+from jettag.objectives.build import JetsAre, build_masked
 from jettag.training import Limits, Trainer, load_checkpoint, load_last_good, resolve_checkpoint, train
 
 from ..conftest import make_table
@@ -23,6 +25,14 @@ RECIPE = TrainingRecipe(learning_rate=1e-3, max_steps=12, val_every=4, log_every
 
 
 def make_target(table, name):
+    if name == "vqvae":
+        recipe = MaskedRecipe.model_validate(
+            {"target": {"name": name}, "decoder": {"dim": 16, "layers": 1, "heads": 2}}
+        )
+        backbone = make_model(table).backbone
+        return build_masked(
+            recipe, backbone, JetsAre(table.feature_names, 12, tokenizer=(make_tokenizer(table).tokenizer, ""))
+        )
     return make_tokenizer(table) if name == "tokenizer" else make_model(table, name=name)
 
 
@@ -53,7 +63,7 @@ def losses(folder):
         {"precision": "bf16"},
         {"precision": "fp16"},
         {"accumulate": 3, "schedule": "one_cycle"},
-        *({"target": name} for name in ("regression", "flow", "setflow", "tokenizer")),
+        *({"target": name} for name in ("regression", "flow", "setflow", "tokenizer", "vqvae")),
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ from jettag.training import load_last_good
 
 from ..objectives.test_joint import SMALL
 from ..objectives.test_masked import TINY
-from .test_loop import losses, make_trainer, run_to
+from .test_loop import RECIPE, losses, make_trainer, run_to
 
 RECIPES = {"contrastive": ContrastiveRecipe(), "joint": JointRecipe.model_validate({"masked": SMALL})}
 
@@ -24,7 +24,8 @@ def make(table, name):
     backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **TINY)
     model = build_objective(RECIPES[name], backbone, JetsAre(table.feature_names, 14))
     model.prepare(table, seed=0)
-    return make_trainer(table, model=model)
+    pieces = {"contrastive": 2, "joint": 1}[name]
+    return make_trainer(table, RECIPE.model_copy(update={"accumulate": pieces}), model=model)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from jettag.config.objectives import ContrastiveRecipe, JointRecipe
+from jettag.models import build_backbone
 from jettag.models.pair_embedding import RealBatchNorm
+from jettag.objectives.build import JetsAre, build_objective
 from jettag.training import Limits, Trainer
 from jettag.training.distributed import World
 from jettag.training.memory import estimate, size
@@ -16,11 +19,26 @@ from jettag.training.pieces import cut
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
+from ..objectives.test_joint import SMALL
+from ..objectives.test_masked import TINY
 from ..objectives.test_masked import make_model as make_masked
 from ..objectives.test_tokenizer import make_tokenizer
 from .test_loop import RECIPE, make_trainer
 
+COMPARING = {"contrastive": ContrastiveRecipe(), "joint": JointRecipe.model_validate({"masked": SMALL})}
+
+
+def make_comparing(table, name):
+    torch.manual_seed(0)
+    backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **TINY)
+    model = build_objective(COMPARING[name], backbone, JetsAre(table.feature_names, 14))
+    model.prepare(table, seed=0)
+    return model
+
+
 MODELS = {
+    "contrastive": lambda table: make_comparing(table, "contrastive"),
+    "joint": lambda table: make_comparing(table, "joint"),
     "masked": make_masked,
     "flow": lambda table: make_masked(table, name="flow"),
     "tokenizer": make_tokenizer,
@@ -58,6 +76,39 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_whole(table, objective, piec
         assert (a.grad is None) == (b.grad is None), name
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "joint"])
+def test_pieces_are_compared_with_the_whole_batch_from_the_same_random_numbers(table, name):
+    """With dropout and batch statistics: the gradient is that of one graph that holds all pieces at once."""
+    model = make_comparing(table, name).train()
+    for module in model.backbone.modules():
+        if isinstance(getattr(module, "drop", None), float):
+            module.drop = module.attention_drop = 0.2
+    held = copy.deepcopy(model)
+    trainer = make_trainer(table, RECIPE.model_copy(update={"accumulate": 3}), model=model)
+    batch = table.batch(np.arange(33))
+    drawn = model.draw(batch, torch.Generator().manual_seed(trainer.generator.initial_seed()))
+
+    torch.manual_seed(7)
+    found = trainer.gradients(batch)
+
+    seen, masked = [], []
+    contrastive = held if name == "contrastive" else held.contrastive
+    contrastive.projection.register_forward_hook(lambda _m, _i, out: seen.append(torch.stack(out.chunk(2), 1)))
+    torch.manual_seed(7)
+    for jets, rows, _ in cut(batch, drawn, World(), 3):
+        losses = held(jets, drawn=rows)
+        if name == "joint":
+            masked.append((losses["loss"] - held.compare(seen[-1])["loss"]) * len(jets))
+    losses = held.compare(torch.cat(seen))
+    (losses["loss"] + sum(masked) / len(batch)).backward()
+    for key in ("alignment", "uniformity", "spread"):
+        torch.testing.assert_close(found[key], losses[key], msg=key)
+    for (key, a), b in zip(model.named_parameters(), held.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=key)
+    for (key, a), b in zip(model.named_buffers(), held.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=key)
 
 
 def test_a_batch_in_which_nothing_counts_has_loss_zero_and_moves_nothing():

@@ -1,0 +1,80 @@
+"""Were the jets to judge on trained on? By the content of files, also through shards made of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jettag.data.identity import identify
+from jettag.data.opening import origin_of
+from jettag.data.read import InputFile
+from jettag.training.run_directory import read_run
+
+__all__ = ["seen_in_training"]
+
+SAID = {
+    "train": "was trained on jets of {}: its scores flatter it",
+    "val": "was chosen by its loss on jets of {}: its scores flatter it a little",
+}
+
+
+@dataclass(frozen=True)
+class _Jets:
+    """Jets by the checksums of their files, and the part of each file: (rule of splits, split), None for all of it."""
+
+    files: frozenset[str]
+    part: tuple[str, str] | None = None
+    role: str = ""
+
+    def share(self, other: "_Jets") -> bool:
+        """Whether a jet may be in both; two splits of one rule have none in common."""
+        if not self.files & other.files:
+            return False
+        return not (self.part and other.part and self.part[0] == other.part[0] and self.part[1] != other.part[1])
+
+
+def seen_in_training(
+    name: str, facts: Mapping[str, Any], inputs: Sequence[InputFile], split: str = "test"
+) -> list[str]:
+    """A warning for each role, training and validation, that jets to judge played in the run or the backbone under it.
+
+    Args:
+        name: of the run, for the person.
+        facts: of ``run.json``.
+        inputs: to judge on, from `expand_data`.
+        split: of prepared directories that name none.
+    """
+    known = facts.get("inputs", [])
+    trained = [_described(item) for item in known]
+    if not any(jets.role == "val" for jets in trained):
+        # A run on a prepared directory was chosen by the directory's own val split.
+        trained += [replace(jets, role="val", part=(jets.part[0], "val")) for jets in trained if jets.part]
+    sizes = {source["bytes"] for item in known for source in item.get("sources", [item])}
+    judged = [(file, _judged(file, split, sizes)) for file in inputs]
+    notes = []
+    for role, said in SAID.items():
+        mine = [jets for jets in trained if jets.role == role]
+        shared = [file.address for file, jets in judged if any(jets.share(other) for other in mine)]
+        if shared:
+            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+            notes.append(f"{name} {said.format(shared[0] + more)}")
+    source = facts.get("pretrained")
+    if source and (Path(source) / "run.json").is_file():
+        notes += seen_in_training(f"the backbone of {name}", read_run(Path(source)), inputs, split)
+    return notes
+
+
+def _described(item: Mapping[str, Any]) -> _Jets:
+    """What ``run.json`` or `origin_of` say of an input."""
+    files = frozenset(source["sha256"] for source in item.get("sources", [item]))
+    part = (item["split_rule"], item["split"]) if item.get("split_rule") else None
+    return _Jets(files, part, item.get("role", "train"))
+
+
+def _judged(file: InputFile, split: str, sizes: set[int]) -> _Jets:
+    origin = origin_of(file, split)
+    if origin:
+        return _described(origin)
+    if file.url is None and file.path.stat().st_size not in sizes:
+        return _Jets(frozenset())  # and no need to read it all
+    return _Jets(frozenset({identify(file).sha256}))
