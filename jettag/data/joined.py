@@ -61,9 +61,11 @@ class JoinedSource:
         else:
             axes = [prefix + end for prefix in (join.jets, self._candidates) for end in (join.eta, join.phi)]
             self._needed = (self._counting, *(self._one(name) for name in axes))
+        number = "n" + join.jets.rstrip("_.")  # NanoAOD stores how many: a flat branch is quicker to read
+        count = ak.sum if number in self.names else ak.count
+        source = number if number in self.names else self._counting
         self.num_entries = sum(
-            int(ak.count(chunk[self._counting], axis=None))
-            for chunk in events.chunks([self._counting], EVENTS * 10, events.num_entries)
+            int(count(chunk[source], axis=None)) for chunk in events.chunks([source], EVENTS * 10, events.num_entries)
         )
 
     def _one(self, names: str | tuple[str, ...] | None) -> str:

@@ -1,5 +1,6 @@
 """Sampling: expected numbers that a person would compute by hand, and the loader drawing them."""
 
+import inspect
 import itertools
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jettag.config.sampling import SamplingRecipe
-from jettag.data.loader import Loader
+from jettag.data.loader import Loader, once
 from jettag.data.sampling import fit_sampling, fit_shape, sampling_of
 from jettag.errors import DataError, RecipeError
 
@@ -142,6 +143,11 @@ def test_weights_draw_every_jet_once_and_have_the_target_s_shape():
     assert len(rows) == len(set(rows)) == round(sampling.expected)
     assert weight[rows].mean() == pytest.approx(1.0, rel=1e-5)
     np.testing.assert_allclose(histogram(rows, 0, weight), histogram(rows, 1, weight), rtol=1e-5)
+
+
+def test_validation_and_test_jets_cannot_be_resampled():
+    assert "sampling" not in inspect.signature(once).parameters  # what evaluates goes through it
+    assert sum(len(batch) for _, batch in once(SHAPED, 64)) == 4000
 
 
 def test_what_a_class_cannot_fill_is_told():
