@@ -1,5 +1,5 @@
 """`python -m jettag_cli`, as torchrun calls it."""
 
-from .main import app
+from .entry import main
 
-app(prog_name="jettag")
+main()

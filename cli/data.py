@@ -65,7 +65,7 @@ def show(card: Card, as_json: JsonOption = False) -> None:
 @boundary
 def check(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Read FILES fully and compare them with CARD, sign of d0 included; exit 4 if one cannot be used.
@@ -102,7 +102,7 @@ def check(
 @boundary
 def prepare(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_folder: Annotated[Path, typer.Option("--out", help="Directory to make.", show_default=False)],
     features: Annotated[str, typer.Option("--features", help="Feature set.")] = "jetclass_full",
     max_constituents: Annotated[int, typer.Option("--max-constituents", min=1, help="Kept in a jet.")] = 128,
@@ -112,7 +112,9 @@ def prepare(
         typer.Option("--split-by", help="auto: events where files number them."),
     ] = "auto",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Keep the class of each jet.")] = True,
-    dtype: Annotated[Literal["f16", "f32"], typer.Option("--dtype", help="Of features; momenta are f32.")] = "f16",
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="f16 or f32 of features, COLUMN=f32 of one; momenta are f32.")
+    ] = None,
     shard_jets: Annotated[int, typer.Option("--shard-jets", min=1, help="Jets in a shard, about.")] = 100_000,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: every core.")] = None,
     dask: Annotated[str | None, typer.Option("--dask", help="A Dask scheduler; its workers do it.")] = None,
@@ -125,11 +127,22 @@ def prepare(
     """
     from jettag.data.card import load_card
     from jettag.data.dataset import SPLITS, parse_fractions
+    from jettag.data.features import feature_set
+    from jettag.data.precision import parse_dtypes
     from jettag.data.prepare import Preparation, prepare
     from jettag.data.read import expand_inputs
 
+    base, single = parse_dtypes(dtype or [], feature_set(features).names)
     chosen = Preparation(
-        features, max_constituents, seed, shard_jets, dtype, parse_fractions(split), split_by, labels=labels
+        features,
+        max_constituents,
+        seed,
+        shard_jets,
+        base,
+        parse_fractions(split),
+        split_by,
+        labels=labels,
+        column_dtypes=single,
     )
     inputs = expand_inputs(files)
     count = workers or min(_cores(), len(inputs))
@@ -138,6 +151,8 @@ def prepare(
     counts = {name: dataset.count(name) for name in SPLITS}
     for what, number in dataset.notes.items():
         say(f"note: {number} {what.replace('_', ' ')}")
+    for name, reached in dataset.kept_f32.items():
+        say(f"note: {name} reaches {reached:.4g}, where f16 rounds too much, and is kept in f32")
     if dataset.split.by == "file" and split_by == "auto":
         say("note: no event numbers in these files, so whole files were dealt to the splits")
     say(f"{out_folder}: " + ", ".join(f"{name} {number} jets" for name, number in counts.items()))
@@ -150,6 +165,7 @@ def prepare(
                 "classes": list(dataset.class_names),
                 "jets": counts,
                 "split_by": dataset.split.by,
+                "f16": [dataset.feature_names[place] for place in dataset.halved],
                 "shards": len(dataset.shards),
                 "bytes": sum(facts["bytes"] for facts in dataset.shards.values()),
                 "notes": dataset.notes,
@@ -161,7 +177,7 @@ def prepare(
 @boundary
 def convert(
     card: Card,
-    files: Annotated[list[str], typer.Argument(help="Files, globs or CLASS:GLOB.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_file: Annotated[Path, typer.Option("--out", help="File to write: .root or .parquet.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from jettag import __version__
 from jettag.errors import ResourceError
@@ -16,7 +17,14 @@ from .console import JsonOption, boundary, emit_json, out
 __all__ = ["doctor"]
 
 CORE = ("torch", "awkward", "uproot", "vector", "timm", "pythia8mc", "fastjet", "numpy", "scikit-learn", "matplotlib")
-EXTRAS = {"pyarrow": "parquet", "h5py": "hdf5"}
+EXTRAS = {
+    "parquet": ("pyarrow",),
+    "hdf5": ("h5py", "hdf5plugin"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "remote": ("aiohttp", "s3fs"),
+    "xrootd": ("fsspec-xrootd", "xrootd"),
+    "cluster": ("distributed",),
+}
 LEAST_DISK = 1e9  # bytes; a quickstart leaves about 50 MB
 
 
@@ -35,7 +43,8 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     import torch
 
-    packages = {name: _version(name) for name in (*CORE, *EXTRAS)}
+    packages = {name: _version(name) for name in (*CORE, *(name for names in EXTRAS.values() for name in names))}
+    absent = {extra: [name for name in names if packages[name] is None] for extra, names in EXTRAS.items()}
     missing = [name for name in CORE if packages[name] is None]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = shutil.disk_usage(Path.cwd()).free
@@ -49,6 +58,7 @@ def doctor(as_json: JsonOption = False) -> None:
                 "jettag": __version__,
                 "python": platform.python_version(),
                 "packages": packages,
+                "extras": {extra: not names for extra, names in absent.items()},
                 "devices": devices,
                 "memory_bytes": memory,
                 "disk_free_bytes": disk,
@@ -59,9 +69,12 @@ def doctor(as_json: JsonOption = False) -> None:
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_row("jettag", __version__)
         table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
-        for name, version in packages.items():
-            hint = f"not installed (optional: pip install 'jettag[{EXTRAS[name]}]')" if name in EXTRAS else "MISSING"
-            table.add_row(name, version or hint)
+        for name in CORE:
+            table.add_row(name, packages[name] or "MISSING")
+        for extra, names in EXTRAS.items():
+            found = ", ".join(f"{name} {packages[name]}" for name in names if packages[name])
+            hint = f"without {', '.join(absent[extra])}: pip install 'jettag[{extra}]'" if absent[extra] else ""
+            table.add_row(Text(f"[{extra}]"), Text("; ".join(part for part in (found, hint) if part)))
         table.add_row("devices", ", ".join(devices))
         table.add_row("memory", f"{memory / 1e9:.1f} GB")
         table.add_row("disk free here", f"{disk / 1e9:.1f} GB")

@@ -25,6 +25,9 @@ def evaluate(
     efficiency: Annotated[list[float] | None, typer.Option("--efficiency", help="Default 0.3 and 0.5.")] = None,
     max_jets: Annotated[int | None, typer.Option("--max-jets", min=1, help="Read at most this many.")] = None,
     target: Annotated[Path | None, typer.Option("--out", help="Folder for plots and tables.")] = None,
+    with_published: Annotated[
+        bool, typer.Option("--published/--no-published", help="Published Top Landscape numbers, apart.")
+    ] = True,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -64,4 +67,5 @@ def evaluate(
         emit_json(to_json(judgement.rows))
     else:
         print_rows(out, judgement.rows, notes=about)
-        print_published(out)
+        if with_published:
+            print_published(out)

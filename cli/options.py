@@ -31,7 +31,7 @@ __all__ = [
     "training_report",
 ]
 
-Data = Annotated[list[str], typer.Option("--data", help="Files or globs, CLASS:GLOB, or prepared directories.")]
+Data = Annotated[list[str], typer.Option("--data", help="Files, addresses, globs, CLASS:GLOB, or prepared folders.")]
 Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for the validation loss.")]
 Card = Annotated[str | None, typer.Option("--card", help="Data card: a name from `jettag ls cards`, or a path.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")]

@@ -67,4 +67,9 @@ def pretrain(
         )
     if as_json:
         emit_json({"schema": 1, "run": str(folder), **facts})
-    say(f"backbone in {folder}; next: jettag finetune --task top --from {folder} --card CARD --data FILES --out RUN")
+    following = f"jettag finetune --task top --from {folder} --card CARD --data FILES --out RUN"
+    made = "backbone"
+    if facts["task"] == "tokenizer":
+        following = f"jettag pretrain mpm-vqvae --set objective.target.tokenizer={folder} --data FILES --out RUN"
+        made = "tokenizer"
+    say(f"{made} in {folder}; next: {following}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -35,7 +36,7 @@ def print_rows(
         groups: run name to family name, see `jettag.evaluation.rows.aggregate`.
     """
     for block in blocks(rows):
-        console.print(_block(block))
+        _show(console, _block(block))
     again = repeated(rows, groups)
     if again:
         table = Table(
@@ -53,7 +54,7 @@ def print_rows(
                 spread(group.background_rejection_median, decimals=0),
                 spread(group.auc_mean, group.auc_std, decimals=4),
             )
-        console.print(table)
+        _show(console, table)
     console.print(Text(RULE, style="dim"))
     for note in notes:
         console.print(Text(f"- {note}"))
@@ -77,8 +78,25 @@ def print_published(console: Console) -> None:
         )
     console.print(Rule(f"Another data set: {content.test_set}", style="dim"))
     console.print(Text(content.statement, style="bold"))
-    console.print(table)
+    _show(console, table)
     console.print(Rule(style="dim"))
+
+
+def _show(console: Console, table: Table) -> None:
+    """The table, or a line for each of its cells on a terminal so narrow that numbers would break."""
+    unbounded = console.options.update(max_width=1000)
+    if Measurement.get(console, unbounded, table).minimum <= console.width:
+        console.print(table)
+        return
+    if table.title:
+        console.print(table.title)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        console.print()
+        for column, cell in zip(table.columns, cells, strict=True):
+            content = cell if isinstance(cell, Text) else Text(str(cell))
+            name = " ".join(str(column.header).split())
+            console.print(Text(f"{name}: ", style="dim").append(Text(", ").join(content.split("\n"))))
+    console.print()
 
 
 def _block(block: Block) -> Table:

@@ -39,6 +39,9 @@ class DataRecipe(Section):
     max_jets: int | None = Field(None, ge=1)
     draw_seed: int | None = Field(None, ge=0, lt=2**31)  # max_jets drawn at random; None takes the first ones
     batch_size: int | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
+    # Constituents in a batch, padding counted; batches of long jets then have fewer jets than batch_size.
+    max_tokens: int | None = Field(None, ge=1)
+    prefetch: int = Field(2, ge=0, le=64)  # batches prepared ahead by a thread; changes no number
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
     sampling: SamplingRecipe | None = None  # of training; validation takes every jet
 
@@ -49,6 +52,13 @@ class DataRecipe(Section):
             msg = "expected a number of jets, or auto"
             raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _the_longest_jet_fits(self) -> "DataRecipe":
+        if self.max_tokens is not None and self.max_tokens < self.max_constituents:
+            msg = f"max_tokens {self.max_tokens} is less than the {self.max_constituents} constituents of one jet"
+            raise ValueError(msg)
+        return self
 
 
 class BackboneRecipe(Section):

@@ -25,12 +25,12 @@ from jettag.data.dataset import SplitRule, hashed, mixed
 from jettag.data.features import feature_set
 from jettag.data.labels import OTHER
 from jettag.data.read import Job, file_chunks
-from jettag.data.shards import write_shard
+from jettag.data.shards import SINGLE, write_shard
 from jettag.errors import DataError
 
 __all__ = ["PART", "Layout", "Staged", "collect", "scatter"]
 
-CONSTITUENTS = ("features", "p4")  # the columns with one row a constituent
+CONSTITUENTS = ("features", SINGLE, "p4")  # the columns with one row a constituent
 INDEX = "index.json"
 PART = ".part"  # a file in the middle of pass one
 
@@ -44,24 +44,24 @@ class Layout:
     Attributes:
         card: the card.
         features: name of the set to compute.
-        dtype: of the features on disk.
         max_constituents: constituents kept in a jet.
         jet_columns: jet columns to keep.
         labelled: whether there are labels.
         seed: of the shuffle.
         rule: which jets go to which split.
         buckets: number of shards of each split.
+        halved: places of the features that a shard holds in float16, known when all files went through pass one.
     """
 
     card: DataCard
     features: str
-    dtype: np.dtype
     max_constituents: int
     jet_columns: tuple[str, ...]
     labelled: bool
     seed: int
     rule: SplitRule
     buckets: tuple[int, int, int]
+    halved: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,14 @@ class Staged:
         notes: what was left out, counted.
         jets: (chunks, buckets) number of jets.
         constituents: (chunks, buckets) their constituents.
+        largest: (F,) largest absolute value of each feature.
     """
 
     folder: Path
     notes: Mapping[str, int]
     jets: npt.NDArray[np.int64]
     constituents: npt.NDArray[np.int64]
+    largest: npt.NDArray[np.float64]
 
     @classmethod
     def load(cls, folder: Path) -> "Staged | None":
@@ -89,7 +91,7 @@ class Staged:
             return None
         shape = (-1, content["buckets"])
         jets, constituents = (np.array(content[k], dtype=np.int64).reshape(shape) for k in ("jets", "constituents"))
-        return cls(folder, content["notes"], jets, constituents)
+        return cls(folder, content["notes"], jets, constituents, np.array(content["largest"]))
 
 
 def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> Staged:
@@ -112,6 +114,7 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
     notes: Counter[str] = Counter()
     total = sum(layout.buckets)
     index: dict[str, list[list[int]]] = {"jets": [], "constituents": []}
+    largest = np.zeros(len(feature_set(layout.features).names))
     streams: dict[str, Any] = {}
     try:
         for columns, bucket, counts in _chunks(job, sha256, place, layout, notes):
@@ -124,6 +127,7 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
                 if name not in streams:
                     streams[name] = (temporary / name).open("wb")
                 streams[name].write(np.ascontiguousarray(values[rows if name in CONSTITUENTS else order]).data)
+            largest = np.maximum(largest, np.abs(columns["features"]).max(0, initial=0.0))
             index["jets"].append(np.bincount(bucket, minlength=total).tolist())
             index["constituents"].append(np.bincount(bucket, weights=counts, minlength=total).astype(int).tolist())
     finally:
@@ -131,7 +135,8 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
             stream.close()
     for name in streams:
         sync(temporary / name)
-    (temporary / INDEX).write_text(json.dumps({"buckets": total, "notes": notes, **index}), encoding="utf-8")
+    content = {"buckets": total, "notes": notes, "largest": largest.tolist(), **index}
+    (temporary / INDEX).write_text(json.dumps(content), encoding="utf-8")
     sync(temporary / INDEX)
     try:
         temporary.replace(folder)
@@ -180,13 +185,11 @@ def _chunks(
 def _columns(piece: Piece, layout: Layout, where: str) -> dict[str, Array]:
     wanted = feature_set(layout.features)
     features = wanted(piece.columns)
-    with np.errstate(over="ignore"):
-        stored = features.astype(layout.dtype, copy=False)
-    if not np.isfinite(stored).all():
-        bad = wanted.names[int(np.argmax(~np.isfinite(stored).all(axis=0)))]
-        raise DataError(f"{bad} does not fit {layout.dtype}", where=where, do="use --dtype f32")
+    if not np.isfinite(features).all():
+        bad = wanted.names[int(np.argmax(~np.isfinite(features).all(axis=0)))]
+        raise DataError(f"{bad} is not finite", where=where, do="repair or leave out these jets")
     momentum = np.stack([piece.columns[name] for name in ("px", "py", "pz", "energy")], axis=1).astype(np.float32)
-    columns: dict[str, Array] = {"features": stored, "p4": momentum, "count": piece.counts.astype(np.int32)}
+    columns: dict[str, Array] = {"features": features, "p4": momentum, "count": piece.counts.astype(np.int32)}
     for name in layout.jet_columns:
         values = piece.jet[name]
         columns[f"jet.{name}"] = values.astype(np.int64 if values.dtype.kind in "biu" else np.float32)
@@ -218,21 +221,35 @@ def collect(staged: Sequence[Staged], bucket: int, layout: Layout, path: Path) -
         if not columns:
             for name, stream in streams.items():
                 length = rows if name in CONSTITUENTS else jets
-                columns[name] = np.empty((length, *stream.shape[1:]), dtype=stream.dtype)
+                for part, places, kind in _stored_as(name, stream, layout):
+                    width = stream.shape[1:] if places is None else (len(places),)
+                    columns[part] = np.empty((length, *width), dtype=kind)
         for chunk in np.flatnonzero(file.jets[:, bucket]):
             for jagged, table in ((False, file.jets), (True, file.constituents)):
                 begin = int(table[:chunk].sum() + table[chunk, :bucket].sum())
                 size = int(table[chunk, bucket])
                 for name in (name for name in streams if (name in CONSTITUENTS) == jagged):
-                    columns[name][at[jagged] : at[jagged] + size] = streams[name][begin : begin + size]
+                    for part, places, _ in _stored_as(name, streams[name], layout):
+                        taken = streams[name][begin : begin + size]
+                        columns[part][at[jagged] : at[jagged] + size] = taken if places is None else taken[:, places]
                 at[jagged] += size
     return write_shard(path, _sorted(columns))
+
+
+def _stored_as(name: str, stream: Array, layout: Layout) -> list[tuple[str, list[int] | None, Any]]:
+    """The shard's columns that a stream becomes: name, places taken of it (None takes all), dtype."""
+    if name != "features" or not layout.halved:
+        return [(name, None, stream.dtype)]
+    single = [place for place in range(stream.shape[1]) if place not in layout.halved]
+    if not single:
+        return [(name, None, np.float16)]
+    return [(name, list(layout.halved), np.float16), (SINGLE, single, np.float32)]
 
 
 def _streams(file: Staged, layout: Layout) -> dict[str, Array]:
     """The streams of a file, memory-mapped."""
     kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "features": (layout.dtype, (len(feature_set(layout.features).names),)),
+        "features": (np.float32, (len(feature_set(layout.features).names),)),
         "p4": (np.float32, (4,)),
         "count": (np.int32, ()),
         "key": (np.uint64, ()),

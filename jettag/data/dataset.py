@@ -18,6 +18,7 @@ __all__ = [
     "MANIFEST",
     "SPLITS",
     "Dataset",
+    "Dtype",
     "Recorded",
     "SplitRule",
     "hashed",
@@ -29,6 +30,7 @@ __all__ = [
 SPLITS = ("train", "val", "test")
 SALT = "jettag split 1"  # changing it moves events between splits
 
+Dtype = Literal["f16", "f32"]
 Uint64 = npt.NDArray[np.uint64]
 
 
@@ -75,7 +77,11 @@ class Dataset(Section):
     version: Literal[1] = 1
     features: str
     feature_names: tuple[str, ...]
-    feature_dtype: Literal["f16", "f32"]
+    feature_dtype: Dtype
+    column_dtypes: dict[str, Dtype] = Field(default_factory=dict, description="asked for single features")
+    kept_f32: dict[str, float] = Field(
+        default_factory=dict, description="features too large for float16, and the largest value of each"
+    )
     class_names: tuple[str, ...] = Field(description="empty where labels were not read")
     jet_columns: tuple[str, ...] = Field(description="besides file, a place in sources, and entry, a row of it")
     max_constituents: int
@@ -88,6 +94,13 @@ class Dataset(Section):
     shards: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="SPLIT/NAME.safetensors to its jets, constituents, bytes, checksums, labels"
     )
+
+    @property
+    def halved(self) -> tuple[int, ...]:
+        """Places among the features of those that are stored in float16."""
+        asked = {name: self.column_dtypes.get(name, self.feature_dtype) for name in self.feature_names}
+        found = [name for name, dtype in asked.items() if dtype == "f16" and name not in self.kept_f32]
+        return tuple(self.feature_names.index(name) for name in found)
 
     def count(self, split: str) -> int:
         """Jets of a split."""

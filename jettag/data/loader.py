@@ -5,7 +5,6 @@ are shuffled, sorted by length, cut into batches, and the batches are shuffled. 
 the size of the table, and a shard on disk is read in stretches.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from jettag.data.cuts import cut, cut_by_tokens
 from jettag.data.jets import Jets, JetTable, Table
 from jettag.data.sampling import Sampling
 from jettag.errors import CheckpointError, DataError, UsageError
@@ -36,7 +36,7 @@ class Loader:
         bucket: sort jets by constituent count within windows of `WINDOW` batches and shuffle the batches, so that
             jets of similar length are padded together. Changes the order only.
         max_tokens: at most so many constituents in a batch of all ranks, padding counted; batches of long jets then
-            have fewer jets than ``batch_size``. A single jet may exceed it.
+            have fewer jets than ``batch_size``. A single jet may exceed it, and one for each rank.
         rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it.
         world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
             together see, step by step, the jets that one process would.
@@ -97,8 +97,15 @@ class Loader:
         if self._max_tokens is None and self._sampling is None:
             jets, width = len(self._table), WINDOW * self._batch_size
             last = jets - (self._windows - 1) * width
-            return (self._windows - 1) * WINDOW + len(_cut(last, self._batch_size, self._world_size))
+            return (self._windows - 1) * WINDOW + len(cut(last, self._batch_size, self._world_size))
         return sum(len(self._plan(window)[1]) for window in range(self._windows))
+
+    def estimate_batches(self) -> int:
+        """Batches in an epoch as far as its first window, which is a random part of it, tells."""
+        if self._window < 0:
+            self._open(0)
+        first = min(WINDOW * self._batch_size, len(self._table))
+        return max(round(len(self._batches) * len(self._table) / first), 1)
 
     def _begin_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -137,9 +144,9 @@ class Loader:
             order = np.argsort(counts, kind="stable")
             rows, counts = rows[order], counts[order]
         if self._max_tokens is None:
-            edges = _cut(len(rows), self._batch_size, self._world_size)
+            edges = cut(len(rows), self._batch_size, self._world_size)
         else:
-            edges = _cut_by_tokens(counts, self._batch_size, self._max_tokens, self._world_size)
+            edges = cut_by_tokens(counts, self._batch_size, self._max_tokens, self._world_size)
         batches = [rows[begin:stop] for begin, stop in edges]
         if self._bucket and self._shuffle:
             batches = [batches[place] for place in random.permutation(len(batches))]
@@ -211,30 +218,6 @@ class Loader:
         self._begin_epoch(int(state["epoch"]))
         self._open(int(state["window"]))
         self._cursor = int(state["cursor"])
-
-
-def _cut(jets: int, batch_size: int, world_size: int) -> list[tuple[int, int]]:
-    """Batches of ``batch_size``; a last one with fewer jets than ranks joins the one before."""
-    edges = [*range(0, jets, batch_size), jets]
-    if len(edges) > 2 and edges[-1] - edges[-2] < world_size:
-        del edges[-2]
-    return list(itertools.pairwise(edges))
-
-
-def _cut_by_tokens(counts: Index, batch_size: int, max_tokens: int, world_size: int) -> list[tuple[int, int]]:
-    """As many jets as ``max_tokens`` padded constituents and ``batch_size`` allow, but one for each rank at least."""
-    edges = [0]
-    longest = 0
-    for place, count in enumerate(counts.tolist()):
-        size = place - edges[-1]
-        longest = max(longest, count)
-        if size >= world_size and (size == batch_size or (size + 1) * longest > max_tokens):
-            edges.append(place)
-            longest = count
-    edges.append(len(counts))
-    if len(edges) > 2 and edges[-1] - edges[-2] < world_size:
-        del edges[-2]
-    return list(itertools.pairwise(edges))
 
 
 def longest_jets(table: Table, jets: int) -> Jets:

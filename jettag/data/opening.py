@@ -89,8 +89,8 @@ def open_jets(
     first = parts[0].dataset
     names = tuple(classes) if classes else first.class_names
     for part in parts:
-        if part.dataset.jet_columns != first.jet_columns or part.dataset.feature_dtype != first.feature_dtype:
-            what = f"other jet columns or another --dtype than {parts[0].folder}"
+        if part.dataset.jet_columns != first.jet_columns:
+            what = f"other jet columns than {parts[0].folder}"
             raise DataError(what, where=part.folder, do="prepare both with the same command")
         if labels and not part.dataset.class_names:
             raise DataError("prepared without labels", where=part.folder, do="prepare it again with labels")

@@ -10,23 +10,22 @@ import fcntl
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from jettag.config.files import write_atomically
 from jettag.data.buckets import PART, Layout, Staged, collect, scatter
 from jettag.data.card import DataCard
-from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Recorded, SplitRule, read_dataset
+from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Dtype, Recorded, SplitRule, read_dataset
 from jettag.data.features import feature_set
 from jettag.data.identity import identify
 from jettag.data.inputs import InputFile
 from jettag.data.labels import class_names
+from jettag.data.precision import decide
 from jettag.data.read import Job, plan_files, stored_in_all
 from jettag.data.shards import describe
 from jettag.data.spread import Run, spread
@@ -37,7 +36,6 @@ __all__ = ["Preparation", "prepare"]
 STAGING = ".staging"
 PLAN = "plan.json"
 ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
-DTYPES: dict[str, np.dtype] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 
 Progress = Callable[[int], None]
 
@@ -51,21 +49,23 @@ class Preparation:
         max_constituents: constituents kept in a jet, of highest pT.
         seed: of the shuffle.
         shard_jets: jets in a shard, on average. A worker holds two shards of them in memory.
-        dtype: of the features on disk; four-momenta are float32 always. Every feature of every set lies within 10 or
-            so of zero, where float16 rounds by at most 0.004.
+        dtype: of the features on disk; four-momenta are float32 always. A feature that reaches 16 or more, from where
+            float16 rounds by more than 0.004, stays float32 unless ``column_dtypes`` says otherwise.
         fractions: of train, val and test.
         split_by: ``auto`` takes event numbers where every file has them, else whole files.
         labels: False leaves label branches alone.
+        column_dtypes: feature to its own dtype.
     """
 
     features: str = "jetclass_full"
     max_constituents: int = 128
     seed: int = 0
     shard_jets: int = 100_000
-    dtype: Literal["f16", "f32"] = "f16"
+    dtype: Dtype = "f16"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_by: Literal["auto", "event_number", "file"] = "auto"
     labels: bool = True
+    column_dtypes: Mapping[str, Dtype] = field(default_factory=dict)
 
 
 def prepare(
@@ -110,7 +110,9 @@ def prepare(
         _agree_with(staging / PLAN, plan, out)
         with _alone(staging), spread(workers, dask) as run:
             files = _first_pass(plan, jobs, layout, staging, run, on_progress)
-            shards = _second_pass(files, layout, out, run)
+            # Known only now, and whoever goes on from here finds the same.
+            plan = decide(plan, {r.path: f.largest.tolist() for r, f in zip(plan.sources, files, strict=True)})
+            shards = _second_pass(files, replace(layout, halved=plan.halved), out, run)
         notes: Counter[str] = Counter(plan.notes)
         for file in files:
             notes.update(file.notes)
@@ -154,6 +156,7 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
         features=chosen.features,
         feature_names=features.names,
         feature_dtype=chosen.dtype,
+        column_dtypes=dict(sorted(chosen.column_dtypes.items())),
         class_names=names,
         jet_columns=columns,
         max_constituents=chosen.max_constituents,
@@ -169,7 +172,6 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
     layout = Layout(
         card,
         chosen.features,
-        DTYPES[chosen.dtype],
         chosen.max_constituents,
         columns,
         labelled,
@@ -195,7 +197,7 @@ def _finished(out: Path, plan: Dataset) -> Dataset:
 
 def _identity(dataset: Dataset) -> dict[str, Any]:
     """What decides the shards: not where the files lie, nor what came of them."""
-    content = dataset.model_dump(mode="json", exclude={"notes", "shards"})
+    content = dataset.model_dump(mode="json", exclude={"notes", "shards", "kept_f32"})
     return content | {"sources": [{**item, "path": ""} for item in content["sources"]]}
 
 

@@ -13,7 +13,7 @@ import xxhash
 from jettag.data.dataset import Dataset
 from jettag.data.jets import JetTable, concatenate
 from jettag.data.quotas import Quota, share
-from jettag.data.shards import BLOCK, Shard
+from jettag.data.shards import BLOCK, SINGLE, Shard
 from jettag.errors import DataError
 
 __all__ = ["Part", "ShardTable"]
@@ -84,6 +84,7 @@ class ShardTable:
         self._checked: set[int] = set()  # shards whose small columns were compared with their checksums
         self._shards: list[tuple[Path, Mapping[str, Any]]] = []
         self._places: list[Index] = []  # class in the shard -> label, of each shard
+        self._halved: list[tuple[int, ...]] = []  # of each shard: places of the features in float16
         self._first_file: list[int] = []  # of each shard: its file 0 among the files of all parts
         files = 0
         for part in parts:
@@ -91,6 +92,7 @@ class ShardTable:
             place = [class_names.index(name) if name in class_names else NOT_WANTED for name in known]
             self._shards += part.shards
             self._places += [np.array(place, dtype=np.int64)] * len(part.shards)
+            self._halved += [part.dataset.halved] * len(part.shards)
             self._first_file += [files] * len(part.shards)
             files += len(part.dataset.sources)
         lengths = [facts["jets"] for _, facts in self._shards]
@@ -153,7 +155,7 @@ class ShardTable:
         chosen = [found[place] for place in range(len(blocks))]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in chosen]))])
         edges = offsets[np.cumsum([0] + [len(piece.counts) for piece in chosen])]
-        kind = np.float16 if self._parts[0].dataset.feature_dtype == "f16" else np.float32
+        kind = np.float16 if all(len(halved) == len(self.feature_names) for halved in self._halved) else np.float32
         features = np.empty((offsets[-1], len(self.feature_names)), dtype=kind)
         p4 = np.empty((offsets[-1], 4), dtype=np.float32)
         for number, places in by_shard.items():
@@ -161,7 +163,7 @@ class ShardTable:
             for place in places:
                 shard.check_block(inner[place])
                 rows = chosen[place].rows
-                features[edges[place] : edges[place + 1]] = shard.columns["features"][rows]
+                self._take_features(shard, number, rows, features[edges[place] : edges[place + 1]])
                 p4[edges[place] : edges[place + 1]] = shard.columns["p4"][rows]
         table = JetTable(
             features=features,
@@ -173,6 +175,15 @@ class ShardTable:
             jet={name: np.concatenate([piece.jet[name] for piece in chosen]) for name in self._jet_columns},
         )
         return table, np.arange(len(table))
+
+    def _take_features(self, shard: Shard, number: int, rows: slice | Index, out: npt.NDArray[Any]) -> None:
+        """Copy features from where a shard holds them, in float16, float32, or some in each."""
+        if SINGLE not in shard.columns:
+            out[:] = shard.columns["features"][rows]
+            return
+        halved = list(self._halved[number])
+        out[:, halved] = shard.columns["features"][rows]
+        out[:, [place for place in range(out.shape[1]) if place not in halved]] = shard.columns[SINGLE][rows]
 
     def _choose(self, shard: Shard, block: int, number: int) -> "_Chosen":
         """The wanted jets of a block, cut to length."""

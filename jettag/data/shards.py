@@ -1,6 +1,7 @@
 """One shard on disk: a safetensors file of values and offsets, and beside it a ``.json`` that says it is whole.
 
-A shard holds jets in a row: ``features`` (M, F) float16 or float32, ``p4`` (M, 4) float32 in GeV, ``offsets`` (J + 1,)
+A shard holds jets in a row: ``features`` (M, F) float16 or float32, where there are both the float32 ones apart as
+``features_f32``, ``p4`` (M, 4) float32 in GeV, ``offsets`` (J + 1,)
 int64, ``label`` (J,) int16 where there are labels, ``jet.NAME`` (J,) for each jet column, and ``blocks``, an XXH3 of
 the constituents of every `BLOCK` jets. A block is what training reads at a time, and it is checked whenever it is read;
 the other columns are checked when asked for, by the checksums in the ``.json``.
@@ -21,20 +22,27 @@ from safetensors.numpy import save_file
 from jettag.config.files import replacing, write_atomically
 from jettag.errors import DataError
 
-__all__ = ["BLOCK", "Shard", "describe", "write_shard"]
+__all__ = ["BLOCK", "SINGLE", "Shard", "describe", "write_shard"]
 
 BLOCK = 128  # jets read together: 0.2 MB, so that a disk streams, and small enough that a window mixes many
+SINGLE = "features_f32"
 KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U64": "<u8"}
 AGAIN = "prepare the data again: `jettag data prepare` with the same files makes the same shards"
 
 Array = npt.NDArray[Any]
 
 
-def _block_sums(features: Array, p4: Array, offsets: Array) -> npt.NDArray[np.uint64]:
+def _constituents(columns: Mapping[str, Array], low: int, high: int) -> list[Array]:
+    """These rows of all columns that have one a constituent."""
+    return [columns[name][low:high] for name in ("features", SINGLE, "p4") if name in columns]
+
+
+def _block_sums(columns: Mapping[str, Array]) -> npt.NDArray[np.uint64]:
     """XXH3 of each block's features and four-momenta."""
+    offsets = columns["offsets"]
     begins = [*range(0, len(offsets) - 1, BLOCK), len(offsets) - 1]
     edges = offsets[begins].tolist()
-    sums = [_sum(features[low:high], p4[low:high]) for low, high in itertools.pairwise(edges)]
+    sums = [_sum(*_constituents(columns, low, high)) for low, high in itertools.pairwise(edges)]
     return np.array(sums, dtype=np.uint64)
 
 
@@ -54,7 +62,7 @@ def write_shard(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
         OSError: the disk refuses.
     """
     arrays = {name: np.ascontiguousarray(values) for name, values in columns.items()}
-    arrays["blocks"] = _block_sums(arrays["features"], arrays["p4"], arrays["offsets"])
+    arrays["blocks"] = _block_sums(arrays)
     with replacing(path) as temporary:
         save_file(arrays, temporary)
     facts = {
@@ -122,6 +130,6 @@ class Shard:
         offsets = self.columns["offsets"]
         last = min((block + 1) * BLOCK, len(offsets) - 1)
         low, high = int(offsets[block * BLOCK]), int(offsets[last])
-        if _sum(self.columns["features"][low:high], self.columns["p4"][low:high]) != self.columns["blocks"][block]:
+        if _sum(*_constituents(self.columns, low, high)) != self.columns["blocks"][block]:
             where = f"{self._path}, jets {block * BLOCK} to {last - 1}"
             raise DataError("the checksum of the constituents is not the one written", where=where, do=AGAIN)

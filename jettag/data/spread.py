@@ -5,6 +5,7 @@ does it, in which order and how often, does not show in what is written.
 """
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +17,8 @@ from jettag.errors import ResourceError
 __all__ = ["Run", "spread"]
 
 CONNECT = 10  # seconds that a Dask scheduler has to answer
+PATIENCE = 60  # seconds that a cluster may be without any worker: a lost one may be started anew
+POLL = 0.05  # seconds between looks at what is done
 INSTALL = 'pip install "jettag[cluster]"'
 
 T = TypeVar("T")
@@ -64,6 +67,24 @@ def _processes(workers: int) -> Iterator[Run]:
         yield run
 
 
+def _watched(client: Any, completed: Any, address: str) -> Iterator[Any]:
+    """Results as they come, for as long as somebody works on them.
+
+    Raises:
+        ResourceError: no worker is left, or the scheduler does not answer, for `PATIENCE` seconds.
+    """
+    alive = time.monotonic()
+    while not completed.is_empty():
+        for future in completed.next_batch(block=False):
+            yield future.result()
+        if client.status == "running" and client.scheduler_info(n_workers=-1)["workers"]:
+            alive = time.monotonic()
+        elif time.monotonic() - alive > PATIENCE:
+            do = "start some and run the same command again: finished parts are kept"
+            raise ResourceError(f"no Dask worker is left since {PATIENCE} s", where=address, do=do)
+        time.sleep(POLL)
+
+
 @contextmanager
 def _cluster(address: str) -> Iterator[Run]:
     try:
@@ -87,8 +108,7 @@ def _cluster(address: str) -> Iterator[Run]:
         # Not pure: an equal task of an earlier call wrote to a folder that may be gone.
         futures = [client.submit(task, pure=False, retries=0) for task in tasks]
         try:
-            for future in distributed.as_completed(futures, loop=client.loop):
-                yield future.result()
+            yield from _watched(client, distributed.as_completed(futures, loop=client.loop), address)
         except distributed.KilledWorker:
             do = "give workers more memory, or use a smaller --shard-jets; finished parts are kept"
             raise ResourceError("a Dask worker died over a task, and others after it", where=address, do=do) from None

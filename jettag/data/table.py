@@ -13,6 +13,8 @@ from jettag.errors import DataError
 
 __all__ = ["TableBuilder"]
 
+GENEROUS = 2.0  # times what the first file lets expect: classes differ in their constituents by less
+
 
 class _Growing:
     """Rows appended in place; the memory touched beyond them is at most an eighth."""
@@ -30,9 +32,9 @@ class _Growing:
         """
         needed = self._size + rows
         if not self._size:
-            # Memory that is asked for and never touched costs nothing, so the first guess may be generous.
+            # Memory that is asked for and never touched costs nothing, and growing sets all that is new to zero first.
             try:
-                self._data = np.empty((int(needed / share * 1.05), *self._data.shape[1:]), dtype=self._data.dtype)
+                self._data = np.empty((int(needed / share * GENEROUS), *self._data.shape[1:]), dtype=self._data.dtype)
             except MemoryError:
                 self._data = np.empty((needed, *self._data.shape[1:]), dtype=self._data.dtype)
         if needed > len(self._data):

@@ -31,6 +31,7 @@ def train(
     log: Log,
     note: Note,
     probe: Probe | None = None,
+    val_batch_size: int | None = None,
 ) -> str:
     """Train until the run ends; leave ``last`` and ``best`` checkpoints and ``metrics.jsonl`` in ``run``.
 
@@ -43,6 +44,7 @@ def train(
         log: called with every record written to ``metrics.jsonl``.
         note: called with what the objective is alarmed about.
         probe: asked at every validation, if given.
+        val_batch_size: jets of a batch in validation; None takes as many as in training.
 
     Returns:
         What ended the run: ``max_steps``, ``max_time``, ``patience`` or ``STOP``.
@@ -84,7 +86,7 @@ def train(
                 values = {name: value.item() for name, value in losses.items()}
                 record({"jets": trainer.jets, "learning_rate": trainer.rate, **values})
             if trainer.step % recipe.val_every == 0 or ended:
-                losses_val = trainer.validate(val_table, trainer.loader.batch_size, seed)
+                losses_val = trainer.validate(val_table, val_batch_size or trainer.loader.batch_size, seed)
                 is_best = trainer.judge(losses_val["loss"])
                 (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
                 alarm = trainer.model.alarm(losses_val)

@@ -41,7 +41,8 @@ __all__ = [
 
 # Keys of a recipe that say when a run ends and nothing else: a resumed one may change them.
 ENDING = ("description", "training.epochs", "training.max_steps", "training.patience", "training.keep_checkpoints")
-SPREADING = ("training.parallel",)  # says where tensors lie: checkpoints hold whole ones either way
+# Keys that change no number: where tensors lie (checkpoints hold whole ones), and who prepares batches.
+SPREADING = ("training.parallel", "data.prefetch")
 
 
 @contextmanager
@@ -97,9 +98,10 @@ def open_run(run: Path, *, resume: bool) -> bool:
 def describe_inputs(files: Sequence[InputFile], role: str = "train") -> list[dict[str, Any]]:
     """Path or address, size, checksum (`jettag.data.identity.Identity`) and role (train or val) of each input.
 
-    Of a prepared directory also the split and the files it was made of.
+    Of an address also its tag, where the server gives one; of a prepared directory the split and the files behind it.
     """
-    return [{**asdict(identify(file)), **(origin_of(file, role) or {}), "role": role} for file in files]
+    known = [{key: value for key, value in asdict(identify(file)).items() if value != ""} for file in files]
+    return [{**facts, **(origin_of(file, role) or {}), "role": role} for file, facts in zip(files, known, strict=True)]
 
 
 def refuse_another(run: Path, recipe: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """One training from the jets in memory to the facts in ``run.json``."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from jettag.config.recipe import Recipe
 from jettag.data.jets import Table
 from jettag.data.loader import Loader, longest_jets
+from jettag.data.prefetch import Prefetched
 from jettag.data.sampling import sampling_of
 from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Classification, Objective
@@ -18,7 +20,7 @@ from jettag.training.distributed import World
 from jettag.training.limits import Limits
 from jettag.training.loop import Log, train
 from jettag.training.memory import estimate
-from jettag.training.precompute import embedded
+from jettag.training.precompute import EmbeddedTable, embedded
 from jettag.training.probe import Probe
 from jettag.training.run_directory import update_run
 from jettag.training.trainer import Trainer
@@ -74,29 +76,57 @@ def fit(
         note(f"data.sampling: about {epoch} of {len(table)} jets an epoch{often}")
         for name, share in sampling.unfilled.items():
             note(f"data.sampling: {name} has no jets in bins with {share:.2%} of those of {wanted and wanted.target}")
-    limits = _limits(recipe, epoch, batch_size, max_seconds, max_steps)
+    tokens = _max_tokens(recipe, batch_size, world)
+    order: dict[str, Any] = {
+        "batch_size": batch_size,
+        "seed": recipe.seed,
+        "max_tokens": tokens,
+        "sampling": sampling,
+    }
+    per_epoch = math.ceil(epoch / batch_size)
+    if tokens is not None:
+        per_epoch = Loader(table, **order).estimate_batches()
+        note(f"data.max_tokens: about {per_epoch} batches an epoch, {epoch / per_epoch:.0f} jets each")
+    limits = _limits(recipe, per_epoch, max_seconds, max_steps)
     pieces = world.size * recipe.training.accumulate
     if world.size > 1:
         note(f"{world.size} processes; each takes {batch_size // world.size} jets of a batch of {batch_size}")
     longest = longest_jets(table, MEASURED_JETS)
-    note(estimate(model, recipe.training, longest).words(math.ceil(batch_size / pieces)))
+    # As many of the longest jets as a batch may have: all of it without a budget.
+    most = batch_size if tokens is None else min(batch_size, max(tokens // longest.mask.shape[1], 1))
+    note(estimate(model, recipe.training, longest).words(math.ceil(most / pieces)))
     if precompute and isinstance(model, Classification) and model.phases.frozen:
         table, val_table = (embedded(part, model, device, note, world) for part in (table, val_table))
-    loader = Loader(table, batch_size=batch_size, seed=recipe.seed, sampling=sampling)
-    trainer = Trainer(
-        model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
-    )
-    if resume:
-        checkpoint = load_last_good(out, note)
-        trainer.restore(checkpoint)
-        before = checkpoint.state.get("processes", 1)
-        if before != world.size:
-            note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
-        note(f"resumed at step {trainer.step} of {limits.max_steps}")
-    try:
-        ended = train(trainer, val_table, limits, out, seed=recipe.seed, log=log, note=note, probe=probe)
-    except torch.OutOfMemoryError:
-        raise ResourceError("out of device memory", do="set training.accumulate=2, or halve data.batch_size") from None
+    with contextlib.ExitStack() as stack:
+        loader: Loader | Prefetched = Loader(table, **order)
+        # What a frozen backbone has seen already is in memory, and whether it is frozen is decided at each step.
+        if recipe.data.prefetch and not isinstance(table, EmbeddedTable):
+            loader = stack.enter_context(Prefetched(loader, recipe.data.prefetch))
+        trainer = Trainer(
+            model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
+        )
+        if resume:
+            checkpoint = load_last_good(out, note)
+            trainer.restore(checkpoint)
+            before = checkpoint.state.get("processes", 1)
+            if before != world.size:
+                note(f"saved by {before} processes, resumed by {world.size}: the same batches, other dropout")
+            note(f"resumed at step {trainer.step} of {limits.max_steps}")
+        try:
+            ended = train(
+                trainer,
+                val_table,
+                limits,
+                out,
+                seed=recipe.seed,
+                log=log,
+                note=note,
+                probe=probe,
+                val_batch_size=most,
+            )
+        except torch.OutOfMemoryError:
+            do = "set training.accumulate=2, or halve data.batch_size or data.max_tokens"
+            raise ResourceError("out of device memory", do=do) from None
     if ended in ("patience", "STOP"):
         note(f"ended by {ended} at step {trainer.step}")
     if world.is_first:
@@ -122,9 +152,24 @@ def _batch_size(recipe: Recipe, num_jets: int, device: torch.device, note: Calla
     return min(chosen, num_jets)
 
 
-def _limits(recipe: Recipe, num_jets: int, batch_size: int, max_seconds: float, max_steps: int | None) -> Limits:
+def _max_tokens(recipe: Recipe, batch_size: int, world: World) -> int | None:
+    """The token budget, where it leaves every process jets in every batch."""
+    tokens = recipe.data.max_tokens
+    if tokens is None or world.size == 1:
+        return tokens
+    # `cut_by_tokens` halves two batches at worst.
+    needed = 2 * world.size * recipe.data.max_constituents
+    if tokens < needed:
+        what = f"data.max_tokens={tokens} for {world.size} processes and jets of {recipe.data.max_constituents}"
+        raise RecipeError(what, do=f"set it to {needed} or more: two of the longest jets for each process")
+    if batch_size < 2 * world.size:
+        what = f"batches of {batch_size} jets and data.max_tokens for {world.size} processes"
+        raise RecipeError(what, do=f"set data.batch_size to {2 * world.size} or more")
+    return tokens
+
+
+def _limits(recipe: Recipe, per_epoch: int, max_seconds: float, max_steps: int | None) -> Limits:
     """The nearest of the recipe's epochs, its max_steps and the command's."""
-    per_epoch = math.ceil(num_jets / batch_size)
     candidates = [recipe.training.max_steps, max_steps]
     if recipe.training.epochs is not None:
         candidates.append(math.ceil(recipe.training.epochs * per_epoch))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets, Table
-from jettag.data.loader import Loader
+from jettag.data.prefetch import Batches
 from jettag.errors import CheckpointError, DivergenceError
 from jettag.objectives import Objective
 from jettag.training.blame import blame
@@ -47,7 +47,7 @@ class Trainer:
     def __init__(
         self,
         model: Objective,
-        loader: Loader,
+        loader: Batches,
         recipe: TrainingRecipe,
         *,
         device: torch.device,

@@ -1,11 +1,11 @@
 """The installed command, and small files that another program might have written."""
 
 import json
-from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
 import uproot
+from jettag_cli.main import app
 from typer.testing import CliRunner
 
 from ..data.make import make_columns
@@ -50,8 +50,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def jettag():
-    """Run the installed command; returns (exit code, stdout, stderr)."""
-    app = entry_points(group="console_scripts", name="jettag")["jettag"].load()
+    """Run the command; returns (exit code, stdout, stderr)."""
     runner = CliRunner()
 
     def call(*words):

@@ -1,10 +1,17 @@
 """Every command: help that fits a screen, one-line errors with the contract's exit code, JSON and nothing else."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from threading import Timer
 
 import pytest
+from jettag_cli.doctor import EXTRAS
 
 from .conftest import SMALL, write_root
 
@@ -109,6 +116,46 @@ def test_the_doctor_knows_this_machine(call_json):
     found = call_json("doctor")
     assert found["missing"] == []
     assert found["packages"]["torch"]
+
+
+def test_the_doctor_tells_of_every_extra(jettag, monkeypatch):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    declared = project["optional-dependencies"]
+    extras = {key: {re.split("[>=<]", package)[0] for package in declared[key]} for key in declared}
+    assert {key: set(names) for key, names in EXTRAS.items()} == {
+        key: names for key, names in extras.items() if key not in ("test", "dev")
+    }
+    monkeypatch.setattr("jettag_cli.doctor._version", lambda name: None if name == "s3fs" else "1.0")
+    _, out, _ = jettag("doctor")
+    assert "aiohttp 1.0; without s3fs: pip install 'jettag[remote]'" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("delay", [0, 0.2, 0.5, 1.0])
+def test_an_early_interrupt_is_one_line(delay):
+    """While typer, pydantic and torch are loaded; the clock starts with the first module that the command loads."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "jettag_cli", "doctor"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "typer" not in process.stderr.readline():
+        pass
+    clock = Timer(delay, process.send_signal, [signal.SIGINT])
+    clock.start()
+    out, err = process.communicate(timeout=120)
+    clock.cancel()
+    if process.returncode == 0:  # it was faster
+        assert "disk free" in out
+    else:
+        said = [line for line in err.splitlines() if not line.startswith("import time:")]
+        assert process.returncode == 130, err
+        assert len(said) == 1
+        assert said[0].startswith("error: interrupted")
+
+
+def test_the_script_begins_where_the_module_does():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["jettag"].partition(":")
+    assert callable(getattr(import_module(module), function))
 
 
 @pytest.mark.parametrize("command", ["cat mpm", "cat mpm --resolved", "ls recipes", "--help", "--version"])

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from .conftest import SMALL, SMALL_DECODER
+from ..data.make import make_columns
+from .conftest import SMALL, SMALL_DECODER, write_root
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,21 @@ def test_convert_writes_what_others_read(files, call_json, jettag, tmp_path):
     checked = call_json("data", "check", "generated", tmp_path / "all.root")
     assert checked["classes"] == {"QCD": 150, "Hbb": 150, "Tbqq": 150}
     assert jettag("data", "convert", "jetclass", files / "test" / "*.root", "--out", tmp_path / "all.csv")[0] == 2
+
+
+def test_prepare_names_the_column_that_it_keeps(jettag, tmp_path):
+    columns = make_columns(40)
+    columns["part_deta"].layout.content.data[7] = 20.37
+    words = ["data", "prepare", "generated", write_root(tmp_path / "far.root", columns), "--out", tmp_path / "s"]
+    words += ["--split", "1:0:0", "--workers", 1]
+    code, out, err = jettag(*words, "--dtype", "f16", "--dtype", "part_dzerr=f32", "--json")
+    assert code == 0
+    assert "part_deta reaches 20.37, where f16 rounds too much, and is kept in f32" in err
+    features = set(manifest(tmp_path / "s")["feature_names"])
+    assert features - set(json.loads(out)["f16"]) == {"part_deta", "part_dzerr"}
+    code, _, err = jettag(*words, "--dtype", "part_dzer=f32")
+    assert code == 2
+    assert "did you mean part_dzerr" in err
 
 
 def test_predict_embed_and_warnings_know_the_files_behind_shards(files, call_json, jettag, tmp_path):

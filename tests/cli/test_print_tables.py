@@ -29,6 +29,18 @@ def test_no_number_is_lost_at_any_width(width):
             assert piece in text
 
 
+@pytest.mark.parametrize("width", [16, 20, 30])
+def test_a_narrow_terminal_gets_a_line_for_each_number(width):
+    text = printed(print_rows, [ROW], width=width)
+    words = [word.rstrip(",") for word in text.split()]
+    for piece in ("AUC:", "0.9912", "172.4", "+8.9", "−8.2", "2.14M"):
+        assert piece in words
+    assert "AUC: 0.9912" in text.splitlines()
+    published = printed(print_published, width=width)
+    assert "AUC:" in published.split()
+    assert max(len(line) for line in published.splitlines()) <= width
+
+
 def test_a_limit_is_shown_as_one():
     limit = Row(**{**vars(ROW), "background_rejection": None, "background_rejection_high": None})
     text = printed(print_rows, [limit])

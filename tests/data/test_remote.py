@@ -10,7 +10,7 @@ import pytest
 
 from jettag.data.card import load_card
 from jettag.data.identity import identify
-from jettag.data.network import shown
+from jettag.data.network import judge, shown
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
@@ -225,6 +225,44 @@ def test_a_changed_file_is_noticed(server):
 )
 def test_secrets_are_not_shown(address, seen):
     assert shown(address) == seen
+
+
+class ClientError(Exception):
+    """As botocore's: the answer stands in ``response``."""
+
+    def __init__(self, status):
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+class NoCredentialsError(Exception):
+    """As botocore's."""
+
+
+def caused(problem, cause):
+    problem.__cause__ = cause
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("problem", "where", "said"),
+    [
+        (caused(FileNotFoundError("key"), ClientError(404)), "s3://b/a.root", "no such file (HTTP 404)"),
+        (caused(PermissionError("denied"), ClientError(403)), "s3://b/a.root", "FSSPEC_S3_ANON=true"),
+        (NoCredentialsError("none"), "s3://b/a.root", "AWS_PROFILE"),
+        (OSError("File stat request failed: [3011] No such file"), "root://h//a.root", "no such file"),
+        (OSError("[3010] permission denied"), "root://h//a.root", "voms-proxy-init"),
+        (caused(OSError("slow down"), ClientError(503)), "s3://b/a.root", None),
+        (OSError("[3012] Internal server error"), "root://h//a.root", None),
+        (TimeoutError(), "root://h//a.root", None),
+    ],
+)
+def test_what_other_file_systems_raise_is_understood(problem, where, said):
+    """What s3fs and fsspec-xrootd make of an answer; None means another try."""
+    error = judge(problem, where, 1.0).error
+    assert (error is None) == (said is None)
+    if error is not None:
+        assert said in str(error)
+        assert isinstance(error, DataError)
 
 
 def contents(out):

@@ -54,6 +54,7 @@ def run(
     batch_statistics: bool = True,
     term_at: tuple[int, int] = (-1, -1),
     fail_at: tuple[int, int] = (-1, -1),
+    max_tokens: int | None = None,
     **changes: object,
 ) -> None:
     """Train; every step's loss is in ``metrics.jsonl``, the validation losses before the first in ``before.json``.
@@ -78,7 +79,7 @@ def run(
             if isinstance(module, RealBatchNorm):
                 module.train(False).train = lambda mode=True: None
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
-    loader = Loader(table, batch_size=32, seed=0)
+    loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens)
     trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
     trainer.of = precision
     if has_checkpoint(folder):

@@ -43,15 +43,21 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     The classifier in double precision: in single precision rounding alone parts its losses by 2e-6.
     """
     calls = [
-        {"folder": str(tmp_path / f"two-{name}"), "objective": name, "double": double}
-        for name, double in (("masked", False), ("classification", True))
+        {"folder": str(tmp_path / f"two-{number}"), "objective": name, "double": double, **more}
+        for number, (name, double, more) in enumerate(
+            (
+                ("masked", False, {}),
+                ("classification", True, {}),
+                ("classification", True, {"max_tokens": 60}),  # of jets of up to 12: five at least
+            )
+        )
     ]
     # Two pieces a process, four in all: jets are compared beyond their piece and their process.
     compared = {"objective": "contrastive", "batch_statistics": False}
     calls.append({"folder": str(tmp_path / "two-contrastive"), "accumulate": 2, "double": False, **compared})
     spread_run(*calls)
-    for call in calls:
-        folder = tmp_path / f"one-{call['objective']}"
+    for number, call in enumerate(calls):
+        folder = tmp_path / f"one-{number}"
         spread.run(**{**call, "folder": folder, "accumulate": 1}, world=ALONE)
         one, two = records(folder), records(Path(call["folder"]))
         assert [line["step"] for line in one] == [line["step"] for line in two]

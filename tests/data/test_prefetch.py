@@ -1,0 +1,137 @@
+"""Prefetching is invisible: the same batches, the same place, the same errors; and it ends when it is told to."""
+
+import contextlib
+import itertools
+import json
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jettag.data.loader import Loader
+from jettag.data.prefetch import Prefetched
+from jettag.errors import CheckpointError, DataError
+
+from ..conftest import make_table
+
+TABLE = make_table(97, longest=9)
+
+
+def make_loader(**changes):
+    return Loader(TABLE, **{"batch_size": 8, "seed": 3, **changes})
+
+
+def same(one, other):
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("p4", "features", "mask", "label"))
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "jettag-prefetch"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(ahead=st.integers(1, 5), taken=st.integers(0, 40), max_tokens=st.none() | st.integers(9, 100))
+def test_the_same_batches_and_a_place_that_counts_only_what_was_given(ahead, taken, max_tokens):
+    plain = make_loader(max_tokens=max_tokens)
+    with Prefetched(make_loader(max_tokens=max_tokens), ahead) as fast:
+        for _ in range(taken):
+            assert same(next(plain), next(fast))
+            assert (plain.origin()["row"] == fast.origin()["row"]).all()
+            assert fast.state_dict() == plain.state_dict()
+        place = json.loads(json.dumps(fast.state_dict()))
+        for _ in range(2):  # batches that a killed run has had prepared, or seen and not saved
+            next(fast)
+        with Prefetched(make_loader(max_tokens=max_tokens), ahead) as resumed:
+            resumed.load_state_dict(place)
+            for one, other in itertools.islice(zip(plain, iter(lambda: next(resumed), None), strict=False), 15):
+                assert same(one, other)
+        fast.load_state_dict(place)  # the same one goes back
+        again = make_loader(max_tokens=max_tokens)
+        again.load_state_dict(place)
+        assert same(next(again), next(fast))
+    assert not threads()
+
+
+def test_no_more_batches_wait_than_asked_for():
+    made = []
+
+    class Counted(Loader):
+        def __next__(self):
+            made.append(threading.current_thread().name)
+            return super().__next__()
+
+    with Prefetched(Counted(TABLE, batch_size=8, seed=0), 3) as fast:
+        for taken in range(1, 6):
+            next(fast)
+            waiting = fast._ahead
+            with waiting.changed:
+                assert waiting.changed.wait_for(lambda shared=waiting: len(shared.ready) == 3, timeout=10)
+            assert len(made) in (taken + 3, taken + 4)  # those given and waiting, and perhaps the one at work
+    assert set(made) == {"jettag-prefetch"}
+
+
+class Failing:
+    """A table whose third window cannot be read."""
+
+    def __init__(self, problem):
+        self.problem = problem
+        self.block_sizes, self.identity = np.full(200, 4), {"jets": 800}
+
+    def __len__(self):
+        return 800
+
+    def load(self, blocks):
+        if 150 in blocks:
+            raise self.problem
+        return make_table(4 * len(blocks)), np.arange(4 * len(blocks))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [DataError("a damaged shard", where="shards/train/00003.safetensors"), KeyboardInterrupt("x"), ValueError()],
+)
+def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_would_have_come(problem):
+    plain = Loader(Failing(problem), batch_size=4, seed=0, shuffle=False)
+    given_before = 0
+    with contextlib.suppress(type(problem)):
+        while True:
+            next(plain)
+            given_before += 1
+    with Prefetched(Loader(Failing(problem), batch_size=4, seed=0, shuffle=False), 2) as fast:
+        for _ in range(given_before):
+            next(fast)
+        for _ in range(2):  # and again, whoever asks again
+            with pytest.raises(type(problem)) as caught:
+                next(fast)
+            assert caught.value is problem
+    assert not threads()
+
+
+def test_another_table_s_place_is_refused_as_without():
+    place = Loader(TABLE, batch_size=9, seed=3).state_dict()
+    with Prefetched(make_loader(), 2) as fast, pytest.raises(CheckpointError, match="batch_size 9 then, 8 now"):
+        fast.load_state_dict(place)
+
+
+def test_an_error_outside_stops_the_thread_and_one_that_is_forgotten_holds_nothing():
+    def fail():
+        with Prefetched(make_loader(), 2) as fast:
+            next(fast)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not threads()
+    forgotten = Prefetched(make_loader(), 2)
+    next(forgotten)
+    (thread,) = threads()
+    assert thread.daemon  # does not keep the process
+    gone = weakref.ref(forgotten)
+    del forgotten
+    thread.join(10)
+    assert gone() is None
+    assert not thread.is_alive()
