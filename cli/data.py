@@ -9,12 +9,14 @@ import typer
 from rich.table import Table
 
 from jettag.config import dump_yaml, list_shipped
+from jettag.errors import DataError
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
 
 if TYPE_CHECKING:
-    from jettag.data.inspection import FileReport, SignCheck
+    from jettag.data.inspection import FileReport
+    from jettag.data.sign_check import SignCheck
 
 __all__ = ["app"]
 
@@ -66,7 +68,7 @@ def check(
     files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Read FILES fully and compare them with CARD; exit 4 if one cannot be used.
+    """Read FILES fully and compare them with CARD, sign of d0 included; exit 4 if one cannot be used.
 
     Example: jettag data check jetclass 'val_5M/*.root'
     """
@@ -87,6 +89,13 @@ def check(
     if errors:
         more = f" (and {len(errors) - 1} more of {len(reports)} files)" if len(errors) > 1 else ""
         raise type(errors[0])(f"{errors[0]}{more}")
+    if sign.verdict == "opposite":
+        share = f"{sign.behind} of {sign.ahead + sign.behind} displaced tracks lie behind their jet"
+        raise DataError(
+            f"the sign of d0 is opposite to the card's: {share}",
+            where=f"card {content.name}",
+            do="turn `sign` of d0 on a copy of the card, from 1 to -1 or back",
+        )
 
 
 @app.command()
@@ -224,6 +233,8 @@ def _as_json(card: str, reports: "list[FileReport]", sign: "SignCheck", repeated
         "classes": dict(_classes(reports)),
         "repeated_files": repeated,
         "d0_sign": {"ahead": sign.ahead, "behind": sign.behind, "verdict": sign.verdict},
+        "d0_error_median_mm": sign.median_error,
+        "unit_problem": sign.unit_problem or None,
     }
 
 
@@ -248,8 +259,9 @@ def _print(reports: "list[FileReport]", sign: "SignCheck", repeated: int) -> Non
     if repeated:
         say(f"note: {repeated} files given more than once, read once")
     tracks = sign.ahead + sign.behind
-    if sign.verdict == "opposite":
-        share = f"{sign.behind} of {tracks} displaced tracks lie behind the jet"
-        say(f"warning: d0 looks opposite to what the card says: {share}; flip its `sign` on the card")
-    elif tracks:
-        say(f"sign of d0 {sign.verdict}: {sign.ahead} of {tracks} displaced tracks lie ahead of the jet")
+    if sign.verdict == "undecided" and sign.median_error is not None:
+        say(f"sign of d0: cannot tell, {sign.ahead} of {tracks} displaced tracks lie ahead of their jet")
+    elif sign.verdict == "agrees":
+        say(f"sign of d0 agrees: {sign.ahead} of {tracks} displaced tracks lie ahead of their jet")
+    if sign.unit_problem:
+        say(f"warning: {sign.unit_problem}")

@@ -25,6 +25,11 @@ class _Detector(StrEnum):
     none = "none"
 
 
+class _Association(StrEnum):
+    cone = "cone"
+    ghost = "ghost"
+
+
 class _Kind(StrEnum):
     ttree = "ttree"
     rntuple = "rntuple"
@@ -54,24 +59,36 @@ def _cores() -> int:
 @boundary
 def generate(
     processes: Annotated[
-        str, typer.Argument(metavar="PROCESS[,...]", help="QCD Hbb Hcc Hgg H4q Hqql Zqq Wqq Tbqq Tbl")
+        str,
+        typer.Argument(
+            metavar="PROCESS[,...]",
+            help="QCD Hbb Hcc Hgg H4q Hqql Zqq Wqq Tbqq Tbl; ttbar zprime; dijet_qcd dijet_resonance",
+        ),
     ],
     jets: Annotated[int, typer.Option("--jets", help="Jets of each process.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for PROCESS.root.")],
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same jets.")] = 0,
     workers: Annotated[int | None, typer.Option("--workers", help="Simulating processes; default: every core.")] = None,
-    radius: Annotated[float, typer.Option("--radius", help="Of the anti-kT jets.")] = 0.8,
-    pt: Annotated[str, typer.Option("--pt", metavar="LOW:HIGH", help="Jet pT in GeV.")] = "500:1000",
-    eta: Annotated[float, typer.Option("--eta", help="Largest |eta| of a jet.")] = 2.0,
+    radius: Annotated[float | None, typer.Option("--radius", help="0.8; flavour 0.4.")] = None,
+    pt: Annotated[
+        str | None, typer.Option("--pt", metavar="LOW:HIGH", help="GeV: 500:1000, ttbar 20:250, zprime 250:6000.")
+    ] = None,
+    eta: Annotated[float | None, typer.Option("--eta", help="Largest |eta|: 2; flavour 2.5.")] = None,
     pileup: Annotated[float, typer.Option("--pileup", metavar="MU", help="Mean number of overlaid collisions.")] = 0.0,
-    detector: Annotated[_Detector, typer.Option("--detector", help="none: particle level.")] = _Detector.cms,
-    kind: Annotated[_Kind, typer.Option("--format", help="Of the files.")] = _Kind.ttree,
+    detector: Annotated[
+        _Detector, typer.Option("--detector", metavar="NAME", help="cms, atlas or none.")
+    ] = _Detector.cms,
+    kind: Annotated[_Kind, typer.Option("--format", metavar="KIND", help="ttree, rntuple or parquet.")] = _Kind.ttree,
     jets_per_file: Annotated[int, typer.Option("--jets-per-file", help="More are split: PROCESS_000, ...")] = 100_000,
     dijets: Annotated[str | None, typer.Option("--dijets", metavar="K=V,...", help="mass, width, mjj, ...")] = None,
+    association: Annotated[
+        _Association, typer.Option("--association", metavar="HOW", help="Of flavour tracks: cone or ghost.")
+    ] = _Association.cone,
+    material: Annotated[bool, typer.Option("--material", help="Flavour: conversions, interactions.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files; without it, refuse.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate labelled jets: Pythia 8, a CMS- or ATLAS-like detector, anti-kT.
+    """Simulate labelled jets: Pythia 8, a CMS- or ATLAS-like detector, anti-kT; ttbar and zprime for flavour.
 
     Example: jettag generate QCD,Tbqq --jets 10000 --out data
     """
@@ -88,7 +105,7 @@ def generate(
             given = {"radius": radius, "pt": pt, "eta": eta, "detector": detector.value, "kind": kind.value}
             generate_dijets(asked, jets, out, seed, chosen, dijets or "", given, overwrite, as_json)
         return
-    low, high = parse_range(pt)
+    low, high = parse_range(pt) if pt is not None else (None, None)
     names = tuple(find_process(name.strip()).name for name in processes.split(",") if name.strip())
     settings = GenerateSettings(
         processes=names,
@@ -102,6 +119,8 @@ def generate(
         detector=detector.value,
         kind=kind.value,
         jets_per_file=jets_per_file,
+        association=association.value,
+        material=material,
     )
     count = workers if workers is not None else _cores()
     begin = time.monotonic()

@@ -1,6 +1,5 @@
 """The dijet processes of `jettag generate`: events instead of jets, with a resonance that can be chosen."""
 
-import inspect
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,7 @@ __all__ = ["generate_dijets"]
 
 KEYS = ("mass", "width", "daughters", "mjj")
 WIDTH = 0.01  # of the mass, where no width is given
-DIJET_DEFAULTS: dict[str, Any] = {
-    "radius": 1.0,
-    "pt": "500:",
-    "eta": 2.5,
-}  # where the command line leaves those of single jets
+DIJET_DEFAULTS: dict[str, Any] = {"radius": 1.0, "pt": "500:", "eta": 2.5}  # where the command line gives none
 
 
 def generate_dijets(
@@ -39,14 +34,11 @@ def generate_dijets(
     """
     from jettag.simulate import DIJETS, DijetSettings, simulate_dijets
 
-    from . import generate
-
     names = tuple(name.lower() for name in processes)
     others = [name for name in names if name not in DIJETS]
     if others:
         raise UsageError(f"{others[0]} makes jets, {', '.join(DIJETS)} make events", do="generate them one by one")
-    defaults = inspect.signature(generate.generate).parameters
-    chosen = {key: DIJET_DEFAULTS[key] if given[key] == defaults[key].default else given[key] for key in DIJET_DEFAULTS}
+    chosen = {key: default if given[key] is None else given[key] for key, default in DIJET_DEFAULTS.items()}
     values = _values(text)
     mass = values.get("mass", (3500.0,))[0]
     settings = DijetSettings(

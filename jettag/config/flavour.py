@@ -5,13 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from jettag.config.loading import Section
+from jettag.config.origins import ORIGINS
 from jettag.config.schemes import scheme_names
 from jettag.errors import nearest
 
 __all__ = ["ORIGINS", "FlavourRecipe", "OriginRecipe", "RegressionTask", "VertexRecipe"]
-
-# Where a track is from, in ATLAS's order; what `jettag generate` and the cards store.
-ORIGINS = ("Pileup", "Fake", "Primary", "FromB", "FromBC", "FromC", "FromTau", "OtherSecondary")
 
 Widths = tuple[Annotated[int, Field(ge=1)], ...]
 Weight = Annotated[float, Field(gt=0)]

@@ -18,6 +18,7 @@ from jettag.config.objectives import (
     MaskedRecipe,
     PretrainingObjective,
 )
+from jettag.config.sampling import SamplingRecipe
 from jettag.config.schemes import scheme
 from jettag.config.shipped import find
 from jettag.errors import RecipeError, nearest
@@ -35,14 +36,6 @@ __all__ = [
 ]
 
 RANGER = "ranger"  # timm has its two halves, Lookahead and RAdam
-
-
-class SamplingRecipe(Section):
-    """How often each jet is drawn: classes in proportions, and flat in bins of jet columns."""
-
-    # Relative numbers of jets; where none is named the classes keep the proportions they have.
-    classes: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    flat_in: dict[str, tuple[float, ...]] = Field(default_factory=dict)  # jet column: edges; jets outside never come
 
 
 class DataRecipe(Section):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jettag.data.card import DataCard, OneHotLabels
+from jettag.data.card import ColumnOfCard, DataCard, OneHotLabels
 from jettag.data.source import Source
 from jettag.errors import CardError, DataError, nearest
 
@@ -18,11 +18,24 @@ SUMMED = ("pt", "eta", "phi", "energy", "mass", "nparticles")  # jet columns tha
 
 @dataclass(frozen=True)
 class Bound:
-    """One quantity of one file: stored number times ``factor`` is in GeV, mm, rad and of jettag's sign."""
+    """One quantity of one file: stored number times ``factor`` is in GeV, mm, rad and of jettag's sign.
+
+    Attributes:
+        branch: its name; empty where the card has a constant.
+        factor: unit and sign.
+        by_jet_eta: multiply by the sign of the jet's eta as well.
+        column: of the card.
+    """
 
     branch: str
     factor: float = 1.0
     by_jet_eta: bool = False
+    column: ColumnOfCard | None = None
+
+    @property
+    def relative(self) -> bool:
+        """Stored relative to the jet."""
+        return self.column is not None and self.column.to_jet is not None
 
 
 @dataclass(frozen=True)
@@ -47,17 +60,22 @@ class Binding:
     def branches(self) -> tuple[str, ...]:
         """Branches to read, each once."""
         bound = [*self.constituents.values(), *self.jet.values()]
-        return tuple(dict.fromkeys(one.branch for one in bound))
+        return tuple(dict.fromkeys(one.branch for one in bound if one.branch))
 
 
 def locate(card: DataCard, names: Iterable[str], owner: Literal["constituents", "jet"], field: str) -> Bound | None:
     """The branch of a field in a file with these ``names``, or None."""
     column = card.column(owner, field)
+    if column is None:
+        return None
+    sign = 1 if column.sign == "jet_eta" else column.sign
+    factor = sign * card.factor(field, column)
+    if column.value is not None:
+        return Bound("", factor, column.sign == "jet_eta", column)
     present = set(names)
-    for branch in column.branches if column else ():
-        if branch in present and column is not None:
-            sign = 1 if column.sign == "jet_eta" else column.sign
-            return Bound(branch, sign * card.factor(field, column), column.sign == "jet_eta")
+    for branch in column.branches:
+        if branch in present:
+            return Bound(branch, factor, column.sign == "jet_eta", column)
     return None
 
 
@@ -95,13 +113,17 @@ def bind(
         elif field not in ("deta", "dphi"):
             want(field)
     derived = not {"deta", "dphi"}.intersection(fields) <= constituents.keys()
-    axis = derived or any(bound.by_jet_eta for bound in constituents.values())
+    relative = [field for field, bound in constituents.items() if bound.relative]
+    axis = derived or bool(relative) or any(bound.by_jet_eta for bound in constituents.values())
     jet: dict[str, Bound] = {}
-    for field in dict.fromkeys(("pt", "energy", *(("eta", "phi") if axis else ()), *jet_columns)):
+    # A jet without a stored energy has it from pT, eta and mass, where these are stored.
+    stored = locate(card, source.names, "jet", "energy") is not None
+    polar = () if stored or locate(card, source.names, "jet", "eta") is None else ("eta", "mass")
+    for field in dict.fromkeys(("pt", "energy", *polar, *(("eta", "phi") if axis else ()), *jet_columns)):
         bound = locate(card, source.names, "jet", field)
         if bound is not None:
             jet[field] = bound
-        elif field not in SUMMED:
+        elif field not in SUMMED or field in relative:
             column = card.column("jet", field)
             if column is None:
                 known = nearest(field, {*card.jet, *SUMMED})

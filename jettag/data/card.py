@@ -8,9 +8,21 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from jettag.config import Section, find, read_yaml, validate
+from jettag.config.origins import ORIGINS
 from jettag.errors import CardError
 
-__all__ = ["Column", "Constituents", "DataCard", "Labels", "OneHotLabels", "Units", "ValueLabels", "load_card"]
+__all__ = [
+    "Column",
+    "ColumnOfCard",
+    "Constituents",
+    "DataCard",
+    "Join",
+    "Labels",
+    "OneHotLabels",
+    "Units",
+    "ValueLabels",
+    "load_card",
+]
 
 # Factor into GeV, mm and rad.
 MOMENTUM = {"GeV": 1.0, "MeV": 1e-3}
@@ -21,8 +33,8 @@ QUANTITIES = {"momentum": MOMENTUM, "length": LENGTH, "angle": ANGLE}
 # What a field measures; everything else on a card is a plain number.
 MEASURES = {
     **dict.fromkeys(("px", "py", "pz", "energy", "pt", "mass", "sdmass"), "momentum"),
-    **dict.fromkeys(("truth_pt", "truth_energy", "truth_mass"), "momentum"),
-    **dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "length"),
+    **dict.fromkeys(("truth_pt", "truth_energy", "truth_mass", "hadron_pt", "hadron_mass"), "momentum"),
+    **dict.fromkeys(("d0", "d0_error", "dz", "dz_error", "hadron_lxy", "hadron_flight"), "length"),
     **dict.fromkeys(("phi", "dphi", "truth_phi"), "angle"),
 }
 CARTESIAN = frozenset({"px", "py", "pz", "energy"})
@@ -33,16 +45,28 @@ def _column(value: object) -> object:
     return {"branch": value} if isinstance(value, str | list) else value
 
 
-class _Column(Section):
+class ColumnOfCard(Section):
     """One quantity of the file."""
 
-    branch: str | tuple[str, ...] = Field(description="name of the branch, or names of which a file has one")
+    branch: str | tuple[str, ...] = Field((), description="name of the branch, or names of which a file has one")
+    value: float | None = Field(None, description="instead of a branch: the same number for every constituent")
     unit: Literal["GeV", "MeV", "mm", "cm", "um", "rad", "deg"] | None = Field(
         None, description="unit of this branch where it is not the card's"
     )
     sign: Literal[1, -1, "jet_eta"] = Field(
         1, description="factor into jettag's convention; jet_eta multiplies by the sign of the jet's eta"
     )
+    to_jet: Literal["difference", "ratio"] | None = Field(
+        None, description="stored relative to the jet: eta and phi as difference, pt as ratio"
+    )
+    apply: Literal["sign", "over_sin_theta"] | None = Field(
+        None, description="take the sign (charge from q/p), or divide by sin(theta) (z0 from z0 sin(theta))"
+    )
+    equals: tuple[int, ...] | None = Field(None, description="1 where the branch has one of these values, else 0")
+    names: tuple[str, ...] | None = Field(
+        None, description="of origins: what the stored 0, 1, 2, ... are called; negative ones have no truth"
+    )
+    missing: float | None = Field(None, description="stored where there is no track; becomes 0")
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -50,7 +74,30 @@ class _Column(Section):
         return (self.branch,) if isinstance(self.branch, str) else self.branch
 
 
-Column = Annotated[_Column, BeforeValidator(_column)]
+Column = Annotated[ColumnOfCard, BeforeValidator(_column)]
+
+
+class Join(Section):
+    """How a tree of events becomes jets with their candidates: by index tables, or by distance.
+
+    Branches that begin with ``jets`` belong to the jets, those that begin with ``candidates`` to the candidates; flat
+    branches are the event's and repeated for each of its jets.
+    """
+
+    jets: str = Field(min_length=1, description="beginning of the jets' branches, as Jet_")
+    candidates: str | tuple[str, ...] = Field(description="beginning of the candidates' branches, as PFCands_")
+    jet_index: str | tuple[str, ...] | None = Field(None, description="for each link the jet in its event")
+    candidate_index: str | tuple[str, ...] | None = Field(None, description="for each link the candidate in its event")
+    cone: float | None = Field(None, gt=0, description="instead of links: each candidate to the nearest jet within it")
+    eta: str = Field("eta", description="for a cone: how the names of pseudorapidities end")
+    phi: str = Field("phi", description="for a cone: how the names of azimuths end")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.cone is None) != bool(self.jet_index and self.candidate_index):
+            msg = "needs jet_index and candidate_index, or cone"
+            raise ValueError(msg)
+        return self
 
 
 class Units(Section):
@@ -90,6 +137,10 @@ class Constituents(Section):
     is_photon: Column | None = None
     is_electron: Column | None = None
     is_muon: Column | None = None
+    n_pixel_hits: Column | None = None
+    n_innermost_hits: Column | None = None
+    n_strip_hits: Column | None = None
+    n_shared_hits: Column | None = None
     origin: Column | None = None
     vertex: Column | None = None
 
@@ -125,6 +176,7 @@ class DataCard(Section):
     citation: str = ""
     tree: str | None = Field("tree", description="TTree or RNTuple; null takes the only one in the file")
     units: Units = Units()
+    join: Join | None = Field(None, description="where an entry is an event and not a jet")
     constituents: Constituents
     jet: dict[str, Column] = Field(
         default_factory=dict, description="flat branches; pt, eta, phi and energy are summed where absent"
@@ -159,11 +211,11 @@ class DataCard(Section):
         """Class names in the card's order; empty where the files bring them."""
         return tuple(self.labels.classes) if self.labels else ()
 
-    def column(self, owner: Literal["constituents", "jet"], field: str) -> _Column | None:
+    def column(self, owner: Literal["constituents", "jet"], field: str) -> ColumnOfCard | None:
         """The column of a field, or None where the card has none."""
         return self.jet.get(field) if owner == "jet" else getattr(self.constituents, field)
 
-    def factor(self, field: str, column: _Column) -> float:
+    def factor(self, field: str, column: ColumnOfCard) -> float:
         """What brings the stored number to GeV, mm or rad, without the sign."""
         quantity = MEASURES.get(field)
         if column.unit is not None:
@@ -185,6 +237,7 @@ def _cross_checks(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str, ob
         columns = raw.get(owner)
         for field, column in columns.items() if isinstance(columns, Mapping) else ():
             unit = column.get("unit") if isinstance(column, Mapping) else None
+            found += [((owner, str(field)), *problem) for problem in _column_mistakes(owner, str(field), column)]
             allowed = QUANTITIES.get(MEASURES.get(str(field), ""), {})
             if unit is not None and allowed and unit not in allowed:
                 found.append(((owner, str(field), "unit"), f"expected one of {', '.join(allowed)}", unit))
@@ -198,6 +251,28 @@ def _cross_checks(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str, ob
                     found.append((("labels", "classes", str(name)), f"{value!r} belongs to {taken[value]} too", value))
                 taken[value] = name
     return found
+
+
+CONVERTED = ("value", "to_jet", "apply", "equals", "names", "missing")
+RELATIVE = {"eta": "difference", "phi": "difference", "pt": "ratio"}
+
+
+def _column_mistakes(owner: str, field: str, column: object) -> list[tuple[str, object]]:
+    """(mistake, what was found) in the keys of one column that depend on each other or on the field."""
+    if not isinstance(column, Mapping):
+        return []
+    mistakes: list[tuple[str, object]] = []
+    if bool(column.get("branch")) == (column.get("value") is not None):
+        mistakes.append(("needs a branch or a value, and not both", dict(column)))
+    if owner == "jet" and (keys := [key for key in CONVERTED if column.get(key) is not None]):
+        mistakes.append((f"{', '.join(keys)} is for constituents only", dict(column)))
+    relative = column.get("to_jet")
+    if relative is not None and RELATIVE.get(field) != relative:
+        mistakes.append(("to_jet is a difference for eta and phi and a ratio for pt", relative))
+    names = column.get("names")
+    if names is not None and (field != "origin" or not set(names) <= set(ORIGINS)):
+        mistakes.append((f"names are for origin, of {', '.join(ORIGINS)}", names))
+    return mistakes
 
 
 def load_card(name: str | Path) -> DataCard:

@@ -8,7 +8,8 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from jettag.data.binding import SLOT, Binding
+from jettag.config.origins import ORIGINS
+from jettag.data.binding import SLOT, Binding, Bound
 from jettag.data.checks import check_energy, check_finite, check_phi, check_scale
 from jettag.errors import DataError
 
@@ -60,9 +61,13 @@ def make_piece(
     if SLOT in binding.fields:
         columns[SLOT] = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     jets = _jets(chunk, binding, entries)
+    _undo_relative(columns, jets, counts, binding)
     momentum = _momentum(columns, binding)
     notes: dict[str, int] = {}
     columns |= momentum
+    for name, bound in binding.constituents.items():
+        if bound.column is not None and bound.column.apply == "over_sin_theta":
+            columns[name] = columns[name] * np.sqrt(momentum["pt"] ** 2 + momentum["pz"] ** 2) / momentum["pt"]
     real = check_energy(momentum, binding.where)
     if real is not None:
         first = next(iter(binding.constituents.values()))
@@ -87,6 +92,8 @@ def _constituents(
     first = ""
     columns: dict[str, Array] = {}
     for name, bound in binding.constituents.items():
+        if not bound.branch:
+            continue
         own, values = jagged(chunk[bound.branch], bound.branch, binding.where)
         if counts is None:
             counts, first = own, bound.branch
@@ -94,12 +101,47 @@ def _constituents(
             jet = int(np.argmax(counts != own))
             what = f"{first} has {counts[jet]} constituents and {bound.branch} {own[jet]}"
             raise DataError(what, where=f"{binding.where}, entry {entries[jet]}", do="the file is inconsistent")
+        if bound.column is not None and bound.column.missing is not None:
+            gone = values == bound.column.missing
+            values = np.where(gone, values.dtype.type(0), values)
         check_finite(values, bound.branch, binding.where, entries, own)
         if name in ("phi", "dphi"):
             check_phi(values * abs(bound.factor), bound.branch, binding.where)
-        columns[name] = _scaled(values, bound.factor)
+        columns[name] = _scaled(_converted(values, bound, binding.where), bound.factor)
     assert counts is not None  # a binding always has a momentum
+    for name, bound in binding.constituents.items():
+        if bound.column is not None and bound.column.value is not None:
+            columns[name] = np.full(int(counts.sum()), bound.column.value * bound.factor, dtype=np.float32)
     return counts, columns
+
+
+def _converted(values: Array, bound: Bound, where: str) -> Array:
+    """What the card makes of stored numbers beyond unit and sign."""
+    column = bound.column
+    if column is None:
+        return values
+    if column.apply == "sign":
+        return np.sign(values)
+    if column.equals is not None:
+        return np.isin(values, column.equals)
+    if column.names is not None:
+        if len(strange := np.unique(values[(values >= len(column.names)) | (values != np.floor(values))])):
+            what = f"{bound.branch} has {strange[0]:g}, and the card names 0 to {len(column.names) - 1}"
+            raise DataError(what, where=where, do="complete `names` on the card")
+        codes = np.array([*(ORIGINS.index(name) for name in column.names), -1])
+        return codes[np.where(values < 0, -1, values).astype(np.int64)]
+    return values
+
+
+def _undo_relative(
+    columns: dict[str, Array], jets: Mapping[str, Array], counts: npt.NDArray[np.int64], binding: Binding
+) -> None:
+    """Make eta, phi and pT that are stored relative to the jet absolute."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    for name, bound in binding.constituents.items():
+        if bound.relative:
+            jet = jets[name].astype(np.float64)[owner]
+            columns[name] = columns[name] * jet if name == "pt" else columns[name] + jet
 
 
 def _jets(chunk: Mapping[str, ak.Array], binding: Binding, entries: npt.NDArray[np.int64]) -> dict[str, Array]:
@@ -142,6 +184,9 @@ def _complete(
     derived = [name for name in ("deta", "dphi") if name in binding.fields and name not in columns]
     by_axis = [name for name, bound in binding.constituents.items() if bound.by_jet_eta]
     wanted = {"pt", "energy", *binding.jet_columns, *(("eta", "phi") if derived or by_axis else ())}
+    if "energy" not in jets and {"pt", "eta"} <= jets.keys():
+        mass = jets.get("mass", np.zeros(1))
+        jets["energy"] = np.sqrt((jets["pt"] * np.cosh(jets["eta"].astype(np.float64))) ** 2 + mass**2)
     if wanted - jets.keys():
         jets = _summed(columns, owner, counts) | jets
     side = np.where(jets["eta"] < 0, -1, 1).astype(np.float32)[owner] if derived or by_axis else np.ones(0)

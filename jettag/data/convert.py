@@ -91,7 +91,7 @@ def _fields(inputs: Sequence[InputFile], card: DataCard) -> list[str]:
     """Constituent fields beyond the momentum that every file has."""
     found = [name for name in Constituents.model_fields if name not in (*MOMENTUM, "deta", "dphi")]
     for file in inputs:
-        with open_source(file, card.tree) as source:
+        with open_source(file, card.tree, card.join) as source:
             found = [name for name in found if locate(card, source.names, "constituents", name)]
     return found
 

@@ -8,49 +8,17 @@ import numpy as np
 
 from jettag.data.binding import bind, locate
 from jettag.data.card import Constituents, DataCard
-from jettag.data.columns import Piece, make_piece
+from jettag.data.columns import make_piece
 from jettag.data.features import FEATURE_SETS
 from jettag.data.inputs import InputFile
 from jettag.data.labels import OTHER, FileLabels, class_names, file_labels
+from jettag.data.sign_check import HEAVY, SignCheck
 from jettag.data.source import Source, chunks, open_source
 from jettag.errors import JettagError
 
-__all__ = ["FileReport", "SignCheck", "inspect"]
+__all__ = ["FileReport", "inspect"]
 
 MOMENTUM = frozenset({"px", "py", "pz", "energy", "pt", "eta", "phi", "mass"})
-DISPLACED = 3.0  # |d0| in units of its error: beyond what resolution makes
-SIGNIFICANT = 5.0  # standard deviations of the asymmetry before a sign is called
-
-
-@dataclass
-class SignCheck:
-    """Do displaced tracks cross the jet axis in front of the collision, as decays in flight make them?
-
-    With the ATLAS and CMS sign the point of closest approach is d0 (-sin phi, cos phi), so its component along the
-    jet is d0 sin(jet phi - phi), which is positive more often than negative in any sample with b, c or K0 decays.
-    """
-
-    ahead: int = 0
-    behind: int = 0
-
-    def add(self, piece: Piece) -> None:
-        """Count the displaced tracks of a piece with d0, d0_error and dphi."""
-        columns = piece.columns
-        if not {"d0", "d0_error", "dphi"} <= columns.keys():
-            return
-        displaced = np.abs(columns["d0"]) > DISPLACED * columns["d0_error"]
-        displaced &= columns["d0_error"] > 0
-        along = -columns["d0"][displaced] * np.sin(columns["dphi"][displaced])
-        self.ahead += int(np.count_nonzero(along > 0))
-        self.behind += int(np.count_nonzero(along < 0))
-
-    @property
-    def verdict(self) -> str:
-        """``agrees``, ``opposite`` or ``undecided``."""
-        excess = self.ahead - self.behind
-        if abs(excess) < SIGNIFICANT * max(np.sqrt(self.ahead + self.behind), 1.0):
-            return "undecided"
-        return "agrees" if excess > 0 else "opposite"
 
 
 @dataclass
@@ -96,7 +64,7 @@ def inspect(
         on_progress: called with the number of jets read so far.
 
     Returns:
-        A report a file, with its first problem where it has one, and the check of the sign of d0 over all of them.
+        A report a file, with its first problem where it has one, and the check of d0 over all of them.
     """
     reports = []
     sign = SignCheck()
@@ -105,7 +73,7 @@ def inspect(
         report = FileReport(path=file.address)
         reports.append(report)
         try:
-            with open_source(file, card.tree) as source:
+            with open_source(file, card.tree, card.join) as source:
                 _read(card, file, source, report, sign, done, on_progress)
         except JettagError as error:
             report.error = error
@@ -145,9 +113,10 @@ def _read(
         report.notes.update(piece.notes)
         if empty := int(np.count_nonzero(piece.counts == 0)):
             report.notes["jets_without_constituents"] += empty
-        sign.add(piece)
-        if labels and report.classes is not None:
-            found = labels(chunk, entries)
+        found = labels(chunk, entries) if labels else None
+        heavy = [labels.names.index(name) for name in HEAVY if name in labels.names] if labels else []
+        sign.add(piece, None if found is None else np.isin(found, heavy))
+        if labels and found is not None and report.classes is not None:
             for index in np.unique(found[found != OTHER]):
                 report.classes[labels.names[index]] += int(np.count_nonzero(found == index))
         if on_progress:

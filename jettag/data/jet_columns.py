@@ -63,7 +63,7 @@ def read_jet_columns(
     labels: list[npt.NDArray[np.int64]] = []
     names = tuple(classes)
     for file in inputs:
-        with open_source(file, card.tree) as source:
+        with open_source(file, card.tree, card.join) as source:
             where = f"{file.address}, tree {source.tree_name}" if source.tree_name else file.address
             places = {name: _place(card, source, name, where) for name in columns}
             known = None if default and not _tells_class(card, source, file) else file_labels(card, source, file, names)

@@ -6,10 +6,12 @@ the size of the table, and a shard on disk is read in stretches.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from jettag.data.cuts import cut, cut_by_tokens
 from jettag.data.jets import Jets, JetTable, Table
@@ -38,7 +40,7 @@ class Loader:
         rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it.
         world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
             together see, step by step, the jets that one process would.
-        sampling: take each jet with its probability only, drawn anew in every epoch; windows then differ in length.
+        sampling: take each jet as often as it says, drawn anew in every epoch; windows then differ in length.
 
     Raises:
         DataError: fewer jets than ranks.
@@ -130,8 +132,11 @@ class Loader:
             rows = random.permutation(rows)
         if self._sampling is not None:
             label = None if loaded.label is None else loaded.label[rows]
-            jet = {name: loaded.jet[name][rows] for name in self._sampling.edges}
-            rows = rows[random.random(len(rows)) < self._sampling(label, jet, len(rows))]
+            jet = {name: loaded.jet[name][rows] for name in self._sampling.columns}
+            copies = self._sampling.copies(random, label, jet, len(rows))
+            rows = np.repeat(rows, copies)
+            if copies.max(initial=0) > 1 and self._shuffle:
+                rows = random.permutation(rows)
             if len(rows) < self._world_size:
                 return loaded, []
         counts = loaded.offsets[rows + 1] - loaded.offsets[rows]
@@ -167,7 +172,14 @@ class Loader:
             self._cursor = 0
         self._cursor += 1
         assert self._loaded is not None  # opened above
-        return self._loaded.batch(self._batches[self._cursor - 1])
+        rows = self._batches[self._cursor - 1]
+        batch = self._loaded.batch(rows)
+        if self._sampling is None or self._sampling.method != "weights":
+            return batch
+        label = None if self._loaded.label is None else self._loaded.label[rows]
+        jet = {name: self._loaded.jet[name][rows] for name in self._sampling.columns}
+        weight = self._sampling(label, jet, len(rows)).astype(np.float32)
+        return replace(batch, weight=torch.from_numpy(weight))
 
     def origin(self) -> dict[str, Index]:
         """Of each jet of the latest batch: ``file`` and ``entry`` where the table has them, and its row.

@@ -143,7 +143,7 @@ def stored_in_all(
     """
     found = [name for name in columns if (name in card.jet if owner == "jet" else card.column(owner, name))]
     for file in inputs if found else ():
-        with open_source(file, card.tree) as source:
+        with open_source(file, card.tree, card.join) as source:
             found = [name for name in found if locate(card, source.names, owner, name)]
     return tuple(found)
 
@@ -172,7 +172,7 @@ def plan_files(
     for file in inputs:
         with ExitStack() as own:
             kept = held if held is not None and len(jobs) < KEPT else None
-            source = (kept or own).enter_context(open_source(file, card.tree))
+            source = (kept or own).enter_context(open_source(file, card.tree, card.join))
             binding = bind(card, source, file.address, fields=fields, jet_columns=jet_columns)
             labels = None if names is None else file_labels(card, source, file, names)
             notes["files_with_another_tree"] += bool(source.note)
@@ -212,7 +212,7 @@ def file_chunks(
     if not job.entries or (quota is not None and quota.full):
         return
     with ExitStack() as own:
-        source = job.source or own.enter_context(open_source(job.file, card.tree))
+        source = job.source or own.enter_context(open_source(job.file, card.tree, card.join))
         begin = 0
         for chunk in chunks(source, branches, job.binding.where):
             stop = begin + len(chunk[branches[0]])
@@ -244,7 +244,7 @@ def read_events(path: str | Path, card: DataCard | str, *, max_jets: int | None 
     vector.register_awkward()
     card = card if isinstance(card, DataCard) else load_card(card)
     file = expand_inputs([path])[0]
-    with open_source(file, card.tree) as source:
+    with open_source(file, card.tree, card.join) as source:
         fields = [f for f in Constituents.model_fields if locate(card, source.names, "constituents", f)]
         extra = tuple(field for field in fields if field not in MOMENTUM)
         columns = tuple(field for field in card.jet if locate(card, source.names, "jet", field))

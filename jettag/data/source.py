@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 import awkward as ak
 
-from jettag.data.hdf5 import Hdf5Source
+from jettag.data.card import Join
+from jettag.data.hdf5 import Hdf5Source, StructuredSource, is_structured
 from jettag.data.inputs import InputFile
+from jettag.data.joined import JoinedSource
 from jettag.data.parquet import ParquetSource
 from jettag.data.remote import Remote
 from jettag.data.root import RootSource
@@ -70,8 +72,8 @@ def reading(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_source(file: InputFile, tree_name: str | None) -> Iterator[Source]:
-    """The columns of a file, whose kind its first bytes tell.
+def open_source(file: InputFile, tree_name: str | None, join: Join | None = None) -> Iterator[Source]:
+    """The columns of a file, whose kind its first bytes tell; with ``join`` its events taken apart into jets.
 
     Raises:
         DataError: empty, truncated, of another kind than its name says, no tree or several, damaged.
@@ -84,13 +86,24 @@ def open_source(file: InputFile, tree_name: str | None) -> Iterator[Source]:
         if kind == "Parquet":
             source = ParquetSource(place)
         elif kind == "HDF5":
-            source = Hdf5Source(place)
+            source = StructuredSource(place) if is_structured(place) else Hdf5Source(place)
         else:
             source = RootSource(place, tree_name)
+        if join is not None:
+            source = _joined(source, join, file.address)
     try:
         yield source
     finally:
         source.__exit__(None, None, None)
+
+
+def _joined(source: Source, join: Join, where: str) -> Source:
+    """The jets of a source of events, which is closed where they cannot be joined."""
+    try:
+        return JoinedSource(source, join, where)
+    except BaseException:
+        source.__exit__(None, None, None)
+        raise
 
 
 def chunks(

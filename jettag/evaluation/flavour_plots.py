@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jettag.config.flavour import ORIGINS
+from jettag.config.origins import ORIGINS
 from jettag.evaluation.flavour import Discriminant, FlavourScores
 from jettag.evaluation.metrics import Curve, rejection_curve
 from jettag.evaluation.plots import COLOURS, DASHES, house_style

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jettag.config.flavour import ORIGINS
+from jettag.config.origins import ORIGINS
 from jettag.evaluation import flavour_plots as draw
 from jettag.evaluation.flavour import FlavourScores
 from jettag.evaluation.plots import render

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jettag.config.flavour import ORIGINS
+from jettag.config.origins import ORIGINS
 
 __all__ = ["confusion", "origin_report"]
 

@@ -34,6 +34,7 @@ class Classification(Objective):
     """
 
     class_weight: Tensor
+    weighs_jets = True
 
     def __init__(
         self,
@@ -145,8 +146,20 @@ class Classification(Objective):
         draw_dropout(self.backbone)
         with self._updates_once():
             logits = self.logits(jets)
+        weight = self.jet_weight(jets)
+        smoothing = self.label_smoothing
+        if jets.weight is None:
+            loss = F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=smoothing)
+        else:
+            each = F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=smoothing, reduction="none")
+            loss = (each * jets.weight).sum() / weight.sum()
         return {
-            "loss": F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=self.label_smoothing),
+            "loss": loss,
             "accuracy": (logits.argmax(1) == jets.label).float().mean().detach(),
-            "weight": torch.stack([self.class_weight[jets.label].sum(), self.class_weight.new_full((), len(jets))]),
+            "weight": torch.stack([weight.sum(), self.class_weight.new_full((), len(jets))]),
         }
+
+    def jet_weight(self, jets: Jets) -> Tensor:
+        """(B,) weight of each jet in the loss: of its class, times its own where it has one."""
+        weight = self.class_weight[jets.label]
+        return weight if jets.weight is None else weight * jets.weight

@@ -23,6 +23,7 @@ class Objective(nn.Module):
     backbone: ParticleTransformer  # of all but the tokenizer's
     phases: Phases = ALL_AT_ONCE
     compares = False  # whether a jet's loss depends on the other jets of its batch, as `compare` has it
+    weighs_jets: bool = False  # whether the loss of a jet is multiplied by its weight
 
     @property
     def is_frozen(self) -> bool:

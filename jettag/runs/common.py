@@ -123,7 +123,7 @@ def _read(
         classes=classes,
         max_constituents=recipe.data.max_constituents,
         max_jets=recipe.data.max_jets if drawn is None else None,
-        jet_columns=tuple(recipe.data.sampling.flat_in) if recipe.data.sampling else (),
+        jet_columns=recipe.data.sampling.jet_columns if recipe.data.sampling else (),
         constituent_columns=flavour.constituent_columns if flavour else (),
         batch_columns=flavour.jet_columns if flavour else (),
     )

@@ -6,13 +6,13 @@ arXiv:1405.6569 fig. 15). `atlas` is `delphes_card_ATLAS.tcl` with the impact pa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jettag.simulate.events import Floats, Ints
 
-__all__ = ["DETECTORS", "Calorimeter", "Detector", "ImpactTable"]
+__all__ = ["DETECTORS", "FLAVOUR_DETECTORS", "Calorimeter", "Detector", "ImpactTable"]
 
 
 @dataclass(frozen=True)
@@ -271,4 +271,11 @@ DETECTORS = {
         hcal=Calorimeter(*_ATLAS_HCAL_GRID, _atlas_hcal, 1.0, 2.0),
         exact_tracks=False,
     ),
+}
+
+# The cards' momentum errors of charged hadrons are those of particles in calorimeter jets; trackers measure a few GeV
+# to one or two per cent, a fifth of them. Flavour samples use that, and keep the tracks' own momenta.
+_TRACKER_RESOLUTION = _pt_resolution((0.012, 2.6e-4), (0.02, 3.4e-4), (0.05, 6.2e-4))
+FLAVOUR_DETECTORS = {
+    name: replace(card, hadron_resolution=_TRACKER_RESOLUTION, exact_tracks=False) for name, card in DETECTORS.items()
 }

@@ -8,8 +8,10 @@ import awkward as ak
 import numpy as np
 
 from jettag.simulate.clustering import Jets, find_jets
+from jettag.simulate.columns import constituent_columns, jet_columns, stored
 from jettag.simulate.detector import Candidates, eta_of, respond
-from jettag.simulate.events import Bools, Events, Floats, Ints, Particles, make_pythia, next_events, visible
+from jettag.simulate.events import Bools, Events, Ints, Particles, make_pythia, next_events, visible
+from jettag.simulate.flavour import flavour_columns
 from jettag.simulate.pileup import PileUp, overlay
 from jettag.simulate.processes import BEAM_ENERGY, LABELS, Process, find_process
 from jettag.simulate.settings import MAX_SEED, GenerateSettings
@@ -46,11 +48,14 @@ def chunk_events(settings: GenerateSettings) -> int:
 
 
 def pythia_lines(process: Process, settings: GenerateSettings, variant: int = 0) -> tuple[str, ...]:
-    """Every setting that the hard process of a run has."""
-    low = PT_HAT_LOW * settings.pt_min
-    high = min(PT_HAT_HIGH * settings.pt_max, BEAM_ENERGY / 2)
-    cuts = (f"PhaseSpace:pTHatMin = {low:.6g}", f"PhaseSpace:pTHatMax = {high:.6g}")
-    return (*process.settings, *process.variants[variant], *cuts)
+    """Every setting that the hard process of a run has; that of a flavour sample does not depend on the cuts."""
+    if process.flavour:
+        return (*process.settings, *process.variants[variant])
+    cuts = settings.cuts(process)
+    low = PT_HAT_LOW * cuts.pt_min
+    high = min(PT_HAT_HIGH * cuts.pt_max, BEAM_ENERGY / 2)
+    edges = (f"PhaseSpace:pTHatMin = {low:.6g}", f"PhaseSpace:pTHatMax = {high:.6g}")
+    return (*process.settings, *process.variants[variant], *edges)
 
 
 class Maker:
@@ -58,7 +63,7 @@ class Maker:
 
     def __init__(self, name: str, settings: GenerateSettings) -> None:
         self.process = find_process(name)
-        self.settings = settings
+        self.settings, self.cuts = settings, settings.cuts(self.process)
         self._pythia: dict[int, Any] = {}
         self._library: PileUp | None = None
 
@@ -71,7 +76,7 @@ class Maker:
         variant = index % len(self.process.variants)
         if variant not in self._pythia:
             lines = pythia_lines(self.process, self.settings, variant)
-            self._pythia[variant] = make_pythia(lines, f"{self.process.name} at --pt {self.settings.pt_min:g}")
+            self._pythia[variant] = make_pythia(lines, f"{self.process.name} at --pt {self.cuts.pt_min:g}")
         return self._pythia[variant]
 
     def start(self) -> None:
@@ -92,41 +97,56 @@ class Maker:
 
     def make(self, index: int) -> Chunk:
         """Generate, detect, cluster and label chunk number `index`."""
-        settings = self.settings
         events, rng = self.events(index)
         count = len(events.offsets) - 1
+        library = self._pile_up()
+        if self.process.flavour:
+            event, columns = flavour_columns(events, self.settings, self.cuts, library, rng)
+        else:
+            event, columns = self._classified(events, library, rng)
+        columns["event_number"] = index * count + event
+        return Chunk(count, {name: ak.Array(column) for name, column in columns.items()})
+
+    def _pile_up(self) -> PileUp | None:
+        if self.settings.pileup > 0 and self._library is None:
+            seed = _hashed(self.settings.seed, "pile-up", 0)[0] % MAX_SEED + 1
+            self._library = PileUp(seed, tracks=self.process.flavour)
+        return self._library
+
+    def _classified(
+        self, events: Events, library: PileUp | None, rng: np.random.Generator
+    ) -> tuple[Ints, dict[str, Any]]:
+        """Jets of the process's class, with JetClass's columns."""
+        settings, cuts, count = self.settings, self.cuts, len(events.offsets) - 1
         particles = visible(events)
-        if settings.pileup > 0:
-            if self._library is None:
-                self._library = PileUp(_hashed(settings.seed, "pile-up", 0)[0] % MAX_SEED + 1)
-            particles = overlay(particles, count, settings.pileup, self._library, rng)
+        if library is not None:
+            particles = overlay(particles, count, settings.pileup, library, rng)
         candidates = respond(particles, settings.detector, rng)
         ghosts, ghost_flavour = flavour_ghosts(events)
         jets = find_jets(
             candidates.event,
             candidates.p4,
             events=count,
-            radius=settings.radius,
-            pt_min=settings.pt_min,
-            pt_max=settings.pt_max,
-            eta_max=settings.eta_max,
+            radius=cuts.radius,
+            pt_min=cuts.pt_min,
+            pt_max=cuts.pt_max,
+            eta_max=cuts.eta_max,
             ghost_event=events.event[ghosts],
             ghost_p4=events.p4[ghosts],
         )
-        matched = match(events, jets, self.process.resonance, settings.radius)
+        matched = match(events, jets, self.process.resonance, cuts.radius)
         kept = matched >= 0 if self.process.resonance else np.ones(len(matched), dtype=bool)
         flavour = jet_flavour(len(matched), jets.ghost_jet, ghost_flavour)
         jets, matched, flavour = _only(jets, kept), matched[kept], flavour[kept]
-        columns = {
+        columns: dict[str, Any] = {
             **_constituents(jets, candidates, particles, events),
-            **_jets(jets, candidates, settings.radius),
+            **_jets(jets, candidates, cuts.radius),
             **_truth(matched, events),
             "jet_flavour": flavour.astype(np.int32),
-            "event_number": index * count + jets.event,
         }
         for label in LABELS:
             columns[label] = np.full(len(matched), label == self.process.label)
-        return Chunk(count, {name: ak.Array(column) for name, column in columns.items()})
+        return jets.event, columns
 
 
 def _hashed(seed: int, name: str, index: int) -> tuple[int, int]:
@@ -151,55 +171,23 @@ def _constituents(jets: Jets, candidates: Candidates, particles: Particles, even
     found = candidates.take(jets.constituents)
     size = np.diff(jets.offsets)
     jet = np.repeat(np.arange(len(size)), size)
-    eta, phi = eta_of(found.p4), np.arctan2(found.p4[:, 1], found.p4[:, 0])
-    jet_eta, jet_phi = eta_of(jets.p4)[jet], np.arctan2(jets.p4[:, 1], jets.p4[:, 0])[jet]
-    code = np.abs(found.pdg)
     charged = found.charge != 0
     source = particles.row[found.particle]
     origin = np.where(charged, track_origin(events, source), -1)
     vertex = track_vertex(particles.vertex[found.particle], jet, charged, source < 0)
-    flat: dict[str, Any] = {
-        "px": found.p4[:, 0],
-        "py": found.p4[:, 1],
-        "pz": found.p4[:, 2],
-        "energy": found.p4[:, 3],
-        # JetClass turns eta so that the beam nearest to the jet is on the positive side.
-        "deta": np.where(jet_eta > 0, 1.0, -1.0) * (eta - jet_eta),
-        "dphi": np.remainder(phi - jet_phi + np.pi, 2.0 * np.pi) - np.pi,
-        "d0val": found.d0,
-        "d0err": found.d0_error,
-        "dzval": found.dz,
-        "dzerr": found.dz_error,
-        "charge": found.charge,
-        "isChargedHadron": charged & (code != 11) & (code != 13),
-        "isNeutralHadron": ~charged & (code != 22),
-        "isPhoton": code == 22,
-        "isElectron": code == 11,
-        "isMuon": code == 13,
-    }
-    columns = {f"part_{name}": ak.unflatten(_stored(values), size) for name, values in flat.items()}
+    flat = constituent_columns(found.p4, found.pdg, found.charge, jet, jets.p4)
+    flat |= {"d0val": found.d0, "d0err": found.d0_error, "dzval": found.dz, "dzerr": found.dz_error}
+    columns = {f"part_{name}": ak.unflatten(stored(values), size) for name, values in flat.items()}
     columns["part_origin"] = ak.unflatten(origin.astype(np.int32), size)
     columns["part_vertex"] = ak.unflatten(vertex.astype(np.int32), size)
     return columns
 
 
-def _stored(values: Any) -> Any:
-    """JetClass stores numbers as float32; flags and charges are small integers here."""
-    return values.astype(np.float32 if values.dtype == np.float64 else np.int32 if values.dtype != bool else bool)
-
-
 def _jets(jets: Jets, candidates: Candidates, radius: float) -> dict[str, Any]:
     p4 = candidates.p4[jets.constituents]
     tau = n_subjettiness(p4, jets.offsets, radius=radius)
-    mass2 = jets.p4[:, 3] ** 2 - np.sum(jets.p4[:, :3] ** 2, axis=1)
-    columns: dict[str, Floats] = {
-        "jet_pt": np.hypot(jets.p4[:, 0], jets.p4[:, 1]),
-        "jet_eta": eta_of(jets.p4),
-        "jet_phi": np.arctan2(jets.p4[:, 1], jets.p4[:, 0]),
-        "jet_energy": jets.p4[:, 3],
-        "jet_mass": np.sqrt(np.maximum(mass2, 0.0)),
+    columns = jet_columns(jets.p4, np.diff(jets.offsets)) | {
         "jet_sdmass": soft_drop_mass(p4, jets.offsets, radius=radius),
-        "jet_nparticles": np.diff(jets.offsets).astype(np.float64),
         **{f"jet_tau{n + 1}": tau[:, n] for n in range(tau.shape[1])},
     }
     return {name: values.astype(np.float32) for name, values in columns.items()}

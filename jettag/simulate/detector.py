@@ -1,8 +1,10 @@
 """From final-state particles to the reconstructed ones: tracks with impact parameters, photons, neutral hadrons.
 
-Simplified against the cards' own modules: no fakes, no hit counts, no conversions or interactions in material.
+Fakes, hits, tails and material are added for flavour samples alone, in `tracking` and `material`: the public cards have
+none of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ from jettag.simulate.cards import DETECTORS, Detector
 from jettag.simulate.events import Floats, Ints, Particles
 from jettag.simulate.tracks import to_calorimeter, to_perigee
 
-__all__ = ["Candidates", "respond"]
+__all__ = ["Candidates", "eta_of", "respond", "respond_tracks"]
 
 PHOTON, NEUTRAL_HADRON = 22, 0  # what a tower is called
 # Share of the energy in the electromagnetic calorimeter, by |PDG id|; all else is hadronic, muons leave nothing.
@@ -55,15 +57,18 @@ def eta_of(p4: Floats) -> Floats:
     return np.arcsinh(p4[:, 2] / np.maximum(np.hypot(p4[:, 0], p4[:, 1]), 1e-12))
 
 
-def respond(particles: Particles, detector: str, rng: np.random.Generator) -> Candidates:
+def respond(
+    particles: Particles, detector: str, rng: np.random.Generator, cards: Mapping[str, Detector] = DETECTORS
+) -> Candidates:
     """What the detector makes of a batch of events.
 
     Args:
         particles: the final state.
         detector: name of a card, or `none`: every visible particle with its true momentum.
         rng: the only source of randomness.
+        cards: by name.
     """
-    found = _particle_level(particles) if detector == "none" else _measured(particles, DETECTORS[detector], rng)
+    found = _particle_level(particles) if detector == "none" else _measured(particles, cards[detector], rng)
     pt = np.hypot(found.p4[:, 0], found.p4[:, 1])
     keep = (pt > 0.0) & (np.abs(eta_of(found.p4)) < MAX_ETA)
     # Charged-hadron subtraction as in Delphes' pile-up card: perfect where the collisions are apart, blind elsewhere.
@@ -71,6 +76,20 @@ def respond(particles: Particles, detector: str, rng: np.random.Generator) -> Ca
     keep &= ~((found.charge != 0) & (found.particle >= 0) & far[found.particle])
     rows = np.flatnonzero(keep)
     return found.take(rows[np.argsort(found.event[rows], kind="stable")])
+
+
+def respond_tracks(
+    particles: Particles, detector: str, rng: np.random.Generator, cards: Mapping[str, Detector] = DETECTORS
+) -> Candidates:
+    """The tracks of charged particles, without calorimeters and without removing those of other collisions."""
+    if detector == "none":
+        found = _particle_level(particles)
+        return found.take(np.flatnonzero(found.charge != 0))
+    at = np.flatnonzero(particles.charge != 0)
+    seen = _track(particles, at, cards[detector], rng)
+    rows = at[seen.index]
+    pdg, charge = particles.pdg[rows], particles.charge[rows]
+    return Candidates(particles.event[rows], rows, pdg, charge, seen.p4, seen.d0, seen.d0_error, seen.dz, seen.dz_error)
 
 
 def _particle_level(particles: Particles) -> Candidates:
@@ -81,6 +100,49 @@ def _particle_level(particles: Particles) -> Candidates:
     d0[bent], dz[bent], _ = to_perigee(particles.p4[bent], particles.charge[bent], particles.vertex[bent], NO_FIELD)
     everything = np.arange(len(pt))
     return Candidates(particles.event, everything, particles.pdg, particles.charge, particles.p4, d0, zero, dz, zero)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Charged particles that leave a track: `index` into those tried, and the track; `relative` error of pT."""
+
+    index: Ints
+    phi: Floats
+    p4: Floats
+    relative: Floats
+    d0: Floats
+    d0_error: Floats
+    dz: Floats
+    dz_error: Floats
+
+
+def _track(particles: Particles, rows: Ints, card: Detector, rng: np.random.Generator) -> _Seen:
+    """Efficiency, momentum and impact parameters of charged particles."""
+    p4, code = particles.p4[rows], np.abs(particles.pdg[rows])
+    pt, eta = np.hypot(p4[:, 0], p4[:, 1]), np.abs(eta_of(p4))
+    electron, muon = code == 11, code == 13
+
+    def by_kind(hadrons: Floats, electrons: Floats, muons: Floats) -> Floats:
+        return np.where(electron, electrons, np.where(muon, muons, hadrons))
+
+    efficiency = by_kind(
+        card.hadron_efficiency(pt, eta), card.electron_efficiency(pt, eta), card.muon_efficiency(pt, eta)
+    )
+    resolution = by_kind(
+        card.hadron_resolution(pt, eta), card.electron_resolution(pt, eta), card.muon_resolution(pt, eta)
+    )
+    index = np.flatnonzero(rng.random(len(rows)) < efficiency)
+    found, p4, pt, eta, resolution = rows[index], p4[index], pt[index], eta[index], resolution[index]
+    d0, dz, phi = to_perigee(p4, particles.charge[found], particles.vertex[found], card.field)
+    d0_error, dz_error = card.impact.resolutions(pt, eta)
+    d0, dz = rng.normal(d0, d0_error), rng.normal(dz, dz_error)
+    if card.exact_tracks:
+        # The JetClass card smears impact parameters last, with momentum errors of zero, which restores the true
+        # momentum and leaves the track without an error: where a tower shows no neutral excess its energy decides.
+        momentum, relative = np.ones_like(pt), np.zeros_like(pt)
+    else:
+        momentum, relative = log_normal(pt, resolution * pt, rng) / pt, resolution
+    return _Seen(index, phi, _boosted(p4, phi, momentum, particles.mass[found]), relative, d0, d0_error, dz, dz_error)
 
 
 def _measured(particles: Particles, card: Detector, rng: np.random.Generator) -> Candidates:
@@ -101,32 +163,9 @@ def _measured(particles: Particles, card: Detector, rng: np.random.Generator) ->
         ecal_share[code == known] = fraction
     hcal_share = np.where(code == 13, 0.0, 1.0 - ecal_share)
 
-    tracked = np.flatnonzero(charge != 0)
-    pt, eta = np.hypot(p4[tracked, 0], p4[tracked, 1]), np.abs(eta_of(p4[tracked]))
-    electron, muon = code[tracked] == 11, code[tracked] == 13
-
-    def by_kind(hadrons: Floats, electrons: Floats, muons: Floats) -> Floats:
-        return np.where(electron, electrons, np.where(muon, muons, hadrons))
-
-    efficiency = by_kind(
-        card.hadron_efficiency(pt, eta), card.electron_efficiency(pt, eta), card.muon_efficiency(pt, eta)
-    )
-    resolution = by_kind(
-        card.hadron_resolution(pt, eta), card.electron_resolution(pt, eta), card.muon_resolution(pt, eta)
-    )
-    seen = rng.random(len(tracked)) < efficiency
-    tracked, pt, eta, resolution = tracked[seen], pt[seen], eta[seen], resolution[seen]
-
-    d0, dz, phi = to_perigee(p4[tracked], charge[tracked], vertex[at[tracked]], card.field)
-    d0_error, dz_error = card.impact.resolutions(pt, eta)
-    d0, dz = rng.normal(d0, d0_error), rng.normal(dz, dz_error)
-    if card.exact_tracks:
-        # The JetClass card smears impact parameters last, with momentum errors of zero, which restores the true
-        # momentum and leaves the track without an error: where a tower shows no neutral excess its energy decides.
-        momentum, relative = np.ones_like(pt), np.zeros_like(pt)
-    else:
-        momentum, relative = log_normal(pt, resolution * pt, rng) / pt, resolution
-    track_p4 = _boosted(p4[tracked], phi, momentum, particles.mass[at[tracked]])
+    charged = np.flatnonzero(charge != 0)
+    seen = _track(particles, at[charged], card, rng)
+    tracked, track_p4 = charged[seen.index], seen.p4
 
     scale = np.ones(len(tracked))
     towers: list[tuple[Flow, int]] = []
@@ -143,16 +182,26 @@ def _measured(particles: Particles, card: Detector, rng: np.random.Generator) ->
                 hit_eta[tracked[with_deposit]],
                 hit_phi[tracked[with_deposit]],
             ),
-            track_sigma=relative[with_deposit] * energy,
+            track_sigma=seen.relative[with_deposit] * energy,
             rng=rng,
         )
         scale[with_deposit] *= flow.scale
         towers.append((flow, name))
-    track_p4 = _boosted(track_p4, phi, scale, particles.mass[at[tracked]])
+    track_p4 = _boosted(track_p4, seen.phi, scale, particles.mass[at[tracked]])
     track_p4[scale <= 0.0] = 0.0
 
     parts = [
-        Candidates(event[tracked], at[tracked], pdg[tracked], charge[tracked], track_p4, d0, d0_error, dz, dz_error)
+        Candidates(
+            event[tracked],
+            at[tracked],
+            pdg[tracked],
+            charge[tracked],
+            track_p4,
+            seen.d0,
+            seen.d0_error,
+            seen.dz,
+            seen.dz_error,
+        )
     ]
     for flow, name in towers:
         flat = np.zeros(len(flow.event))

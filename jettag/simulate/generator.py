@@ -12,7 +12,7 @@ from jettag.data.root import write_tree
 from jettag.errors import ResourceError, UsageError
 from jettag.simulate.chunk import EVENTS, Chunk, chunk_events, pythia_lines
 from jettag.simulate.events import pythia_version
-from jettag.simulate.processes import BEAM_ENERGY, TUNE, find_process
+from jettag.simulate.processes import BEAM_ENERGY, TUNE, Cuts, Process, find_process
 from jettag.simulate.settings import GenerateSettings
 from jettag.simulate.workers import Workers
 
@@ -162,6 +162,7 @@ def check_folder(out: Path, files: list[Path], overwrite: bool) -> None:
 def _metadata(name: str, settings: GenerateSettings, release: str) -> dict[str, str]:
     """What it takes to make the file again, and to read it rightly."""
     process = find_process(name)
+    cuts = settings.cuts(process)
     lines = [pythia_lines(process, settings, variant) for variant in range(len(process.variants))]
     return {
         "jettag": __version__,
@@ -173,15 +174,31 @@ def _metadata(name: str, settings: GenerateSettings, release: str) -> dict[str, 
         "seed": str(settings.seed),
         "detector": settings.detector,
         "pileup": f"{settings.pileup:g}",
-        "jets": f"anti-kT R={settings.radius:g}, {settings.pt_min:g} < pT < {settings.pt_max:g} GeV, "
-        f"|eta| < {settings.eta_max:g}",
+        "jets": f"anti-kT R={cuts.radius:g}, {cuts.pt_min:g} < pT < {cuts.pt_max:g} GeV, |eta| < {cuts.eta_max:g}",
         "events_per_chunk": str(chunk_events(settings)),
-        "truth_match": f"every decay quark, gluon and charged lepton within dR {settings.radius:g}"
-        if process.resonance
-        else "none",
-        "flavour": "ghost association of weakly decaying hadrons and hadronic taus above 5 GeV; 5 before 4 before 15",
-        "substructure": "soft drop beta 0 zcut 0.1; N-subjettiness beta 1, one-pass kT axes, divided by sum pT R",
+        **(_flavour_facts(settings) if process.flavour else _class_facts(process, cuts)),
         "units": "GeV, mm, rad",
         "d0_sign": "jetclass",
         "d0_convention": "(x py - y px) / pT, minus the ATLAS and CMS sign",
+    }
+
+
+def _class_facts(process: Process, cuts: Cuts) -> dict[str, str]:
+    whole = f"every decay quark, gluon and charged lepton within dR {cuts.radius:g}"
+    return {
+        "truth_match": whole if process.resonance else "none",
+        "flavour": "ghost association of weakly decaying hadrons and hadronic taus above 5 GeV; 5 before 4 before 15",
+        "substructure": "soft drop beta 0 zcut 0.1; N-subjettiness beta 1, one-pass kT axes, divided by sum pT R",
+    }
+
+
+def _flavour_facts(settings: GenerateSettings) -> dict[str, str]:
+    cone = "nearest jet within 0.239 + exp(-1.220 - 0.0164 pT / GeV)"
+    return {
+        "flavour": "jet_flavour: weakly decaying hadrons and hadronic taus above 5 GeV, each in the nearest jet within "
+        "0.3, 5 before 4 before 15; jet_flavour_ghost: by ghosts; extended: 55, 54, 5, 44, 4, 15, 0",
+        "tracks": cone if settings.association == "cone" else "ghosts in the clustering",
+        "constituents": "tracks by association, neutral particles by clustering: they do not add up to the jet",
+        "impact_parameters": "d0 to the beam spot, dz to the primary vertex",
+        "material": "conversions and nuclear interactions at the pixel layers" if settings.material else "none",
     }

@@ -6,29 +6,45 @@ import numpy as np
 
 from jettag.simulate.events import Floats, Particles, make_pythia, next_events, visible
 
-__all__ = ["PileUp", "overlay"]
+__all__ = ["Z_SPREAD", "PileUp", "overlay"]
 
 LIBRARY = 2000  # events, made once a worker from the run's seed; each use gets its own azimuth, side and place
 Z_SPREAD = 53.0  # of the collisions along the beam [mm], Delphes' pile-up cards
 MAX_ETA = 5.0
+TRACK_PT, TRACK_ETA = 0.4, 2.6  # below [GeV], and beyond, no track is selected
 # Diffraction without its own hard scatters: Pythia starts in 0.4 s and not in 5; within |eta| < 2.5 the scalar pT of a
 # collision changes by 2 % (33.4 against 34.1 GeV).
 SETTINGS = ("SoftQCD:inelastic = on", "Diffraction:mMinPert = 20000")
 
 
 class PileUp:
-    """A library of minimum-bias events that depends on the seed alone."""
+    """A library of minimum-bias events that depends on the seed alone.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: 1 to 900,000,000.
+        tracks: keep only what can leave a track in a flavour sample.
+    """
+
+    def __init__(self, seed: int, *, tracks: bool = False) -> None:
         pythia = make_pythia(SETTINGS, "pile-up")
         self.particles = visible(next_events(pythia, LIBRARY, seed))
         eta = np.abs(np.arcsinh(self.particles.p4[:, 2] / np.maximum(np.hypot(*self.particles.p4[:, :2].T), 1e-9)))
-        rows = np.flatnonzero(eta < MAX_ETA)
+        pt = np.hypot(*self.particles.p4[:, :2].T)
+        kept = (self.particles.charge != 0) & (pt > TRACK_PT) & (eta < TRACK_ETA) if tracks else eta < MAX_ETA
+        rows = np.flatnonzero(kept)
         self.rows = rows
         self.begin = np.searchsorted(self.particles.event[rows], np.arange(LIBRARY + 1))
 
 
-def overlay(hard: Particles, events: int, mean: float, library: PileUp, rng: np.random.Generator) -> Particles:
+def overlay(
+    hard: Particles,
+    events: int,
+    mean: float,
+    library: PileUp,
+    rng: np.random.Generator,
+    *,
+    beam_spot: float = 0.0,
+) -> Particles:
     """Add Poisson(mean) collisions to each event; the hard scatter stays at the origin.
 
     Args:
@@ -37,6 +53,7 @@ def overlay(hard: Particles, events: int, mean: float, library: PileUp, rng: np.
         mean: collisions an event.
         library: where they come from.
         rng: the only source of randomness.
+        beam_spot: spread of the hard scatter itself along the beam [mm].
     """
     collisions = rng.poisson(mean, events)
     total = int(collisions.sum())
@@ -44,6 +61,8 @@ def overlay(hard: Particles, events: int, mean: float, library: PileUp, rng: np.
     angle = rng.uniform(-np.pi, np.pi, total)
     side = rng.choice((-1.0, 1.0), total)
     z = rng.normal(0.0, Z_SPREAD, total)
+    if beam_spot:
+        z -= np.repeat(rng.normal(0.0, beam_spot, events), collisions)
     size = library.begin[chosen + 1] - library.begin[chosen]
     source = np.repeat(np.arange(total), size)
     within = np.arange(len(source)) - np.repeat(np.cumsum(size) - size, size)

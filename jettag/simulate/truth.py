@@ -6,12 +6,23 @@ doubling along the decay chain, the precedence of the origins is that of ATLAS's
 
 import numpy as np
 
+from jettag.config.origins import ORIGINS
 from jettag.simulate.clustering import Jets
 from jettag.simulate.events import Bools, Events, Floats, Ints
 
-__all__ = ["ORIGINS", "flavour_ghosts", "hadron_flavour", "jet_flavour", "match", "track_origin", "track_vertex"]
+__all__ = [
+    "ORIGINS",
+    "extended_flavour",
+    "flavour_ghosts",
+    "flight",
+    "from_b",
+    "hadron_flavour",
+    "jet_flavour",
+    "match",
+    "track_origin",
+    "track_vertex",
+]
 
-ORIGINS = ("Pileup", "Fake", "Primary", "FromB", "FromBC", "FromC", "FromTau", "OtherSecondary")
 NEUTRAL = -1
 PILE_UP_VERTEX, NEUTRAL_VERTEX = -2, -1
 VERTEX_DISTANCE = 0.1  # production points closer than this are one vertex [mm]
@@ -58,19 +69,28 @@ def _ancestors(events: Events) -> Ints:
     return inherited
 
 
-def track_origin(events: Events, rows: Ints) -> Ints:
+def from_b(events: Events, rows: Ints) -> Bools:
+    """(P,) whether these entries descend from a b hadron."""
+    return (_ancestors(events)[rows] & _B) > 0
+
+
+def track_origin(events: Events, rows: Ints, secondary: Bools | None = None) -> Ints:
     """Origin class of charged final-state particles, first match wins.
 
     Args:
         events: the batch.
         rows: (P,) rows of the particles; -1 for pile-up.
+        secondary: (P,) made in material by the particle of that row.
 
     Returns:
         (P,) index into `ORIGINS`.
     """
     bits = _ancestors(events)[rows]
     b, c = (bits & _B) > 0, (bits & _C) > 0
-    choices = [rows < 0, b & ~c, b & c, c, (bits & _TAU) > 0, (bits & _STRANGE) > 0]
+    other = (bits & _STRANGE) > 0
+    if secondary is not None:
+        other |= secondary
+    choices = [rows < 0, b & ~c, b & c, c, (bits & _TAU) > 0, other]
     return np.select(choices, [0, 3, 4, 5, 6, 7], default=2)
 
 
@@ -128,6 +148,45 @@ def jet_flavour(jets: int, ghost_jet: Ints, ghost_flavour: Ints) -> Ints:
         inside = ghost_jet[(ghost_flavour == kind) & (ghost_jet >= 0)]
         flavour[inside] = kind
     return flavour
+
+
+def extended_flavour(jets: int, hadron_jet: Ints, flavour: Ints, of_b: Bools) -> Ints:
+    """ATLAS's extended labels from the hadrons in each jet.
+
+    Args:
+        jets: J.
+        hadron_jet: (G,) jet of each hadron or tau, -1 where it is in none.
+        flavour: (G,) 5, 4 or 15.
+        of_b: (G,) whether it comes from a b hadron.
+
+    Returns:
+        (J,) 55 with two b hadrons, 54 with a b and a c that is not from a b, 5, 44 with two such c, 4, 15 or 0.
+    """
+
+    def count(which: Bools) -> Ints:
+        return np.bincount(hadron_jet[which & (hadron_jet >= 0)], minlength=jets)
+
+    b, c, prompt_c = count(flavour == 5), count(flavour == 4), count((flavour == 4) & ~of_b)
+    choices = [b >= 2, (b == 1) & (prompt_c >= 1), b == 1, prompt_c >= 2, c >= 1, count(flavour == 15) >= 1]
+    return np.select(choices, [55, 54, 5, 44, 4, 15], default=0)
+
+
+def flight(events: Events, rows: Ints) -> tuple[Floats, Floats]:
+    """Where decaying particles decay, and the way they flew, (G, 3) and (G, 3) [mm].
+
+    A B meson that has mixed is followed back to where the meson was made.
+    """
+    born = rows
+    flavour = hadron_flavour(events.pdg)
+    while True:
+        mother = events.mother[born]
+        same = (flavour[born] >= 4) & (flavour[mother] == flavour[born])
+        same &= (np.abs(events.pdg[mother]) == np.abs(events.pdg[born])) & (mother != born)
+        if not same.any():
+            break
+        born = np.where(same, mother, born)
+    decay = events.vertex[events.first_daughter[rows]]
+    return decay, decay - events.vertex[born]
 
 
 def _last_copy(events: Events, rows: Ints) -> Ints:

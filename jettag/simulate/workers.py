@@ -15,6 +15,7 @@ from types import ModuleType, TracebackType
 
 from jettag.errors import RecipeError, ResourceError
 from jettag.simulate.chunk import Chunk, Maker
+from jettag.simulate.processes import find_process
 from jettag.simulate.settings import GenerateSettings
 
 __all__ = ["MAX_EMPTY", "Workers", "begin_worker", "check_acceptance", "no_main"]
@@ -76,11 +77,12 @@ def check_acceptance(name: str, settings: GenerateSettings, events: int, jets: i
     """
     if events < MAX_EMPTY * (jets + 1):
         return
+    cuts = settings.cuts(find_process(name))
     found = "no jet" if not jets else f"{jets} jet{'s' * (jets > 1)}"
     raise RecipeError(
         f"{found} of {name} passed in {events} events (acceptance {jets / events:.2g}, at 95 % below "
         f"{(jets + 3 + 1.7 * jets**0.5) / events:.1g})",
-        where=f"--pt {settings.pt_min:g}:{settings.pt_max:g} --eta {settings.eta_max:g} --radius {settings.radius:g}",
+        where=f"--pt {cuts.pt_min:g}:{cuts.pt_max:g} --eta {cuts.eta_max:g} --radius {cuts.radius:g}",
         do="widen the cuts",
     )
 

@@ -12,7 +12,7 @@ from jettag.config.recipe import Recipe
 from jettag.data.jets import Table
 from jettag.data.loader import Loader, longest_jets
 from jettag.data.prefetch import Prefetched
-from jettag.data.sampling import fit_sampling
+from jettag.data.sampling import sampling_of
 from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
@@ -67,10 +67,16 @@ def fit(
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")
     wanted = recipe.data.sampling
-    sampling = fit_sampling(table, wanted.classes, wanted.flat_in) if wanted else None
+    if wanted and wanted.method == "weights" and not model.weighs_jets:
+        do = "use accept"
+        raise RecipeError("weights of jets are for supervised losses", where="data.sampling.method", do=do)
+    sampling = sampling_of(table, wanted) if wanted else None
     epoch = round(sampling.expected) if sampling else len(table)
     if sampling:
-        note(f"data.sampling: about {epoch} of {len(table)} jets an epoch")
+        often = f", one up to {math.ceil(sampling.rate.max())}x" if sampling.method == "countup" else ""
+        note(f"data.sampling: about {epoch} of {len(table)} jets an epoch{often}")
+        for name, share in sampling.unfilled.items():
+            note(f"data.sampling: {name} has no jets in bins with {share:.2%} of those of {wanted and wanted.target}")
     tokens = _max_tokens(recipe, batch_size, world)
     order: dict[str, Any] = {
         "batch_size": batch_size,

@@ -77,8 +77,8 @@ def test_check_sees_a_d0_of_the_other_sign(files):
     verdict = json.loads(run("check", "jetclass", files / "qcd.root", "--json").stdout)["d0_sign"]["verdict"]
     assert verdict == "agrees"
     write_tree(files / "flipped.root", "tree", [lifetime(make_columns(30), sign=1)], metadata={})
-    result = run("check", "jetclass", files / "flipped.root")
-    assert "d0 looks opposite" in result.stderr
+    result = run("check", "jetclass", files / "flipped.root", code=4)
+    assert "sign of d0 is opposite to the card's" in result.stderr
 
 
 def test_check_goes_on_after_a_bad_file_and_exits_with_4(files):

@@ -30,6 +30,17 @@ def test_json_is_the_only_thing_on_stdout(tmp_path):
     assert "--overwrite" in again.stderr
 
 
+def test_flavour_samples_follow_their_own_cuts_unless_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("jettag.simulate.chunk.EVENTS", 8)
+    words = ("--jets", "6", "--workers", "1", "--association", "ghost", "--material")
+    done = run("generate", "TTbar", *words, "--pt", "30:60", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.stderr
+    jets = uproot.open(tmp_path / "ttbar.root")["tree"].arrays(["jet_pt", "jet_eta", "jet_flavour"])
+    assert len(jets) == 6
+    assert all(30 <= pt <= 60 for pt in jets.jet_pt)
+    assert set(jets.jet_flavour.tolist()) <= {0, 4, 5, 15}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -42,6 +53,8 @@ def test_json_is_the_only_thing_on_stdout(tmp_path):
         (("QCD", "--detector", "cdf"), 2, "cdf"),
         (("QCD", "--format", "csv"), 2, "csv"),
         (("QCD", "--workers", "0"), 2, "--workers"),
+        (("ttbar", "--pt", "300:200"), 2, "--pt"),
+        (("ttbar", "--association", "near"), 2, "near"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line(tmp_path, words, code, says):

@@ -1,5 +1,7 @@
 """Classification: weights, frozen backbones, labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,19 @@ def test_the_loss_is_the_weighted_cross_entropy_by_hand(table):
     weight = np.array([1.0, 3.0])[label]
     expected = -(weight * log_p[np.arange(10), label]).sum() / weight.sum()
     assert model(jets)["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_weight_of_a_jet_multiplies_that_of_its_class(table):
+    model = make_model(table, class_weight=[1.0, 3.0], label_smoothing=0.1).eval()
+    jets = table.batch(np.arange(10))
+    plain, ones = model(jets), model(replace(jets, weight=torch.ones(10)))
+    assert ones["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-6)
+    # A weight of two is the same jet twice, a weight of zero the jet left out.
+    weight = torch.tensor([2.0] * 4 + [0.0] * 2 + [1.0] * 4)
+    repeated = model(table.batch(np.array([0, 1, 2, 3, 0, 1, 2, 3, 6, 7, 8, 9])))
+    weighted = model(replace(jets, weight=weight))
+    assert weighted["loss"].item() == pytest.approx(repeated["loss"].item(), rel=1e-5)
+    assert weighted["weight"][0].item() == pytest.approx(repeated["weight"][0].item(), rel=1e-6)
 
 
 def steps(model, table, count=3):
