@@ -79,6 +79,7 @@ def train(
     loss_steps: Annotated[int, typer.Option("--loss-steps", min=0, help="Steps of the comparison of losses.")] = 50,
     dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
     trim: Annotated[bool, typer.Option(help="weaver-core drops constituents of the longest jets.")] = True,
+    compiled: Annotated[bool, typer.Option("--compile", help="Our blocks through torch.compile.")] = False,
     device: Device = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -87,7 +88,7 @@ def train(
     Example: jettag bench train --against weaver --size base
     """
     told = {"size": size, "batch_size": batch_size, "steps": steps, "loss_steps": loss_steps, "dropout": dropout}
-    _network_rates("train", against, data, card, device, as_json, trim=trim, **told)
+    _network_rates("train", against, data, card, device, as_json, trim=trim, compiled=compiled, **told)
 
 
 @app.command(cls=SeveralValues)
@@ -164,6 +165,7 @@ def _network_rates(
                 "ratio": ratio and round(ratio, 4),
                 "ratio_cpu": ratio_cpu and round(ratio_cpu, 4),
                 "weaver_trims": chosen.trim,
+                "compiled": chosen.compiled,
                 "max_difference": found.difference,
                 "loss_steps": chosen.loss_steps if mode == "train" else 0,
             }

@@ -29,6 +29,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float)
     Returns:
         (b, H, q, d).
     """
+    if torch.compiler.is_compiling() and query.device.type == "cpu":
+        logits = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5 + bias.to(query.dtype)
+        return dropout(torch.softmax(logits, -1), drop) @ value.to(query.dtype)
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), drop)
     attended: Tensor = _Attend.apply(query, *(x.to(query.dtype) for x in (key, value, bias)), drop)
@@ -69,7 +72,8 @@ class _Attend(torch.autograd.Function):
 
 def gelu(x: Tensor) -> Tensor:
     """GELU; in place where no gradient asks for ``x``, which must be nobody else's."""
-    activated: Tensor = F.gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)
+    compiling = torch.compiler.is_compiling()  # a compiler finds out by itself what may be overwritten
+    activated: Tensor = F.gelu(x) if compiling or x.requires_grad else torch.ops.aten.gelu_(x)
     return activated
 
 
@@ -83,17 +87,49 @@ def dropout(x: Tensor, drop: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, drop)
-    return x * _kept(x, drop)
+    kept: Tensor = _kept(x.detach(), drop)
+    return x * kept
 
 
+@torch.library.custom_op("jettag::kept", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
 def _kept(x: Tensor, drop: float) -> Tensor:
-    """0 or 1 / (1 - drop) for each entry of a tensor on the CPU."""
+    """0 or 1 / (1 - drop) for each entry of a tensor on the CPU.
+
+    One opaque operation for a compiler: it has a slower generator of its own, and now both give the same numbers.
+    """
     level = round(drop * RANDOM_LEVELS)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     # Compared straight into the type of x: a product of bool and float costs five times as much.
     kept = torch.empty(x.shape, dtype=x.dtype)
     torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), level - RANDOM_LEVELS // 2, out=kept)
     return kept.mul_(RANDOM_LEVELS / (RANDOM_LEVELS - level))
+
+
+@_kept.register_fake
+def _(x: Tensor, drop: float) -> Tensor:  # noqa: ARG001
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+class _DropPath(DropPath):  # type: ignore[misc]
+    """timm's, with its probability in a tensor: a compiler takes a number for a constant, and would compile each layer.
+
+    Args:
+        drop_prob: of dropping a branch for a whole jet.
+    """
+
+    kept: Tensor
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__(drop_prob)
+        self.acts = drop_prob > 0
+        self.register_buffer("kept", torch.tensor(1 - drop_prob), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, n, D) -> the same, each jet dropped or divided by the probability of not dropping it."""
+        if not (self.acts and self.training):
+            return x
+        kept = torch.bernoulli(self.kept.expand(len(x), 1, 1)) / self.kept
+        return x * kept.to(x.dtype)
 
 
 class _Residual(nn.Module):
@@ -117,7 +153,7 @@ class _Residual(nn.Module):
         self.num_heads = num_heads
         self.drop = drop
         self.attention_drop = attention_drop
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = _DropPath(drop_path)
         self.norm_in = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)

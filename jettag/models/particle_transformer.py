@@ -54,10 +54,18 @@ class ConstituentEmbedding(nn.Module):
             Columns that are in no slot join the output of the first linear layer.
     """
 
+    _slot: Tensor
+    _joining: Tensor
+
     def __init__(self, num_features: int, widths: Sequence[int], slots: Sequence[int | None] | None = None) -> None:
         super().__init__()
         self.slots = None if slots is None else tuple(slots)
         self.joining = tuple(i for i in range(num_features) if slots is not None and i not in slots)
+        # On the device from the start: a list of columns would be uploaded at every step, and the step wait for it.
+        self.register_buffer(
+            "_slot", torch.tensor([-1 if i is None else i for i in slots or ()], dtype=torch.int64), persistent=False
+        )
+        self.register_buffer("_joining", torch.tensor(self.joining, dtype=torch.int64), persistent=False)
         self.joining_norm = RealBatchNorm(len(self.joining)) if self.joining else None
         self.joining_linear = nn.Linear(len(self.joining), widths[0], bias=False) if self.joining else None
         num_features = num_features if slots is None else len(slots)
@@ -73,7 +81,7 @@ class ConstituentEmbedding(nn.Module):
         normalised = self.norm(self._known(packed), layout.is_real)
         if self.joining_norm is None or self.joining_linear is None:
             return [self.layers(x) for x in layout.spread(normalised)]
-        joining = self.joining_linear(self.joining_norm(packed[:, list(self.joining)], layout.is_real))
+        joining = self.joining_linear(self.joining_norm(packed.index_select(1, self._joining), layout.is_real))
         first, rest = self.layers[:2], self.layers[2:]
         return [rest(first(x) + y) for x, y in zip(layout.spread(normalised), layout.spread(joining), strict=True)]
 
@@ -81,9 +89,8 @@ class ConstituentEmbedding(nn.Module):
         """(M, F) -> the columns that the network was trained on, with their means where there are none."""
         if self.slots is None:
             return packed
-        known = packed[:, [slot or 0 for slot in self.slots]]
-        absent = torch.tensor([slot is None for slot in self.slots], device=packed.device)
-        return torch.where(absent, cast("Tensor", self.norm.running_mean).to(packed.dtype), known)
+        known = packed.index_select(1, self._slot.clamp(min=0))
+        return torch.where(self._slot < 0, cast("Tensor", self.norm.running_mean).to(packed.dtype), known)
 
 
 class ParticleTransformer(nn.Module):
@@ -296,7 +303,7 @@ class ParticleTransformer(nn.Module):
                 pieces.append((x * group.real[..., None]).sum(1) / count)
                 continue
             hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
-            token = self.class_token.expand(len(x), -1, -1)
+            token = self.class_token.expand(len(x), -1, -1).contiguous()  # as all later tokens are
             for block in self.class_blocks:
                 token = block(token, x, hidden)
             pieces.append(token[:, 0])

@@ -14,6 +14,7 @@ from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets, Table
 from jettag.data.prefetch import Batches
 from jettag.errors import CheckpointError, DivergenceError
+from jettag.models.compiling import compile_blocks
 from jettag.objectives import Objective
 from jettag.training.blame import blame
 from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
@@ -70,6 +71,10 @@ class Trainer:
             if recipe.ema_decay
             else None
         )
+        if recipe.compile:
+            compile_blocks(model)
+            if self.ema is not None:
+                compile_blocks(self.ema.module)
         # The average is copied before the model is spread: sharded parameters cannot be copied.
         self.parallel = self._spread()
         self.optimizer = build_optimizer(model, recipe)

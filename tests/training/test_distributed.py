@@ -55,7 +55,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     # Two pieces a process, four in all: jets are compared beyond their piece and their process.
     compared = {"objective": "contrastive", "batch_statistics": False}
     calls.append({"folder": str(tmp_path / "two-contrastive"), "accumulate": 2, "double": False, **compared})
-    spread_run(*calls)
+    spread_run(*calls, {**calls[1], "folder": str(tmp_path / "two-compiled"), "compile": True})
     for number, call in enumerate(calls):
         folder = tmp_path / f"one-{number}"
         spread.run(**{**call, "folder": folder, "accumulate": 1}, world=ALONE)
@@ -71,6 +71,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
         for name, value in before[0].items():  # the same weights: only the order of a sum differs
             assert before[1][name] == pytest.approx(value, rel=1e-12), name
+    compiled, plain = records(tmp_path / "two-compiled"), records(tmp_path / "two-1")
+    assert [line.get("loss") for line in compiled] == pytest.approx([line.get("loss") for line in plain], abs=1e-6)
 
 
 def test_two_processes_embed_and_set_a_backbone_free_as_one_does(tmp_path):

@@ -13,6 +13,7 @@ from jettag.config.objectives import MaskedRecipe
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.loader import Loader
 from jettag.errors import CheckpointError, DivergenceError, Stopped
+from jettag.models import compiling
 from jettag.objectives.build import JetsAre, build_masked
 from jettag.training import Limits, Trainer, load_checkpoint, load_last_good, resolve_checkpoint, train
 
@@ -63,11 +64,13 @@ def losses(folder):
         {"precision": "bf16"},
         {"precision": "fp16"},
         {"accumulate": 3, "schedule": "one_cycle"},
+        {"compile": True},
         *({"target": name} for name in ("regression", "flow", "setflow", "tokenizer", "vqvae")),
     ],
     ids=str,
 )
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes):
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes, monkeypatch):
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
     target = changes.get("target", "kmeans")
     recipe = RECIPE.model_copy(update={key: value for key, value in changes.items() if key != "target"})
     whole = make_trainer(table, recipe, model=make_target(table, target))

@@ -66,10 +66,12 @@ def test_a_sharded_run_that_is_told_to_stop_is_finished_by_one_process(tmp_path)
     assert_same(tmp_path / "whole", tmp_path / "parts", 1e-6)
 
 
-@pytest.mark.parametrize(("changes", "device"), [({"optimizer": "muon"}, "cpu"), ({}, "mps")])
+@pytest.mark.parametrize(
+    ("changes", "device"), [({"optimizer": "muon"}, "cpu"), ({}, "mps"), ({"compile": True}, "cpu")]
+)
 def test_what_cannot_be_sharded_is_refused_in_one_line_and_only_there(changes, device):
     recipe = TrainingRecipe(**FSDP, **changes)
     refuse_unshardable(recipe, torch.device(device), ALONE)
     refuse_unshardable(recipe.model_copy(update={"parallel": "ddp"}), torch.device(device), World(0, 2))
-    with pytest.raises(RecipeError, match=r"training\.parallel=fsdp"):
+    with pytest.raises(RecipeError, match=r"training\.(parallel=fsdp|compile)"):
         refuse_unshardable(recipe, torch.device(device), World(0, 2))

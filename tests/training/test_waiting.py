@@ -1,0 +1,95 @@
+"""Nothing in a step of training waits for the device, whatever the recipe."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+
+from jettag.config.recipe import TrainingRecipe, load_any_recipe
+from jettag.config.shipped import list_shipped
+from jettag.models import build_backbone
+from jettag.objectives import Classification
+from jettag.objectives.build import JetsAre, build_objective, build_tokenizer
+from jettag.objectives.phases import Phases
+from jettag.objectives.tokenizer import Tokenizer
+from jettag.training import Limits, Trainer
+from jettag.training.optim import build_optimizer
+
+from ..conftest import make_table
+
+MODES = {  # of fine-tuning, beside the one that trains everything
+    "attentive": {"attentive": True, "phases": Phases(frozen=1.0)},
+    "lpft": {"phases": Phases(frozen=0.05, restart=True)},  # the backbone is set free at the second of ten steps
+    "lora": {"lora": {"rank": 2}},
+}
+CODEBOOK = {"cosine": True, "decay": 0.9, "impact": True}
+
+
+class _ToMeta:
+    """A loader whose batches are the table's; the trainer uploads them."""
+
+    def __init__(self, table):
+        self.table, self.batch_size = table, 16
+
+    def __next__(self):
+        return self.table.batch(np.arange(16))
+
+    def state_dict(self):
+        return {}
+
+
+def shipped(name, mode=None):
+    """The objective of a shipped recipe on the smallest backbone, and jets for it."""
+    recipe = load_any_recipe(name)
+    table = make_table(40, features=recipe.data.features)
+    drops = {"dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.1, "num_layers": 2}
+    jets = JetsAre(table.feature_names, recipe.data.max_constituents, table.class_names)
+    if recipe.objective.name == "tokenizer":
+        return build_tokenizer(recipe.objective, jets), table
+    backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **drops)
+    if recipe.command == "finetune":
+        return Classification(backbone, 2, **MODES.get(mode, {})), table
+    if name == "mpm-vqvae":
+        small = Tokenizer(table.feature_names, codes=8, latent=4, width=16, layers=1, heads=2, **CODEBOOK)
+        jets = JetsAre(table.feature_names, recipe.data.max_constituents, tokenizer=(small, "0" * 64))
+    return build_objective(recipe.objective, backbone, jets), table
+
+
+EVERY = [*((name, None, "adamw") for name in list_shipped("recipes")), *(("top", mode, "lion") for mode in MODES)]
+
+
+@pytest.mark.parametrize(("name", "mode", "optimizer"), EVERY)
+def test_a_step_never_waits_for_the_device(name, mode, optimizer, monkeypatch):
+    """Tensors of the meta device hold no values: `.item()`, `float()`, `bool()` or `nonzero()` of one would raise."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # meta has none to turn off
+    recipe = TrainingRecipe(max_steps=10, accumulate=2, precision="fp32", optimizer=optimizer)
+    model, table = shipped(name, mode)
+    trainer = Trainer(model.train(), _ToMeta(table), recipe, device=torch.device("cpu"), seed=0, settings={})
+    trainer.device = torch.device("meta")  # only now: timm's average makes a generator, which meta has not
+    trainer.model.to("meta")
+    trainer.ema.module.to("meta")
+    trainer.optimizer = build_optimizer(trainer.model, recipe)
+    for _ in range(2):
+        losses = trainer.update(Limits(10))
+        assert {value.device.type for value in losses.values()} == {"meta"}
+    assert trainer.step == 2
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: x.sum().item(),
+        lambda x: x.tolist(),
+        lambda x: x.cpu(),
+        lambda x: float(x.sum()),
+        lambda x: int(x.sum()),
+        lambda x: bool(x.any()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.numpy(),
+    ],
+)
+def test_what_waits_is_seen(ask):
+    with pytest.raises((RuntimeError, NotImplementedError, TypeError)):
+        ask(torch.zeros(3, device="meta"))
