@@ -24,6 +24,8 @@ EXTRAS = {
     "remote": ("aiohttp", "s3fs"),
     "xrootd": ("fsspec-xrootd", "xrootd"),
     "cluster": ("distributed",),
+    "flows": ("zuko",),
+    "weak": ("zuko", "pybumphunter"),
 }
 LEAST_DISK = 1e9  # bytes; a quickstart leaves about 50 MB
 

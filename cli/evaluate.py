@@ -36,7 +36,7 @@ def evaluate(
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Print background rejections with their intervals, one row for each run.
+    """Print background rejections with intervals, one row a run.
 
     Example: jettag eval runs/top runs/scratch --data 'test/*.root' --out report
     """

@@ -40,7 +40,7 @@ from .weak_resonance import COMMANDS
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Train without jet labels and say how sure one is.", no_args_is_help=True)
+app = typer.Typer(help="Train without jet labels.", no_args_is_help=True)
 
 
 @app.command(cls=SeveralValues)
