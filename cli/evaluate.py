@@ -27,12 +27,10 @@ def evaluate(
     scheme: Annotated[str | None, typer.Option("--scheme", help="Add classes up to this coarser scheme.")] = None,
     impact: Annotated[str, typer.Option("--impact", help="kept, negated or shuffled d0 and dz.")] = "kept",
     discriminants: Annotated[
-        list[str] | None, typer.Option("--discriminant", help="Of flavour: b:c=0.2,light=0.8; default: the run's.")
+        list[str] | None, typer.Option("--discriminant", help="b:c=0.2,light=0.8; default: the run's.")
     ] = None,
     target: Annotated[Path | None, typer.Option("--out", help="Folder for plots and tables.")] = None,
-    with_published: Annotated[
-        bool, typer.Option("--published/--no-published", help="Published Top Landscape numbers, apart.")
-    ] = True,
+    bare: Annotated[bool, typer.Option("--no-published", help="Without the published numbers below.")] = False,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -79,5 +77,5 @@ def evaluate(
         print_rows(out, judgement.rows, notes=about)
         if found:
             print_flavour(out, found)
-        elif with_published:
+        elif not bare:
             print_published(out)

@@ -30,15 +30,13 @@ ADAPT = {True: ["adaptation.adapt_features=true"], False: []}
 @boundary
 def finetune(
     data: Data,
-    task: Annotated[str, typer.Option("--task", help="top, flavour, or a fine-tuning recipe by name or path.")] = "top",
+    task: Annotated[str, typer.Option("--task", help="top, flavour, weak, or a recipe.")] = "top",
     recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
     mode: Annotated[
         str | None, typer.Option("--mode", help="full (default), head, probe, attentive, lpft, staged or lora.")
     ] = None,
-    adapt_features: Annotated[
-        bool, typer.Option("--adapt-features", help="Match other features than the backbone's by name.")
-    ] = False,
+    adapt_features: Annotated[bool, typer.Option("--adapt-features", help="Match new features by name.")] = False,
     val: Val = None,
     card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/TASK.")] = None,
