@@ -72,7 +72,16 @@ def test_wrong_class_names_are_usage_errors(make_scores, signal, background, mes
 
 def test_without_qcd_the_background_must_be_named(make_scores):
     with pytest.raises(UsageError, match="--background"):
-        choose_pairs(make_scores(class_names=("b", "c", "light")))
+        choose_pairs(make_scores(class_names=("W", "Z", "top")))
+
+
+def test_each_heavy_flavour_stands_against_every_other_class(make_scores):
+    assert choose_pairs(make_scores(class_names=("b", "c", "light"))) == [
+        Pair("b", ("c",)),
+        Pair("b", ("light",)),
+        Pair("c", ("b",)),
+        Pair("c", ("light",)),
+    ]
 
 
 @pytest.mark.parametrize("only", [0, 1])
