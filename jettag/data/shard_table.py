@@ -64,6 +64,7 @@ class ShardTable:
         class_names: keep these classes only; labels index into them.
         max_constituents: constituents kept in a jet, of highest pT.
         jet_columns: jet columns to load with the jets, besides ``file`` and ``entry``.
+        batch_columns: jet columns that batches carry.
     """
 
     def __init__(
@@ -74,13 +75,15 @@ class ShardTable:
         class_names: tuple[str, ...] = (),
         max_constituents: int,
         jet_columns: tuple[str, ...] = (),
+        batch_columns: tuple[str, ...] = (),
     ) -> None:
         self._parts = tuple(parts)
         self._labels = labels
         self.feature_names = parts[0].dataset.feature_names
         self.class_names = class_names if labels else ()
         self._max_constituents = max_constituents
-        self._jet_columns = tuple(dict.fromkeys(("file", "entry", *jet_columns)))
+        self._jet_columns = tuple(dict.fromkeys(("file", "entry", *jet_columns, *batch_columns)))
+        self._batch_columns = tuple(batch_columns)
         self._checked: set[int] = set()  # shards whose small columns were compared with their checksums
         self._shards: list[tuple[Path, Mapping[str, Any]]] = []
         self._places: list[Index] = []  # class in the shard -> label, of each shard
@@ -173,6 +176,7 @@ class ShardTable:
             label=np.concatenate([piece.label for piece in chosen]) if self._labels else None,
             class_names=self.class_names,
             jet={name: np.concatenate([piece.jet[name] for piece in chosen]) for name in self._jet_columns},
+            batch_columns=self._batch_columns,
         )
         return table, np.arange(len(table))
 
@@ -286,4 +290,5 @@ class ShardTable:
             class_names=self.class_names,
             max_constituents=self._max_constituents,
             jet_columns=self._jet_columns,
+            batch_columns=self._batch_columns,
         )
