@@ -144,7 +144,7 @@ def flavour_of(recipe: Recipe) -> FlavourRecipe | None:
 
 def _batch_columns(recipe: Recipe) -> tuple[str, ...]:
     """Jet columns that the objective needs in every batch."""
-    objective: object = recipe.objective
+    objective: object = recipe.objective if isinstance(recipe, FinetuneRecipe | PretrainRecipe) else None
     if isinstance(objective, JointRecipe):
         objective = objective.masked
     if isinstance(objective, MaskedRecipe):
