@@ -53,7 +53,8 @@ def translated(deta: Tensor, dphi: Tensor, mask: Tensor, share: Tensor, width: f
         dphi: (B, N) in rad.
         mask: (B, N) bool, True where a constituent is real.
         share: (B, 2) in [-1, 1], of the largest shift in each direction.
-        width: largest shift over the extent (largest minus smallest coordinate of the real constituents; 0 without any).
+        width: largest shift over the extent (largest minus smallest coordinate of the real constituents, 0 where
+            there are none).
     """
     shifts = []
     real = mask.any(1)
