@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,6 +154,47 @@ def test_views_are_those_of_the_published_code(slots):
                 [pt(view.p4[jet]), *(view.features[jet, :, names.index(f"part_{k}")] for k in ("deta", "dphi"))], 1
             )
             torch.testing.assert_close(seen[view.mask[jet]], torch.tensor(rows).float(), atol=1e-4, rtol=1e-3)
+
+
+def picture_mass2(view, names):
+    """(B,) sum_ij pT_i pT_j ((deta_i - deta_j)^2 + (dphi_i - dphi_j)^2), from the view's own momenta and features."""
+    transverse = (pt(view.p4) * view.mask).double()
+    total = torch.zeros(len(view.mask), dtype=torch.float64)
+    for name in ("part_deta", "part_dphi"):
+        x = view.features[..., names.index(name)].double()
+        total += (transverse[:, :, None] * transverse[:, None] * (x[:, :, None] - x[:, None]) ** 2).sum((1, 2))
+    return total
+
+
+def test_a_view_keeps_the_mass_of_the_picture_but_for_soft_smearing():
+    """Turned, moved, split in the same direction, boosted: the jet of the picture weighs what it weighed."""
+    batch, chosen = true_batch(jets=40)
+    names = list(chosen.names)
+    before = picture_mass2(batch, names)
+    for view in two_views({"smearing": None, "splitting": 3}, batch, chosen, slots=40):
+        assert not torch.allclose(view.features[:, :1], batch.features[:, :1])
+        torch.testing.assert_close(picture_mass2(view, names), before, rtol=1e-4, atol=1e-3)
+    # The harder the jet, the less smearing moves it: a width of 0.1 GeV / pT for each constituent.
+    shifts = []
+    for scale in (1.0, 10.0, 100.0):
+        harder = replace(batch, p4=batch.p4 * scale)
+        _, view = two_views(NONE | {"smearing": 0.1}, harder, chosen)
+        shifts.append((view.features - batch.features)[..., names.index("part_deta")].abs().max())
+    assert shifts[0] / shifts[1] == pytest.approx(10, rel=1e-2)
+    assert shifts[1] / shifts[2] == pytest.approx(10, rel=1e-2)
+
+
+def test_a_jet_without_constituents_stays_one_and_harms_no_other():
+    batch, chosen = true_batch()
+    mask = batch.mask.clone()
+    mask[3] = False
+    empty = replace(batch, mask=mask, p4=batch.p4 * mask[..., None], features=batch.features * mask[..., None])
+    for view, whole in zip(two_views({}, empty, chosen), two_views({}, batch, chosen), strict=True):
+        assert not view.mask[3].any()
+        assert (view.p4[3] == 0).all()
+        assert (view.features[3] == 0).all()
+        others = torch.arange(len(mask)) != 3
+        assert torch.equal(view.features[others], whole.features[others])
 
 
 def test_each_augmentation_has_its_switch():
