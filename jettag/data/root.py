@@ -50,13 +50,14 @@ WRITTEN = uproot._util.datetime_to_code(datetime(2026, 1, 1))
 FILE_UUID = UUID(int=0)
 SHARED_PREFIX = "part_"  # jagged branches of this prefix have one counter, npart
 LOCAL = {"handler": uproot.MultithreadedFileSource, "use_threads": False}  # plain reads, no event loop to wait for
-PLAIN = uproot.compression._decompress_ZLIB  # uproot as it comes
+PLAIN = getattr(uproot.compression, "_decompress_ZLIB", None)  # uproot as it comes
 
 
-class _Libdeflate(uproot.compression._DecompressZLIB):  # type: ignore[misc]
+class _Libdeflate(object if PLAIN is None else type(PLAIN)):  # type: ignore[misc]
     """ZLIB blocks through libdeflate, checksum included.
 
-    uproot's own switch, ``library = "deflate"``, calls deflate 0.9 with an argument that it no longer knows.
+    uproot's own switch, ``library = "deflate"``, calls deflate 0.9 with an argument that it no longer knows. An uproot
+    without this part is left as it is.
     """
 
     def decompress(self, data: Any, uncompressed_bytes: int | None = None) -> Any:
@@ -64,7 +65,7 @@ class _Libdeflate(uproot.compression._DecompressZLIB):  # type: ignore[misc]
         return deflate.zlib_decompress(data, uncompressed_bytes)
 
 
-if deflate is not None:
+if deflate is not None and PLAIN is not None:
     uproot.compression._decompress_ZLIB = _Libdeflate()
 
 
