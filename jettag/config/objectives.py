@@ -147,6 +147,8 @@ class AugmentationRecipe(Section):
     translation: float | None = Field(1.0, gt=0)  # largest shift over the jet's extent; null turns it off
     smearing: float | None = Field(0.1, gt=0)  # GeV, the scale of soft emissions; null turns it off
     splitting: int = Field(2, ge=0, le=4)  # rounds of collinear splitting; 0 turns it off
+    # Not of the paper: each view lacks constituents of its own, each with this probability; null keeps all.
+    dropping: Fraction | None = None
 
 
 class ProjectionRecipe(Section):

@@ -273,3 +273,36 @@ def test_what_all_embeddings_have_in_common_does_not_count():
     x = torch.randn(32, projection.layers[0].num_features, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(projection(x), projection(3 * x + 100), atol=1e-3, rtol=0)
     assert spread(projection(x + 100)) > 0.7
+
+
+def test_dropping_leaves_each_view_a_random_part_of_the_jet_and_nothing_else_changed():
+    batch, chosen = true_batch(jets=400)
+    views = two_views(NONE | {"dropping": 0.4}, batch, chosen)
+    pictures = [batch.features[..., chosen.names.index(name)] for name in ("part_pt_log", "part_logptrel", "part_deta")]
+    have = [set(zip(*(p[j, batch.mask[j]].tolist() for p in pictures), strict=True)) for j in range(len(batch))]
+    kept = []
+    for view in views:
+        rows = [view.features[..., chosen.names.index(name)] for name in ("part_pt_log", "part_logptrel", "part_deta")]
+        left = [
+            set(zip(*((r[j, view.mask[j]] * 1e4).round().tolist() for r in rows), strict=True))
+            for j in range(len(batch))
+        ]
+        whole = [{tuple(round(x * 1e4) for x in row) for row in jet} for jet in have]
+        assert all(left)  # never a jet without constituents
+        near = sum(len(part & full) for part, full in zip(left, whole, strict=True)) / sum(map(len, left))
+        assert near > 0.97  # but for roundings: shares are still those of the whole jet
+        kept.append(view.mask.sum().item())
+        assert view.mask.sum(1).ne(batch.mask.sum(1)).any()
+    real = batch.mask.sum().item()
+    alone = (batch.mask.sum(1) == 1).sum().item()  # these keep the one they have
+    for number in kept:
+        assert number == pytest.approx(0.6 * real + 0.4 * alone, abs=5 * math.sqrt(0.24 * real) + 0.02 * real)
+    assert not torch.equal(views[0].mask, views[1].mask)
+
+
+def test_what_is_dropped_changes_no_other_number_of_a_view():
+    batch, chosen = true_batch()
+    plain, dropped = (two_views({"dropping": share}, batch, chosen) for share in (None, 1e-9))
+    for one, other in zip(plain, dropped, strict=True):
+        torch.testing.assert_close(one.features, other.features, atol=1e-5, rtol=1e-5)
+        assert torch.equal(one.mask, other.mask)
