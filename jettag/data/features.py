@@ -115,7 +115,8 @@ def _stored(name: str, field: str, standardise: tuple[float, float, float, float
 
 def _significance(value: npt.NDArray[Any], error: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """0 where there is no error, as for neutral constituents."""
-    return np.divide(value, error, out=np.zeros_like(value), where=error > 0)
+    ratio: npt.NDArray[Any] = np.divide(value, error, out=np.zeros_like(value), where=error > 0)
+    return ratio
 
 
 def _side(jet_eta: npt.NDArray[Any]) -> npt.NDArray[Any]:
