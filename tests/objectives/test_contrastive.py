@@ -29,7 +29,7 @@ def true_batch(features="jetclass_full", jets=12, side=-1, seed=0):
     y, azimuth = side * (1.0 + deta), 3.0 + dphi
     energy = np.sqrt((transverse * np.cosh(y)) ** 2 + 0.14**2)
     p4 = np.stack([transverse * np.cos(azimuth), transverse * np.sin(azimuth), transverse * np.sinh(y), energy], 1)
-    columns = {"pt": transverse, "energy": energy, "deta": deta, "dphi": dphi}
+    columns = {"pt": transverse, "pz": p4[:, 2], "energy": energy, "deta": deta, "dphi": dphi}
     columns["jet_pt"] = np.bincount(owner, transverse)[owner]
     columns["jet_energy"] = np.bincount(owner, energy)[owner]
     chosen = FEATURE_SETS[features]
