@@ -1,4 +1,4 @@
-"""What weak studies, hunts and decorrelations leave in their folders: JSON, table.md, max_sic.png and .pdf."""
+"""What weak studies, hunts and decorrelations leave in their folders: JSON, table.md, figures as .png and .pdf."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from jettag.config.files import write_atomically
 from jettag.errors import ResourceError
@@ -17,15 +18,22 @@ __all__ = [
     "DECORRELATION_HEAD",
     "HEAD",
     "HUNT_HEAD",
+    "IMPROVEMENT_HEAD",
+    "OUTLIER_HEAD",
     "decorrelation_lines",
     "decorrelation_markdown",
     "decorrelation_statement",
+    "draw_decorrelation",
     "draw_max_sic",
     "heads",
     "hunt_lines",
     "hunt_markdown",
     "hunt_statement",
+    "improvement_lines",
     "lines",
+    "outlier_lines",
+    "outlier_markdown",
+    "outlier_statement",
     "remarks",
     "write_study",
 ]
@@ -142,7 +150,9 @@ def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
         place.minorticks_off()
         place.axhline(1.0, color="0.4", lw=1, ls=":")
         place.set_yscale("log")
-        place.set_xlabel("Signal fraction in M1 [%]")
+        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        place.set_xlabel(f"Signal fraction in {'the data' if 's_over_b_median' in rows[0] else 'M1'} [%]")
         place.set_ylabel("Maximum significance improvement")
         place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
         figure.legend(loc="outside right upper", frameon=False)
@@ -232,3 +242,74 @@ def decorrelation_markdown(content: Mapping[str, Any]) -> str:
     notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
     parts = [markdown(list(DECORRELATION_HEAD), cells), escape_markdown(decorrelation_statement(content)), *notes]
     return "\n\n".join(parts) + "\n"
+
+
+def draw_decorrelation(content: Mapping[str, Any]) -> Figure:
+    """Background rejection against 1 / divergence of each method, with 16-84 % bands; random cuts are dotted."""
+    with house_style():
+        figure = Figure(figsize=(6.6, 5.4), layout="constrained")
+        place = figure.subplots()
+        for i, row in enumerate(content["rows"]):
+            if row["background_rejection_median"] is None:
+                continue
+            x, y = (
+                [row[f"{name}_{edge}"] for edge in ("median", "low", "high")]
+                for name in ("inverse_jsd", "background_rejection")
+            )
+            place.errorbar(
+                x[0],
+                y[0],
+                xerr=[[x[0] - x[1]], [x[2] - x[0]]],
+                yerr=[[y[0] - y[1]], [y[2] - y[0]]],
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
+                ls="none",
+                label=row["method"],
+            )
+        floor = float(np.median([row["jsd_floor_nats_median"] for row in content["rows"]]))
+        place.axvline(1 / floor, color="0.4", lw=1, ls=":", label="random cuts")
+        place.set_xscale("log")
+        place.set_ylim(bottom=0)
+        place.set_xlabel(f"1 / Jensen-Shannon divergence in {content['column']} [1/nats]")
+        place.set_ylabel(f"Background rejection at {content['signal_efficiency']:.0%} signal efficiency")
+        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
+        place.legend(frameon=False)
+        return figure
+
+
+OUTLIER_HEAD = ("method", "input", "signal", "max SIC", "SIC at 1e-2", "AUC")
+IMPROVEMENT_HEAD = ("method", "input", "smallest", "median", "largest")
+
+
+def outlier_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `OUTLIER_HEAD`, from the object of `weak outliers --json`."""
+    names = ("max_sic", "sic_1e-2", "auc")
+    return [[row["method"], row["row"], row["signal"], *(_cell(row, key) for key in names)] for row in content["rows"]]
+
+
+def improvement_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `IMPROVEMENT_HEAD`."""
+    names = ("min", "median", "max")
+    return [[row["method"], row["row"], *(_cell(row, key) for key in names)] for row in content["improvement"]]
+
+
+def outlier_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of outliers are."""
+    return (
+        f"Medians over runs with their 16-84 % bands; {content['background']} alone was fitted, "
+        f"{content['n_background']} jets in each run. Maximum SIC with at least 25 background jets kept; that of a "
+        "random score is a little above 1. Total improvement (arXiv:2105.14027): the best SIC of each signal at "
+        "background efficiencies 1e-2, 1e-3 and 1e-4, of which the smallest, median and largest over signals are "
+        f"given. Between runs varied: {content['varied']}."
+    )
+
+
+def outlier_markdown(content: Mapping[str, Any]) -> str:
+    """Both tables with the statement and notes."""
+    tables = [
+        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found])
+        for head, found in ((OUTLIER_HEAD, outlier_lines(content)), (IMPROVEMENT_HEAD, improvement_lines(content)))
+    ]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [tables[0], "Total improvement over the signals", tables[1], escape_markdown(outlier_statement(content))]
+    return "\n\n".join([*parts, *notes]) + "\n"

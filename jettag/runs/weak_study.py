@@ -60,6 +60,7 @@ class WeakStudy:
         other_fraction: of signal in M2.
         folds: of each ensemble of trees.
         max_jets: background jets in each sample, at most.
+        test_jets: of each class that judge, at most; drawn at random, the same ones for every point.
         noise_features: columns of pure noise beside the features.
         components: of ``trees-pca``.
         pretrained: run of ``finetuned`` and of the embedding.
@@ -76,6 +77,7 @@ class WeakStudy:
     other_fraction: float = 0.0
     folds: int = 5
     max_jets: int | None = None
+    test_jets: int | None = None
     noise_features: int = 0
     components: int = 8
     pretrained: Path | None = None
@@ -155,6 +157,7 @@ def weak_study(
             device=chosen,
             told=told,
         )
+        pools = _fewer_tests(pools, study.test_jets)
         notes = _notes(study, pools)
         for note in notes:
             told.note(note)
@@ -202,6 +205,15 @@ def _check(study: WeakStudy, out: Path | None) -> None:
         raise UsageError("expected at least one run and two folds", do="give --runs 10 --folds 5")
     for fraction in study.fractions:
         check_fractions(fraction, study.other_fraction)
+
+
+def _fewer_tests(pools: Pools, most: int | None) -> Pools:
+    """At most so many test jets of each class."""
+    if most is None:
+        return pools
+    random = np.random.default_rng(13)
+    drawn = [pool.select(np.sort(random.permutation(len(pool))[:most])) for pool in pools.tests]
+    return replace(pools, test_background=drawn[0], test_signal=drawn[1])
 
 
 def _notes(study: WeakStudy, pools: Pools) -> list[str]:
