@@ -1,7 +1,7 @@
 """jettag weak cathode, lacathode, ..., compare: backgrounds learnt beside a signal region."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from .weak_options import (
     pair,
     weak_progress,
 )
+
+if TYPE_CHECKING:
+    from jettag.run import FlowSettings
 
 __all__ = ["COMMANDS"]
 
@@ -64,6 +67,7 @@ def _command(method: str) -> Callable[..., None]:
         noise: Noise = 0,
         folds: Folds = 5,
         epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of flows, at most.")] = 40,
+        flow: Annotated[str, typer.Option("--flow", metavar="NxW", help="Splines x width.")] = "3x64",
         target: Target = None,
         as_json: JsonOption = False,
     ) -> None:
@@ -86,7 +90,7 @@ def _command(method: str) -> Callable[..., None]:
             features=names(features) if features else run.HUNT_FEATURES,
             shift=shift,
             noise_features=noise,
-            settings=run.ResonanceSettings(flow=run.FlowSettings(epochs=epochs), folds=folds),
+            settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds),
         )
         with weak_progress(method) as told:
             content = run.resonance_study(study, target, told=told)
@@ -104,6 +108,20 @@ def _command(method: str) -> Callable[..., None]:
         f"--test 'test/*.root' --fraction 0.005 --window 3300:3700{simulated}"
     )
     return boundary(run_method)
+
+
+def _flow(text: str, epochs: int) -> "FlowSettings":
+    """``3x64`` as settings of flows.
+
+    Raises:
+        UsageError: it is not.
+    """
+    from jettag import run
+
+    transforms, _, hidden = text.partition("x")
+    if not (transforms.isdigit() and hidden.isdigit() and int(transforms) and int(hidden)):
+        raise UsageError(f"--flow {text!r} is not NxW", do="write it as 3x64: splines and the width of their networks")
+    return run.FlowSettings(transforms=int(transforms), hidden=int(hidden), epochs=epochs)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {name: _command(name) for name in ABOUT}

@@ -4,10 +4,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
-from jettag.errors import RecipeError, nearest
+from jettag.errors import RecipeError, UsageError, nearest
 
 from .console import JsonOption, boundary, say
 
@@ -50,7 +49,16 @@ def study(
     words += ["--json"] if as_json else []
     say(f"study: jettag {chosen.command} {shlex.join(words)}")
     command = _command(chosen)
-    command.main(args=words, prog_name=f"jettag {chosen.command}", standalone_mode=False)
+    try:
+        context = command.make_context(f"jettag {chosen.command}", words)
+    except Exception as error:
+        # Typer keeps its usage errors in a private module; they are known by what they carry.
+        if not hasattr(error, "format_message"):
+            raise
+        where = f"jettag {chosen.command}"
+        raise UsageError(error.format_message().rstrip("."), where=where, do="give it beside the recipe") from None
+    with context:
+        command.invoke(context)
 
 
 def check_options(recipe: "StudyRecipe", name: str) -> None:
@@ -66,10 +74,9 @@ def check_options(recipe: "StudyRecipe", name: str) -> None:
             raise RecipeError(f"no option of `jettag {recipe.command}`", where=where, do=nearest(option, known))
 
 
-def _command(recipe: "StudyRecipe") -> click.Command:
+def _command(recipe: "StudyRecipe") -> Any:
     """The command behind a recipe."""
     from .weak import app
 
     group: Any = typer.main.get_command(app)
-    found: click.Command = group.commands[recipe.command.removeprefix("weak ")]
-    return found
+    return group.commands[recipe.command.removeprefix("weak ")]

@@ -32,6 +32,7 @@ SHIFTS: dict[str, str] = {
     "ot-embedding": "transport of the embeddings, scored by the tagger's last layer (arXiv:2507.08867)",
 }
 EFFICIENCY = 0.5
+FEWEST = 50  # jets in a half of a sample
 
 
 def shift_study(
@@ -105,7 +106,7 @@ def _compare(
 ) -> dict[str, Any]:
     fits = [np.random.default_rng([seed, 18, i]).random(len(one.logits)) < 0.5 for i, one in enumerate(asked)]
     for name, fit in zip(("source", "target"), fits, strict=True):
-        if min(fit.sum(), (~fit).sum()) < 100:
+        if min(fit.sum(), (~fit).sum()) < FEWEST:
             raise DataError(f"{len(fit)} jets in the {name} are too few", do="give more files")
     source, target = asked
     scores = [_log_odds(one.logits, place) for one in asked]

@@ -60,7 +60,7 @@ def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag
     for row in found["improvement"]:
         assert row["min_median"] <= row["median_median"] <= row["max_median"]
     assert "Total improvement" in (tmp_path / "out" / "table.md").read_text()
-    bad = ["weak", "outliers", "--background", *patterns(files, "train", "QCD"), "--test"]
+    bad = ["weak", "outliers", "--features", "nparticles", "--background", *patterns(files, "train", "QCD"), "--test"]
     for words, code, said in (
         ([*patterns(files, "test", "QCD")], 4, "not of two classes"),
         ([files / "test" / "*.root", "--inputs", "embedding"], 2, "--from"),

@@ -53,6 +53,7 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json
         ("feta", [], 2, "--simulation"),
         ("compare", ["--methods", "cathode,combined"], 2, "two methods"),
         ("cathode", ["--fraction", "x"], 2, "no number"),
+        ("cathode", ["--flow", "3"], 2, "is not NxW"),
         ("cathode", ["--methods", "cathod"], 2, "cathode"),
         ("cathode", ["--window", "2000:3700"], 2, "overlap the signal region"),
         ("cathode", ["--fraction", "0.5"], 4, "signal events needed"),
