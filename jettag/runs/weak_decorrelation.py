@@ -13,7 +13,8 @@ import torch
 from jettag.config.files import write_atomically
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.plots import render
-from jettag.evaluation.weak_report import decorrelation_markdown, draw_decorrelation
+from jettag.evaluation.weak_figures import draw_decorrelation
+from jettag.evaluation.weak_report import decorrelation_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools
 from jettag.weak.classifiers import make_trees

@@ -21,6 +21,7 @@ from jettag.runs.weak_hunt import HUNT_FEATURES, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
+from jettag.weak.closure import classifier_test, frechet_distance
 from jettag.weak.features import with_noise
 from jettag.weak.resonance import COMBINABLE, RESONANCE_METHODS, Region, ResonanceSettings, Sample, score_events
 from jettag.weak.sculpting import Sculpting, sculpting
@@ -135,6 +136,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
                 "seed": seed,
                 "varied": VARIED,
                 **_judge(study, score, region, pools, seed),
+                **_closure(settings.template(method), region, seed),
                 "seconds": round(time.monotonic() - begin, 2),
             }
             if path is not None:
@@ -179,6 +181,7 @@ def _notes(study: ResonanceStudy) -> list[str]:
     )
     notes = [
         regions,
+        "template AUC: of a classifier that tells the drawn background from the true one of the region, 0.5 at best",
         f"sculpting: test background of all these masses, {CUT:.0%} of it kept, the cut from its other half",
     ]
     if study.runs < 10:
@@ -256,6 +259,17 @@ def _test(study: ResonanceStudy, pools: Mapping[str, Sample]) -> Sample:
     """Background of all masses, then signal of the region."""
     background, signal = pools["test_background"], pools["test_signal"]
     return background.join(signal.select(study.window.inside(signal.mass)))
+
+
+def _closure(template: npt.NDArray | None, region: Region, seed: int) -> dict[str, float | None]:
+    """How near a template is to true background of the region: a classifier's AUC and the Fréchet distance."""
+    if template is None or region.background is None:
+        return {"template_auc": None, "template_fpd": None}
+    random = np.random.default_rng([seed, 19])
+    truth = region.background.features
+    drawn = template[random.permutation(len(template))[: len(truth)]]
+    test = classifier_test(drawn, truth, folds=2, seed=seed, iterations=50)
+    return {"template_auc": test.auc, "template_fpd": frechet_distance(truth, drawn, seed=seed)[0]}
 
 
 def _judge(

@@ -96,6 +96,7 @@ class ResonanceSettings:
     make: Callable[[int], Classifier] = make_trees
     combined: tuple[str, ...] = ()
     _fitted: "tuple[Region, int, ConditionalFlow] | None" = field(default=None, init=False)
+    _templates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
     _scored: "tuple[Region, Sample, int, dict[str, FloatArray]] | None" = field(default=None, init=False)
 
     def outside(self, region: Region, seed: int) -> ConditionalFlow:
@@ -110,7 +111,17 @@ class ResonanceSettings:
         known = self._scored
         if known is None or known[0] is not region or known[1] is not test or known[2] != seed:
             self._scored = known = region, test, seed, {}
+            self._templates = {}
         return known[3]
+
+    def template(self, method: str) -> npt.NDArray[np.float32] | None:
+        """(n, F) background that a method drew for the events scored last; None where it draws none."""
+        return self._templates.get(method)
+
+    def keep(self, method: str, drawn: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Remember a template, and give it back."""
+        self._templates[method] = drawn
+        return drawn
 
 
 def score_events(method: str, region: Region, test: Sample, settings: ResonanceSettings, *, seed: int) -> FloatArray:
@@ -160,7 +171,7 @@ def _cwola(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
 
 
 def _cathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
-    return _template(settings.outside(region, seed).sample, region, test, settings, seed)
+    return _template("cathode", settings.outside(region, seed).sample, region, test, settings, seed)
 
 
 def _lacathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -196,11 +207,14 @@ def _salad(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
     return _classify(region.inside.features, inner.features, test.features, settings, seed, weight)
 
 
-def _template(draw: Mover, region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+def _template(
+    method: str, draw: Mover, region: Region, test: Sample, settings: ResonanceSettings, seed: int
+) -> FloatArray:
     """Tell the data from what is drawn at its masses."""
     inside = region.inside
     mass = _masses(inside.mass, settings.oversampling * len(inside), region.window, seed)
-    return _classify(inside.features, draw(mass, seed), test.features, settings, seed)
+    drawn = settings.keep(method, draw(mass, seed))
+    return _classify(inside.features, drawn, test.features, settings, seed)
 
 
 def _feta(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -210,19 +224,19 @@ def _feta(region: Region, test: Sample, settings: ResonanceSettings, seed: int) 
     draw = move_simulation(
         simulation.features, simulation.mass, beside.features, beside.mass, settings=settings.flow, seed=seed
     )
-    return _template(draw, region, test, settings, seed)
+    return _template("feta", draw, region, test, settings, seed)
 
 
 def _curtains(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     beside = region.beside
     draw = move_by_transport(beside.features, beside.mass, settings=settings.flow, seed=seed)
-    return _template(draw, region, test, settings, seed)
+    return _template("curtains", draw, region, test, settings, seed)
 
 
 def _f4f(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     beside, outside = region.beside, settings.outside(region, seed)
     draw = move_by_likelihood(beside.features, beside.mass, outside, settings=settings.flow, seed=seed)
-    return _template(draw, region, test, settings, seed)
+    return _template("f4f", draw, region, test, settings, seed)
 
 
 def _combined(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
