@@ -1,4 +1,4 @@
-"""Figures of weak studies: the gain against the signal put in, SIC curves, and the price of forgetting a mass."""
+"""Figures of weak studies: gains of a signal put in, SIC curves, p-values of hunts, the price of forgetting a mass."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
+from scipy.stats import norm
 
 from jettag.evaluation.plots import COLOURS, house_style
 
-__all__ = ["draw_decorrelation", "draw_max_sic", "draw_sic"]
+__all__ = ["draw_decorrelation", "draw_hunt", "draw_max_sic", "draw_sic"]
 
 MARKERS = "osDv^<>pP*"
 PANELS = 6  # signal fractions whose curves are drawn, the largest ones
@@ -90,6 +91,41 @@ def draw_sic(content: Mapping[str, Any]) -> Figure:
         axes.flat[0].set_title("Simulation", style="italic", fontsize=12, loc="left")
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        return figure
+
+
+def draw_hunt(content: Mapping[str, Any]) -> Figure:
+    """Local p-value of every region against its mass, for each signal fraction and cut: medians and 16-84 % bands."""
+    with house_style():
+        figure = Figure(figsize=(8.6, 5.0), layout="constrained")
+        place = figure.subplots()
+        groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        for row in content["rows"]:
+            groups.setdefault((row["fraction"], row["efficiency"]), []).append(row)
+        fractions = list(dict.fromkeys(fraction for fraction, _ in groups))
+        cuts = list(dict.fromkeys(cut for _, cut in groups))
+        smallest = 1e-3
+        for (fraction, cut), rows in groups.items():
+            what = "data" if fraction is None else f"{100 * fraction:.3g} % signal"
+            style: dict[str, Any] = {"color": COLOURS[fractions.index(fraction) % len(COLOURS)]}
+            style["marker"] = MARKERS[cuts.index(cut) % len(MARKERS)]
+            x = [(row["window"][0] + row["window"][1]) / 2 for row in rows]
+            median, low, high = (
+                np.maximum([row[f"p_value_{edge}"] for row in rows], 1e-300) for edge in ("median", "low", "high")
+            )
+            smallest = min(smallest, float(low.min()))
+            ends = [median - low, high - median]
+            place.errorbar(
+                x, median, yerr=ends, ls="-" if len(x) > 1 else "none", label=f"{what}, {cut:g} kept", **style
+            )
+        for sigma in range(1, int(norm.isf(smallest)) + 2):
+            place.axhline(norm.sf(sigma), color="0.6", lw=0.8, ls=":")
+            place.annotate(f"{sigma}σ", (1.005, norm.sf(sigma)), xycoords=("axes fraction", "data"), fontsize=10)
+        place.set_yscale("log")
+        place.set_xlabel(f"Middle of the signal region in {content['mass']} [GeV]")
+        place.set_ylabel("Local p-value")
+        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
+        figure.legend(loc="outside right upper", frameon=False)
         return figure
 
 

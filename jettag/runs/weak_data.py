@@ -98,11 +98,6 @@ class Pools:
     inputs: Sequence[InputFile]
     test_inputs: Sequence[InputFile]
 
-    @property
-    def tests(self) -> tuple[Pool, Pool]:
-        """Background and signal that judge."""
-        return self.test_background, self.test_signal
-
 
 def read_pools(
     sources: WeakSources,
@@ -110,6 +105,7 @@ def read_pools(
     *,
     backbone: Path | None = None,
     constituents: tuple[str, int] | None = None,
+    test_jets: int | None = None,
     device: torch.device,
     told: Told,
 ) -> Pools:
@@ -120,6 +116,7 @@ def read_pools(
         features: jet-level, with ``embedding`` for the column of `jettag embed`.
         backbone: run whose embeddings of the jets are wanted.
         constituents: feature set and most constituents, where networks train on them.
+        test_jets: of each class that judge, at most, drawn at random; the same ones each time.
         device: where the backbone runs.
         told: of jets of other classes.
 
@@ -158,6 +155,10 @@ def read_pools(
     others = len(read["test"][0]) - len(pools["test_background"]) - len(pools["test_signal"])
     if others:
         told.note(f"{others} test jets of other classes are left out")
+    if test_jets is not None:
+        random = np.random.default_rng(13)
+        for key in ("test_background", "test_signal"):
+            pools[key] = pools[key].select(np.sort(random.permutation(len(pools[key]))[:test_jets]))
     if backbone is not None:
         pools = {key: embed_pool(pool, backbone, device, told, key) for key, pool in pools.items()}
     columns = _column_names(features, pools["background"].features.shape[1])

@@ -14,6 +14,8 @@ from jettag.data.card import load_card
 from jettag.data.inputs import expand_inputs
 from jettag.data.jet_columns import read_jet_columns
 from jettag.errors import DataError, UsageError
+from jettag.evaluation.plots import render
+from jettag.evaluation.weak_figures import draw_hunt
 from jettag.evaluation.weak_report import hunt_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import ROLES
@@ -148,6 +150,9 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     if out is not None:
         write_atomically(out / "hunt.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_atomically(out / "table.md", hunt_markdown(content))
+        figure = draw_hunt(content)
+        for kind in ("png", "pdf"):
+            write_atomically(out / f"p_values.{kind}", render(figure, kind))
     return content
 
 

@@ -154,10 +154,10 @@ def weak_study(
             constituents=(study.recipe.data.features, study.recipe.data.max_constituents)
             if networks and study.recipe
             else None,
+            test_jets=study.test_jets,
             device=chosen,
             told=told,
         )
-        pools = _fewer_tests(pools, study.test_jets)
         notes = _notes(study, pools)
         for note in notes:
             told.note(note)
@@ -205,15 +205,6 @@ def _check(study: WeakStudy, out: Path | None) -> None:
         raise UsageError("expected at least one run and two folds", do="give --runs 10 --folds 5")
     for fraction in study.fractions:
         check_fractions(fraction, study.other_fraction)
-
-
-def _fewer_tests(pools: Pools, most: int | None) -> Pools:
-    """At most so many test jets of each class."""
-    if most is None:
-        return pools
-    random = np.random.default_rng(13)
-    drawn = [pool.select(np.sort(random.permutation(len(pool))[:most])) for pool in pools.tests]
-    return replace(pools, test_background=drawn[0], test_signal=drawn[1])
 
 
 def _notes(study: WeakStudy, pools: Pools) -> list[str]:
