@@ -25,7 +25,7 @@ EXTRAS = {
     "xrootd": ("fsspec-xrootd", "xrootd"),
     "cluster": ("distributed",),
     "flows": ("zuko",),
-    "weak": ("zuko", "pybumphunter"),
+    "weak": ("zuko", "pybumphunter", "pot"),
 }
 LEAST_DISK = 1e9  # bytes; a quickstart leaves about 50 MB
 

@@ -1,5 +1,6 @@
 """jettag ls, cat, cp, validate: what there is, and how to make it one's own."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -161,12 +162,21 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
     """
     from jettag.config.objectives import TokenizerRecipe
     from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_any_recipe
+    from jettag.config.study import StudyRecipe
     from jettag.data.card import load_card
     from jettag.data.features import feature_set
     from jettag.models import build_backbone
     from jettag.objectives.build import JetsAre, build_tokenizer
 
+    from .weak_study import check_options
+
     resolved = load_any_recipe(recipe, overrides or [])
+    if isinstance(resolved, StudyRecipe):
+        check_options(resolved, recipe)
+        if as_json:
+            emit_json({"schema": 1, "recipe": str(find("recipes", recipe)), "valid": True, "parameters": {}})
+        say(f"{recipe} is valid: jettag {resolved.command} {shlex.join(resolved.words())}")
+        return
     card = load_card(resolved.data.card)
     names = feature_set(resolved.data.features).names
     # Classes that argos ranks are samples, which the command line names, and not the card.

@@ -10,6 +10,7 @@ from jettag.errors import UsageError
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
 from .options import Device, Overrides
+from .weak_calibrate import calibrate, shift
 from .weak_closure import closure
 from .weak_decorrelate import decorrelate
 from .weak_hunt import hunt
@@ -32,11 +33,14 @@ from .weak_options import (
     Signal,
     Target,
     Test,
+    TestJets,
     names,
     numbers,
     weak_progress,
 )
+from .weak_outliers import outliers
 from .weak_resonance import COMMANDS
+from .weak_study import study
 
 __all__ = ["app"]
 
@@ -58,6 +62,7 @@ def cwola(
     pretrained: Pretrained = None,
     target: Target = None,
     jets: Jets = None,
+    test_jets: TestJets = None,
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
@@ -89,6 +94,7 @@ def iad(
     pretrained: Pretrained = None,
     target: Target = None,
     jets: Jets = None,
+    test_jets: TestJets = None,
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
@@ -120,6 +126,7 @@ def supervised(
     pretrained: Pretrained = None,
     target: Target = None,
     jets: Jets = None,
+    test_jets: TestJets = None,
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
@@ -155,6 +162,7 @@ def scan(
     rows: Rows = None,
     pretrained: Pretrained = None,
     jets: Jets = None,
+    test_jets: TestJets = None,
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
@@ -233,6 +241,7 @@ def _study(*methods: str, **given: Any) -> None:
         other_fraction=given.get("other_fraction", 0.0),
         folds=given["folds"],
         max_jets=given["jets"],
+        test_jets=given["test_jets"],
         noise_features=given["noise"],
         components=given["components"],
         pretrained=pretrained,
@@ -254,5 +263,9 @@ def _study(*methods: str, **given: Any) -> None:
 app.command(cls=SeveralValues)(hunt)
 app.command(cls=SeveralValues)(decorrelate)
 app.command(cls=SeveralValues)(closure)
+app.command(cls=SeveralValues)(outliers)
+app.command(cls=SeveralValues)(calibrate)
+app.command(cls=SeveralValues)(shift)
 for name, function in COMMANDS.items():
     app.command(name, cls=SeveralValues)(function)
+app.command(cls=SeveralValues)(study)

@@ -31,12 +31,13 @@ def decorrelate(
     signal: Signal,
     test: Test,
     on: Annotated[str, typer.Option("--on", help="Column to be forgotten.")] = "mass",
-    methods: Annotated[str, typer.Option("--methods", help="Of these.")] = "none,planing,binned,flow",
+    methods: Annotated[str, typer.Option("--methods", help="Of these.")] = "none,planing,binned,flow,ot,disco",
     runs: Runs = 10,
     card: Card = "jetclass",
     features: Features = None,
     folds: Folds = 5,
     epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of the flow, at most.")] = 40,
+    strength: Annotated[float, typer.Option("--strength", min=0, help="Of DisCo's penalty.")] = 3.0,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
     target: Target = None,
@@ -68,6 +69,7 @@ def decorrelate(
         runs=runs,
         folds=folds,
         flow=run.FlowSettings(epochs=epochs),
+        strength=strength,
     )
     with weak_progress("decorrelate") as told:
         content = run.decorrelation_study(study, target, told=told)

@@ -33,6 +33,7 @@ __all__ = [
     "Signal",
     "Target",
     "Test",
+    "TestJets",
     "names",
     "numbers",
     "pair",
@@ -51,6 +52,7 @@ Target = Annotated[Path | None, typer.Option("--out", help="A study there goes o
 Fraction = Annotated[float, typer.Option("--fraction", help="Of signal in M1.")]
 Other = Annotated[float, typer.Option("--other-fraction", help="Of signal in M2.")]
 Jets = Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Background in each sample.")]
+TestJets = Annotated[int | None, typer.Option("--test-jets", min=25, metavar="N", help="Of each class.")]
 Folds = Annotated[int, typer.Option("--folds", min=2, metavar="N", help="Of each ensemble.")]
 Noise = Annotated[int, typer.Option("--noise-features", min=0, metavar="N", help="Of pure noise.")]
 Components = Annotated[int, typer.Option("--components", min=1, metavar="N", help="Of trees-pca.")]

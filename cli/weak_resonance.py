@@ -1,7 +1,7 @@
-"""jettag weak cathode, lacathode, anode, ranode, salad, compare: backgrounds learnt beside a signal region."""
+"""jettag weak cathode, lacathode, ..., compare: backgrounds learnt beside a signal region."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,16 +12,19 @@ from .weak_options import (
     Background,
     Features,
     Folds,
-    Fraction,
     Noise,
     Runs,
     Signal,
     Target,
     Test,
     names,
+    numbers,
     pair,
     weak_progress,
 )
+
+if TYPE_CHECKING:
+    from jettag.run import FlowSettings
 
 __all__ = ["COMMANDS"]
 
@@ -31,9 +34,13 @@ ABOUT = {
     "anode": "Ratio of two flows, of the signal region and of the side-bands (arXiv:2001.04990).",
     "ranode": "A flow of the signal alone over the background of the side-bands (arXiv:2312.11629).",
     "salad": "A simulation reweighted to the side-bands (arXiv:2001.05001).",
+    "feta": "A simulation moved onto data by a flow (arXiv:2212.11285).",
+    "curtains": "Side-bands moved to the signal region by optimal transport (arXiv:2203.09470).",
+    "f4f": "Side-bands moved to the signal region by flows for flows (arXiv:2305.04646).",
     "compare": "Several methods on the same events, beside the bound and the ceiling.",
 }
 BOUNDS = ("iad", "supervised")
+COMPARED = "cwola,cathode,lacathode,ranode,curtains,combined,iad,supervised"
 
 
 def _command(method: str) -> Callable[..., None]:
@@ -43,21 +50,24 @@ def _command(method: str) -> Callable[..., None]:
         background: Background,
         signal: Signal,
         test: Test,
-        fraction: Fraction,
+        fraction: Annotated[list[str], typer.Option("--fraction", "--fractions", help="Of signal in the data.")],
         window: Annotated[str, typer.Option("--window", metavar="LOW:HIGH", help="Signal region.")],
         runs: Runs = 10,
         methods: Annotated[str, typer.Option("--methods", help="Of these.", hidden=method != "compare")] = (
-            "cwola,cathode,lacathode,ranode,iad,supervised" if method == "compare" else ",".join((method, *BOUNDS))
+            "cwola,cathode,lacathode,ranode,curtains,combined,iad,supervised"
+            if method == "compare"
+            else ",".join((method, *BOUNDS))
         ),
         card: Annotated[str, typer.Option("--card", help="Data card.")] = "dijets",
         mass: Annotated[str, typer.Option("--mass", help="Column [GeV].")] = "m_jj",
         features: Features = None,
         span: Annotated[str, typer.Option("--range", metavar="LOW:HIGH", help="Ends of side-bands.")] = "2000:5500",
-        simulation: Annotated[list[str] | None, typer.Option("--simulation", help="Files, of salad.")] = None,
+        simulation: Annotated[list[str] | None, typer.Option("--simulation", help="Files, of salad and feta.")] = None,
         shift: Annotated[float, typer.Option("--shift", help="x mass added to m_j1, delta_m_j.")] = 0.0,
         noise: Noise = 0,
         folds: Folds = 5,
         epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of flows, at most.")] = 40,
+        flow: Annotated[str, typer.Option("--flow", metavar="NxW", help="Splines x width.")] = "3x64",
         target: Target = None,
         as_json: JsonOption = False,
     ) -> None:
@@ -73,14 +83,14 @@ def _command(method: str) -> Callable[..., None]:
             sources=run.WeakSources(background=background, signal=signal, test=test, card=card),
             methods=names(methods),
             window=run.Window(begin, end, low, high),
-            fraction=fraction,
+            fractions=[value for text in fraction for value in numbers(text, "--fraction")],
             runs=runs,
             simulation=simulation or (),
             mass=mass,
             features=names(features) if features else run.HUNT_FEATURES,
             shift=shift,
             noise_features=noise,
-            settings=run.ResonanceSettings(flow=run.FlowSettings(epochs=epochs), folds=folds),
+            settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds),
         )
         with weak_progress(method) as told:
             content = run.resonance_study(study, target, told=told)
@@ -92,11 +102,26 @@ def _command(method: str) -> Callable[..., None]:
             say(f"{method}: tables in {target}")
 
     run_method.__name__ = method
+    simulated = " --simulation s.root" if method in ("salad", "feta") else ""
     run_method.__doc__ = (
         f"{ABOUT[method]}\n\nExample: jettag weak {method} --background qcd.root --signal resonance.root "
-        f"--test 'test/*.root' --fraction 0.005 --window 3300:3700" + (" --simulation s.root" * (method == "salad"))
+        f"--test 'test/*.root' --fraction 0.005 --window 3300:3700{simulated}"
     )
     return boundary(run_method)
+
+
+def _flow(text: str, epochs: int) -> "FlowSettings":
+    """``3x64`` as settings of flows.
+
+    Raises:
+        UsageError: it is not.
+    """
+    from jettag import run
+
+    transforms, _, hidden = text.partition("x")
+    if not (transforms.isdigit() and hidden.isdigit() and int(transforms) and int(hidden)):
+        raise UsageError(f"--flow {text!r} is not NxW", do="write it as 3x64: splines and the width of their networks")
+    return run.FlowSettings(transforms=int(transforms), hidden=int(hidden), epochs=epochs)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {name: _command(name) for name in ABOUT}

@@ -1,6 +1,6 @@
 """The table of a weak study on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,28 +11,34 @@ from jettag.evaluation.weak_report import (
     DECORRELATION_HEAD,
     HEAD,
     HUNT_HEAD,
+    IMPROVEMENT_HEAD,
+    OUTLIER_HEAD,
     decorrelation_lines,
     decorrelation_statement,
     heads,
     hunt_lines,
     hunt_statement,
+    improvement_lines,
     lines,
+    outlier_lines,
+    outlier_statement,
     remarks,
 )
 
 from .tables import STYLE
 
-__all__ = ["print_decorrelation", "print_hunt", "print_study"]
+__all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers", "print_study"]
 
 # What does not fit a terminal is in the files.
-LEFT_OUT = ("ARGOS",)
+LEFT_OUT = ("ARGOS", "runs")
 LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]")
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
     """Print the object of `weak --json`, with what varied and the notes."""
     first = content["rows"][0]
-    title = f"{first['n_signal_test']} signal and {first['n_background_test']} background jets judge"
+    judges = f"{first['n_signal_test']} signal and {first['n_background_test']} background jets judge"
+    title = f"{judges}, {first['n_runs']} runs"
     table = Table(title=Text(title), **STYLE)
     names = heads(content)
     left_out = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
@@ -71,4 +77,37 @@ def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
     console.print(table)
     console.print(Text(decorrelation_statement(content), style="dim"))
     for note in content["notes"]:
+        console.print(Text(f"- {note}"))
+
+
+def print_outliers(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak outliers --json`."""
+    for title, head, found in (
+        (f"Outliers of {content['background']}", OUTLIER_HEAD, outlier_lines(content)),
+        ("Total improvement over the signals", IMPROVEMENT_HEAD, improvement_lines(content)),
+    ):
+        table = Table(title=Text(title), **STYLE)
+        for name in head:
+            is_text = name in ("method", "input", "signal")
+            table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+        for line in found:
+            table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
+        console.print(table)
+    console.print(Text(outlier_statement(content), style="dim"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))
+
+
+def print_lines(
+    console: Console, head: Sequence[str], lines: Sequence[Sequence[str]], statement: str, notes: Sequence[str]
+) -> None:
+    """Print a table of numbers with what they are; names stand to the left."""
+    table = Table(**STYLE)
+    for name in head:
+        table.add_column(name, justify="left" if name in ("run", "method") else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))
+    console.print(table)
+    console.print(Text(statement, style="dim"))
+    for note in notes:
         console.print(Text(f"- {note}"))

@@ -1,6 +1,7 @@
 """What the command line, a notebook and a test call: one function behind each command."""
 
 from jettag.config.recipe import load_any_recipe, load_recipe
+from jettag.config.study import load_study
 from jettag.runs.common import Sources, Told
 from jettag.runs.exporting import export
 from jettag.runs.finetuning import finetune
@@ -11,13 +12,17 @@ from jettag.runs.lhco import convert_lhco
 from jettag.runs.pretraining import pretrain
 from jettag.runs.scan import LabelScan, scan_labels
 from jettag.runs.scan_plan import Rules
+from jettag.runs.weak_calibration import calibration_study
 from jettag.runs.weak_closure import closure
 from jettag.runs.weak_data import WeakSources
 from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, decorrelation_study
 from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
+from jettag.runs.weak_outliers import OutlierStudy, outlier_study
 from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
+from jettag.runs.weak_shift import SHIFTS, shift_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device
+from jettag.weak.autoencoders import AutoencoderSettings
 from jettag.weak.flow import FlowSettings
 from jettag.weak.hunt import HuntPlan, mass_edges
 from jettag.weak.resonance import ResonanceSettings
@@ -27,12 +32,15 @@ __all__ = [
     "DECORRELATIONS",
     "HUNT_FEATURES",
     "NETWORKS",
+    "SHIFTS",
     "Asking",
+    "AutoencoderSettings",
     "DecorrelationStudy",
     "FlowSettings",
     "HuntPlan",
     "HuntStudy",
     "LabelScan",
+    "OutlierStudy",
     "ResonanceSettings",
     "ResonanceStudy",
     "Rules",
@@ -41,6 +49,7 @@ __all__ = [
     "WeakSources",
     "WeakStudy",
     "Window",
+    "calibration_study",
     "choose_device",
     "closure",
     "convert_lhco",
@@ -54,10 +63,13 @@ __all__ = [
     "import_weaver",
     "load_any_recipe",
     "load_recipe",
+    "load_study",
     "mass_edges",
+    "outlier_study",
     "predict",
     "pretrain",
     "resonance_study",
     "scan_labels",
+    "shift_study",
     "weak_study",
 ]

@@ -22,6 +22,7 @@ from jettag.config.objectives import (
 from jettag.config.sampling import SamplingRecipe
 from jettag.config.schemes import scheme
 from jettag.config.shipped import find
+from jettag.config.study import STUDIES, StudyRecipe, load_study
 from jettag.errors import RecipeError, nearest
 
 __all__ = [
@@ -232,7 +233,7 @@ def load_recipe(
     return validate(schema, values, where=path)
 
 
-def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe | StudyRecipe:
     """A recipe of whichever command it names.
 
     Raises:
@@ -240,6 +241,8 @@ def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find("recipes", name)
     command = str(read_yaml(path).get("command"))
+    if command in STUDIES:
+        return load_study(name, overrides)
     if command not in RECIPES:
-        raise RecipeError(f"command: {command!r} has no recipes", where=path, do=nearest(command, RECIPES))
+        raise RecipeError(f"command: {command!r} has no recipes", where=path, do=nearest(command, [*RECIPES, *STUDIES]))
     return load_recipe(name, RECIPES[command], overrides)

@@ -1,42 +1,49 @@
-"""What weak studies, hunts and decorrelations leave in their folders: JSON, table.md, max_sic.png and .pdf."""
+"""What weak studies, hunts, decorrelations and outliers leave in their folders: tables, and the files of a study."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from jettag.config.files import write_atomically
 from jettag.errors import ResourceError
-from jettag.evaluation.plots import COLOURS, house_style, render
+from jettag.evaluation.plots import render
 from jettag.evaluation.tables import escape_markdown, markdown
+from jettag.evaluation.weak_figures import draw_max_sic, draw_sic
 
 __all__ = [
     "DECORRELATION_HEAD",
     "HEAD",
     "HUNT_HEAD",
+    "IMPROVEMENT_HEAD",
+    "OUTLIER_HEAD",
     "decorrelation_lines",
     "decorrelation_markdown",
     "decorrelation_statement",
-    "draw_max_sic",
     "heads",
     "hunt_lines",
     "hunt_markdown",
     "hunt_statement",
+    "improvement_lines",
     "lines",
+    "outlier_lines",
+    "outlier_markdown",
+    "outlier_statement",
     "remarks",
     "write_study",
 ]
 
 HEAD = ("method", "row", "signal", "runs", "max SIC", "SIC at 1e-2", "SIC at 1e-3", "AUC", "ARGOS")
 SHOWN = ("max_sic", "sic_1e-2", "sic_1e-3", "auc", "argos")
-MARKERS = "osDv^<>pP*"
 ALL = "all"  # the fraction of a method that does not mix
 
 
-SCULPTING = (("chi2_per_ndof", "chi2/ndof"), ("jsd_nats", "JSD [nats]"), ("s_over_b", "S/B in region"))
+SCULPTING = (
+    ("chi2_per_ndof", "chi2/ndof"),
+    ("jsd_nats", "JSD [nats]"),
+    ("s_over_b", "S/B in region"),
+    ("template_auc", "template AUC"),
+)
 
 
 def heads(content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -62,10 +69,12 @@ def lines(content: Mapping[str, Any]) -> list[list[str]]:
 
 def _shape(row: Mapping[str, Any]) -> list[str]:
     purity = f"{100 * row['s_over_b_median']:.2g} %"
+    closure = row.get("template_auc_median")
+    template = "" if closure is None else f"{closure:.3f}"
     if row["chi2_per_ndof_median"] is None:  # too few test events
-        return ["n/a", "n/a", purity]
+        return ["n/a", "n/a", purity, template]
     divergence = f"{row['jsd_nats_median']:.2g} (random {row['jsd_floor_nats_median']:.2g})"
-    return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity]
+    return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity, template]
 
 
 def _percent(fraction: float | None) -> str:
@@ -102,51 +111,14 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
         "table.md": "\n\n".join([markdown(list(heads(content)), cells), escape_markdown(content["statement"]), notes])
         + "\n",
     }
-    figure = draw_max_sic(content["rows"])
-    files |= {f"max_sic.{kind}": render(figure, kind) for kind in ("png", "pdf")}
+    for name, figure in (("max_sic", draw_max_sic(content["rows"])), ("sic", draw_sic(content))):
+        files |= {f"{name}.{kind}": render(figure, kind) for kind in ("png", "pdf")}
     try:
         for name, text in files.items():
             write_atomically(out / name, text)
     except OSError as problem:
         what = f"cannot write the tables ({problem.strerror or problem})"
         raise ResourceError(what, where=out, do="free the disk and run the command again") from None
-
-
-def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Median of the maximum SIC against the signal fraction with its 16-84 % band; a ceiling is a dashed line.
-
-    A run without signal stands at the left edge, on an axis that is linear up to the smallest fraction.
-    """
-    with house_style():
-        figure = Figure(figsize=(8.6, 5.4), layout="constrained")
-        place = figure.subplots()
-        fractions = sorted({row["fraction"] for row in rows if row["fraction"]})
-        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for row in rows:
-            groups.setdefault((row["method"], row["row"]), []).append(row)
-        for i, ((method, name), points) in enumerate(groups.items()):
-            colour = COLOURS[i % len(COLOURS)]
-            median, low, high = (
-                np.array([row[f"max_sic_{edge}"] for row in points]) for edge in ("median", "low", "high")
-            )
-            if points[0]["fraction"] is None:
-                place.axhline(median[0], color=colour, ls="--", label=f"{method} {name}")
-                place.axhspan(low[0], high[0], color=colour, alpha=0.15, lw=0)
-                continue
-            x = [100 * row["fraction"] for row in points]
-            place.plot(x, median, color=colour, marker=MARKERS[i % len(MARKERS)], label=f"{method} {name}")
-            place.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-        if fractions:
-            place.set_xscale("symlog", linthresh=100 * fractions[0])
-            place.set_xticks([0, *(100 * f for f in fractions)], ["0", *(f"{100 * f:.3g}" for f in fractions)])
-        place.minorticks_off()
-        place.axhline(1.0, color="0.4", lw=1, ls=":")
-        place.set_yscale("log")
-        place.set_xlabel("Signal fraction in M1 [%]")
-        place.set_ylabel("Maximum significance improvement")
-        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
-        figure.legend(loc="outside right upper", frameon=False)
-        return figure
 
 
 HUNT_HEAD = ("signal", "S/B in region", "region", "cut", "observed", "expected", "local p", "global p")
@@ -232,3 +204,41 @@ def decorrelation_markdown(content: Mapping[str, Any]) -> str:
     notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
     parts = [markdown(list(DECORRELATION_HEAD), cells), escape_markdown(decorrelation_statement(content)), *notes]
     return "\n\n".join(parts) + "\n"
+
+
+OUTLIER_HEAD = ("method", "input", "signal", "max SIC", "SIC at 1e-2", "AUC")
+IMPROVEMENT_HEAD = ("method", "input", "smallest", "median", "largest")
+
+
+def outlier_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `OUTLIER_HEAD`, from the object of `weak outliers --json`."""
+    names = ("max_sic", "sic_1e-2", "auc")
+    return [[row["method"], row["row"], row["signal"], *(_cell(row, key) for key in names)] for row in content["rows"]]
+
+
+def improvement_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `IMPROVEMENT_HEAD`."""
+    names = ("min", "median", "max")
+    return [[row["method"], row["row"], *(_cell(row, key) for key in names)] for row in content["improvement"]]
+
+
+def outlier_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of outliers are."""
+    return (
+        f"Medians over runs with their 16-84 % bands; {content['background']} alone was fitted, "
+        f"{content['n_background']} jets in each run. Maximum SIC with at least 25 background jets kept; that of a "
+        "random score is a little above 1. Total improvement (arXiv:2105.14027): the best SIC of each signal at "
+        "background efficiencies 1e-2, 1e-3 and 1e-4, of which the smallest, median and largest over signals are "
+        f"given. Between runs varied: {content['varied']}."
+    )
+
+
+def outlier_markdown(content: Mapping[str, Any]) -> str:
+    """Both tables with the statement and notes."""
+    tables = [
+        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found])
+        for head, found in ((OUTLIER_HEAD, outlier_lines(content)), (IMPROVEMENT_HEAD, improvement_lines(content)))
+    ]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [tables[0], "Total improvement over the signals", tables[1], escape_markdown(outlier_statement(content))]
+    return "\n\n".join([*parts, *notes]) + "\n"

@@ -33,7 +33,7 @@ from jettag.runs.seen import seen_in_training
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
 
-__all__ = ["Judgement", "embed", "embeddings", "evaluate", "predict", "probabilities"]
+__all__ = ["Judgement", "apply_to_all", "embed", "embeddings", "evaluate", "predict", "probabilities"]
 
 BATCH_SIZE = 512  # jets; inference holds no gradients
 Progress = Callable[[int], None]
@@ -50,7 +50,7 @@ class Judgement:
 
 
 @torch.inference_mode()
-def _apply(
+def apply_to_all(
     function: Callable[[Jets], Tensor], table: Table, device: torch.device, on_progress: Progress | None
 ) -> npt.NDArray[np.float32]:
     """``function`` of every jet, (J, ...), in the table's order."""
@@ -71,7 +71,7 @@ def probabilities(
     tagger: Tagger, table: Table, device: torch.device, on_progress: Progress | None = None
 ) -> npt.NDArray[np.float64]:
     """(J, C) class probabilities; the softmax is taken in float64, where good scores do not saturate at one."""
-    logits = _apply(tagger.model.to(device).logits, table, device, on_progress).astype(np.float64)
+    logits = apply_to_all(tagger.model.to(device).logits, table, device, on_progress).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     normalised: npt.NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return normalised
@@ -81,7 +81,7 @@ def embeddings(
     backbone: ParticleTransformer, table: Table, device: torch.device, on_progress: Progress | None = None
 ) -> npt.NDArray[np.float32]:
     """(J, D) jet embeddings by a backbone in evaluation mode."""
-    return _apply(lambda jets: backbone(jets).jet, table, device, on_progress)
+    return apply_to_all(lambda jets: backbone(jets).jet, table, device, on_progress)
 
 
 def _card(name: str | None, run: Path) -> DataCard:

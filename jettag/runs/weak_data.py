@@ -22,7 +22,7 @@ from jettag.training.restore import features_of
 from jettag.weak.checks import check_features
 from jettag.weak.features import columns_of, feature_matrix
 
-__all__ = ["ROLES", "Pool", "Pools", "WeakSources", "read_pools"]
+__all__ = ["ROLES", "Pool", "Pools", "Reader", "WeakSources", "class_names_of", "embed_pool", "make_pool", "read_pools"]
 
 ROLES = ("background", "signal")
 
@@ -105,6 +105,7 @@ def read_pools(
     *,
     backbone: Path | None = None,
     constituents: tuple[str, int] | None = None,
+    test_jets: int | None = None,
     device: torch.device,
     told: Told,
 ) -> Pools:
@@ -115,6 +116,7 @@ def read_pools(
         features: jet-level, with ``embedding`` for the column of `jettag embed`.
         backbone: run whose embeddings of the jets are wanted.
         constituents: feature set and most constituents, where networks train on them.
+        test_jets: of each class that judge, at most, drawn at random; the same ones each time.
         device: where the backbone runs.
         told: of jets of other classes.
 
@@ -127,8 +129,8 @@ def read_pools(
     inputs = {role: expand_inputs(patterns) for role, patterns in files.items()}
     for role in ROLES:
         refuse_shared(inputs[role], inputs["test"], f"--{role}")
-    names = _names(card, inputs)
-    reader = _Reader(card, columns_of(features) if features else (), names, constituents, backbone)
+    names = class_names_of(card, inputs)
+    reader = Reader(card, columns_of(features) if features else (), names, constituents, backbone)
     read = {role: reader(inputs[role], role if role in ROLES else "") for role in files}
     wanted = {"background": sources.background_class, "signal": sources.signal_class}
     classes = {role: _classes(read[role][0], names, wanted[role], role) for role in ROLES}
@@ -149,12 +151,16 @@ def read_pools(
         if not chosen.any():
             where = inputs[role][0].address
             raise DataError(f"no {kind} jet in --{role}", where=where, do=f"expected {_list(names, classes[kind])}")
-        pools[key] = _pool(jets, table, features, chosen)
+        pools[key] = make_pool(jets, table, features, chosen)
     others = len(read["test"][0]) - len(pools["test_background"]) - len(pools["test_signal"])
     if others:
         told.note(f"{others} test jets of other classes are left out")
+    if test_jets is not None:
+        random = np.random.default_rng(13)
+        for key in ("test_background", "test_signal"):
+            pools[key] = pools[key].select(np.sort(random.permutation(len(pools[key]))[:test_jets]))
     if backbone is not None:
-        pools = {key: _embed(pool, backbone, device, told, key) for key, pool in pools.items()}
+        pools = {key: embed_pool(pool, backbone, device, told, key) for key, pool in pools.items()}
     columns = _column_names(features, pools["background"].features.shape[1])
     for pool in pools.values():
         check_features(pool.features, columns)
@@ -163,7 +169,17 @@ def read_pools(
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
+    """Reads jet columns, and constituents where they are wanted or a backbone asks for them.
+
+    Attributes:
+        card: of the files.
+        columns: of jets.
+        names: of all classes that a jet may have.
+        constituents: feature set and most constituents; None for none.
+        backbone: whose features are read where ``constituents`` is None.
+    """
+
     card: DataCard
     columns: tuple[str, ...]
     names: tuple[str, ...]
@@ -171,6 +187,12 @@ class _Reader:
     backbone: Path | None
 
     def __call__(self, inputs: Sequence[InputFile], default: str) -> tuple[JetColumns, JetTable | None]:
+        """The jets of files, whose class is ``default`` where they tell none.
+
+        Raises:
+            DataError: a file lacks something.
+            UsageError: constituents of files that hold embeddings.
+        """
         wanted = self.constituents
         if wanted is None and self.backbone is not None:
             feature_set, _, most, _ = features_of(self.backbone)
@@ -194,7 +216,7 @@ class _Reader:
         return JetColumns(table.jet, table.label, table.class_names), table
 
 
-def _names(card: DataCard, inputs: dict[str, list[InputFile]]) -> tuple[str, ...]:
+def class_names_of(card: DataCard, inputs: dict[str, list[InputFile]]) -> tuple[str, ...]:
     """Every class that a jet may have: the card's, the files', and the roles where files tell none."""
     given = [file.class_name for files in inputs.values() for file in files if file.class_name]
     told = {name for files in inputs.values() for name in (file.class_name for file in files) if name}
@@ -216,7 +238,8 @@ def _list(names: Sequence[str], places: Sequence[int]) -> str:
     return ", ".join(names[place] for place in places) or "one of another class"
 
 
-def _pool(jets: JetColumns, table: JetTable | None, features: Sequence[str], chosen: npt.NDArray[np.bool_]) -> Pool:
+def make_pool(jets: JetColumns, table: JetTable | None, features: Sequence[str], chosen: npt.NDArray[np.bool_]) -> Pool:
+    """The chosen jets with their features."""
     rows = np.flatnonzero(chosen)
     values = {name: column[rows] for name, column in jets.values.items()}
     matrix = feature_matrix(values, features) if features else np.empty((len(rows), 0), np.float32)
@@ -224,7 +247,12 @@ def _pool(jets: JetColumns, table: JetTable | None, features: Sequence[str], cho
     return Pool(matrix, embedding, None if table is None else table.select(rows))
 
 
-def _embed(pool: Pool, backbone: Path, device: torch.device, told: Told, what: str) -> Pool:
+def embed_pool(pool: Pool, backbone: Path, device: torch.device, told: Told, what: str) -> Pool:
+    """The pool with the backbone's embeddings.
+
+    Raises:
+        UsageError: the jets were read with other features than the backbone's.
+    """
     assert pool.jets is not None  # a backbone asks for constituents
     _, feature_names, _, _ = features_of(backbone)
     if tuple(pool.jets.feature_names) != feature_names:

@@ -1,7 +1,7 @@
 """jettag weak decorrelate: what it costs to take a mass out of a tagger, method by method."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 
 from jettag.config.files import write_atomically
 from jettag.errors import DataError, UsageError, nearest
+from jettag.evaluation.plots import render
+from jettag.evaluation.weak_figures import draw_decorrelation
 from jettag.evaluation.weak_report import decorrelation_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools
@@ -23,11 +25,13 @@ from jettag.weak.decorrelation import (
     largest_deviation,
     planing_weights,
 )
+from jettag.weak.disco import STRENGTH, make_disco
 from jettag.weak.flow import FlowSettings
-from jettag.weak.folds import fit_folds
+from jettag.weak.folds import Classifier, fit_folds
 from jettag.weak.measures import band
 from jettag.weak.sculpting import sculpting
 from jettag.weak.study import judge
+from jettag.weak.transport import transported_cumulative
 
 __all__ = ["DECORRELATIONS", "DecorrelationStudy", "decorrelation_study"]
 
@@ -37,6 +41,8 @@ DECORRELATIONS: dict[str, str] = {
     "planing": "trained with weights that flatten the mass in both classes",
     "binned": "conditional cumulative in bins of the mass",
     "flow": "conditional cumulative by a monotone flow (arXiv:2211.02486)",
+    "ot": "optimal transport of scores at almost fixed mass (after arXiv:2307.05187)",
+    "disco": "a network trained against distance correlation with the mass (arXiv:2001.05310)",
 }
 MEASURED = (
     "background_rejection",
@@ -61,6 +67,7 @@ class DecorrelationStudy:
         runs: repetitions, with seeds 0, 1, ...
         folds: of the ensembles of trees.
         flow: network and training of the flow.
+        strength: of DisCo's penalty.
     """
 
     sources: WeakSources
@@ -70,6 +77,7 @@ class DecorrelationStudy:
     runs: int = 10
     folds: int = 5
     flow: FlowSettings = field(default_factory=FlowSettings)
+    strength: float = STRENGTH
 
 
 def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
@@ -117,6 +125,9 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
     if out is not None:
         write_atomically(out / "decorrelation.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_atomically(out / "table.md", decorrelation_markdown(content))
+        figure = draw_decorrelation(content)
+        for kind in ("png", "pdf"):
+            write_atomically(out / f"rejection_divergence.{kind}", render(figure, kind))
     return content
 
 
@@ -136,20 +147,31 @@ def _run(study: DecorrelationStudy, pools: Pools, seed: int) -> list[dict[str, A
     others = np.concatenate([background[~first], tests[0][0], tests[1][0]])
     ends = np.cumsum([int((~first).sum()), len(tests[0][0])])
     half = [random.random(len(values)) < 0.5 for values, _ in tests]
-    scored: dict[bool, list[npt.NDArray]] = {}
+    masses = [mass[~first], *(at for _, at in tests)]
+    scored: dict[str, list[npt.NDArray]] = {}
     records = []
     for method in study.methods:
-        planed = method == "planing"
-        if planed not in scored:
-            weight = planing_weights(np.concatenate([mass[first], signal_mass]), label) if planed else None
-            scores = fit_folds(make_trees, train, label, others, folds=study.folds, seed=seed, weight=weight).test
-            scored[planed] = np.split(scores, ends)
-        fitted, *judged = scored[planed]
+        training = method if method in ("planing", "disco") else "none"
+        if training not in scored:
+            own_mass = np.concatenate([mass[first], signal_mass])
+            make: Callable[[int], Classifier] = make_trees
+            inputs, asked, weight = train, others, None
+            if training == "planing":
+                weight = planing_weights(own_mass, label)
+            elif training == "disco":  # it takes the mass as the last feature, and does not look at it
+                make = make_disco(study.strength)
+                inputs = np.column_stack([train, own_mass])
+                asked = np.column_stack([others, np.concatenate(masses)])
+            scores = fit_folds(make, inputs, label, asked, folds=study.folds, seed=seed, weight=weight).test
+            scored[training] = np.split(scores, ends)
+        fitted, *judged = scored[training]
         change: Decorrelation | None = None
         if method == "binned":
             change = binned_cumulative(fitted, mass[~first])
         elif method == "flow":
             change = flow_cumulative(fitted, mass[~first], settings=study.flow, seed=seed)
+        elif method == "ot":
+            change = transported_cumulative(fitted, mass[~first], seed=seed)
         if change is not None:
             judged = [change(score, at) for score, (_, at) in zip(judged, tests, strict=True)]
         records.append({"method": method, "seed": seed, **_judge(judged, tests[0][1], half, seed)})

@@ -14,6 +14,8 @@ from jettag.data.card import load_card
 from jettag.data.inputs import expand_inputs
 from jettag.data.jet_columns import read_jet_columns
 from jettag.errors import DataError, UsageError
+from jettag.evaluation.plots import render
+from jettag.evaluation.weak_figures import draw_hunt
 from jettag.evaluation.weak_report import hunt_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import ROLES
@@ -37,8 +39,8 @@ class HuntStudy:
     Attributes:
         data: files of unlabelled events; or
         background: files of background and
-        signal: of signal, of which so much is put in that it is ``fraction`` of all events.
-        fraction: of signal; 0 is always run beside it.
+        signal: of signal, of which so much is put in that it is one of ``fractions`` of all events.
+        fractions: of signal; 0 is always among them.
         runs: draws of signal and folds.
         card: data card.
         mass: column of the resonance mass [GeV].
@@ -51,7 +53,7 @@ class HuntStudy:
     data: Sequence[str] = ()
     background: Sequence[str] = ()
     signal: Sequence[str] = ()
-    fraction: float = 0.0
+    fractions: Sequence[float] = ()
     runs: int = 1
     card: str = "dijets"
     mass: str = "m_jj"
@@ -118,8 +120,9 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     """
     if bool(study.data) == bool(study.background and study.signal):
         raise UsageError("expected --data, or --background and --signal")
-    if not 0 <= study.fraction < 1:
-        raise UsageError(f"expected a signal fraction in [0, 1), found {study.fraction:g}", where="--fraction")
+    for value in study.fractions:
+        if not 0 <= value < 1:
+            raise UsageError(f"expected a signal fraction in [0, 1), found {value:g}", where="--fraction")
     low, high = study.plan.edges[0], study.plan.edges[-1]
 
     def read(patterns: Sequence[str]) -> Events:
@@ -130,7 +133,7 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
             raise DataError(what, where=patterns[0], do="give another --range, in GeV")
         return kept
 
-    fractions: list[float | None] = [None] if study.data else [*sorted({0.0, study.fraction})]
+    fractions: list[float | None] = [None] if study.data else [*sorted({0.0, *study.fractions})]
     background = read(study.data or study.background)
     signal = read(study.signal) if study.signal else None
     records: list[dict[str, Any]] = []
@@ -147,6 +150,9 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     if out is not None:
         write_atomically(out / "hunt.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_atomically(out / "table.md", hunt_markdown(content))
+        figure = draw_hunt(content)
+        for kind in ("png", "pdf"):
+            write_atomically(out / f"p_values.{kind}", render(figure, kind))
     return content
 
 

@@ -64,6 +64,7 @@ def _plan(study: "WeakStudy") -> dict[str, Any]:
         "other_fraction": study.other_fraction,
         "folds": study.folds,
         "max_jets": study.max_jets,
+        **({"test_jets": study.test_jets} if study.test_jets else {}),
         "noise_features": study.noise_features,
         "components": study.components,
         "from": file_sha256(source / "state.json") if source else None,

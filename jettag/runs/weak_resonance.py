@@ -1,10 +1,10 @@
-"""jettag weak cathode, lacathode, anode, ranode, salad, compare: one signal region, methods side by side."""
+"""jettag weak cathode, lacathode, ..., compare: one signal region, methods side by side."""
 
 import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from jettag.runs.weak_hunt import HUNT_FEATURES, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
+from jettag.weak.closure import classifier_test, frechet_distance
 from jettag.weak.features import with_noise
-from jettag.weak.resonance import RESONANCE_METHODS, Region, ResonanceSettings, Sample, score_events
+from jettag.weak.resonance import COMBINABLE, RESONANCE_METHODS, Region, ResonanceSettings, Sample, score_events
 from jettag.weak.sculpting import Sculpting, sculpting
 from jettag.weak.study import judge, study_json
 from jettag.weak.windows import Window, check_regions
@@ -43,9 +44,9 @@ class ResonanceStudy:
         sources: files by role; the mass and features stand on their card.
         methods: of `jettag.weak.resonance.RESONANCE_METHODS`.
         window: signal region and side-bands [GeV].
-        fraction: of signal among the data; 0 is always run beside it.
+        fractions: of signal among the data; 0 is always among them.
         runs: repetitions, with seeds 0, 1, ...
-        simulation: files of a simulation, of SALAD.
+        simulation: files of a simulation, of SALAD and FETA.
         mass: column.
         features: that methods see.
         shift: so many times the mass is added to m_j1 and delta_m_j, a stress test.
@@ -56,7 +57,7 @@ class ResonanceStudy:
     sources: WeakSources
     methods: Sequence[str]
     window: Window
-    fraction: float
+    fractions: Sequence[float]
     runs: int = 10
     simulation: Sequence[str] = ()
     mass: str = "m_jj"
@@ -99,31 +100,45 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
     everything = pools["background"]
     check_regions(study.window, everything.mass)
     check_features(everything.features, tuple(study.features), everything.mass)
-    fractions = sorted({0.0, study.fraction})
+    fractions = sorted({0.0, *study.fractions})
     points = [
         (method, None if method == "supervised" else fraction, seed)
         for seed in range(study.runs)
         for fraction in fractions
-        for method in study.methods
+        for method in sorted(study.methods, key=lambda name: name == "combined")  # of scores that are there
         if method != "supervised" or fraction == fractions[-1]
     ]
     found: list[dict[str, Any]] = []
     with occupy(out) if out else nullcontext():
         if out:
             settle_plan(out, _plan(study))
+        settings = replace(study.settings, combined=_combined(study))
+        test = _test(study, pools)
         region: Region | None = None
         key: tuple[float, int] | None = None
         for number, (method, fraction, seed) in enumerate(points):
             name = f"{method}-{'all' if fraction is None else f'{fraction:g}'}-run{seed}"
-            path = out / "points" / f"{name}.json" if out else None
+            of = f"-{'+'.join(_combined(study))}" if method == "combined" else ""
+            path = out / "points" / f"{name}{of}.json" if out else None
             if path is not None and path.is_file():
                 found.append(json.loads(path.read_text(encoding="utf-8")))
                 continue
             told.log({"point": name, "done": number, "of": len(points), "seconds_left": None})
-            wanted = (study.fraction if fraction is None else fraction), seed
+            wanted = (fractions[-1] if fraction is None else fraction), seed
             if region is None or key != wanted:
                 region, key = _region(study, pools, simulation, *wanted), wanted
-            record = _point(study, method, fraction, seed, region, pools)
+            begin = time.monotonic()
+            score = score_events(method, region, test, settings, seed=seed)
+            record = {
+                "method": method,
+                "row": LEARNERS.get(method, "trees"),
+                "fraction": fraction,
+                "seed": seed,
+                "varied": VARIED,
+                **_judge(study, score, region, pools, seed),
+                **_closure(settings.template(method), region, seed),
+                "seconds": round(time.monotonic() - begin, 2),
+            }
             if path is not None:
                 write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
             found.append(record)
@@ -139,14 +154,23 @@ def _check(study: ResonanceStudy) -> None:
     for method in study.methods:
         if method not in RESONANCE_METHODS:
             raise UsageError(f"no method {method!r}", do=nearest(method, RESONANCE_METHODS))
-    if not 0 <= study.fraction < 1:
-        raise UsageError(f"expected a signal fraction in [0, 1), found {study.fraction:g}", where="--fraction")
+    for fraction in study.fractions:
+        if not 0 <= fraction < 1:
+            raise UsageError(f"expected a signal fraction in [0, 1), found {fraction:g}", where="--fraction")
     if study.mass in study.features:
         raise UsageError(f"the mass {study.mass} stands in --features", do="leave it out")
-    if "salad" in study.methods and not study.simulation:
-        raise UsageError("salad reweights a simulation", do="give one with --simulation")
+    for method, does in (("salad", "reweights"), ("feta", "moves")):
+        if method in study.methods and not study.simulation:
+            raise UsageError(f"{method} {does} a simulation", do="give one with --simulation")
+    if "combined" in study.methods and len(_combined(study)) < 2:
+        what = "combined is the mean of two methods or more"
+        raise UsageError(what, where="--methods", do=f"name some of {', '.join(COMBINABLE)} as well")
     if study.shift and not set(SHIFTED) <= set(study.features):
         raise UsageError(f"--shift moves {' and '.join(SHIFTED)}", do="have them in --features")
+
+
+def _combined(study: ResonanceStudy) -> tuple[str, ...]:
+    return tuple(method for method in study.methods if method in COMBINABLE)
 
 
 def _notes(study: ResonanceStudy) -> list[str]:
@@ -157,10 +181,13 @@ def _notes(study: ResonanceStudy) -> list[str]:
     )
     notes = [
         regions,
+        "template AUC: of a classifier that tells the drawn background from the true one of the region, 0.5 at best",
         f"sculpting: test background of all these masses, {CUT:.0%} of it kept, the cut from its other half",
     ]
     if study.runs < 10:
         notes.append(f"{study.runs} runs: a band wants at least 10")
+    if "combined" in study.methods:
+        notes.append(f"combined: mean of the scores of {', '.join(_combined(study))}")
     if study.shift:
         notes.append(f"{study.shift:g} times {study.mass} is added to {' and '.join(SHIFTED)}")
     if study.noise_features:
@@ -217,7 +244,7 @@ def _region(
         what = f"{count} signal events needed for a fraction of {fraction:g}, {len(signal)} there"
         raise DataError(what, do="give more --signal or a smaller --fraction")
     first, injected = background.select(rows[:half]), signal.select(drawn[:count])
-    data = Sample(np.concatenate([first.features, injected.features]), np.concatenate([first.mass, injected.mass]))
+    data = first.join(injected)
     other = background.select(rows[half:])
     return Region(
         window=study.window,
@@ -228,22 +255,28 @@ def _region(
     )
 
 
-def _point(
-    study: ResonanceStudy,
-    method: str,
-    fraction: float | None,
-    seed: int,
-    region: Region,
-    pools: Mapping[str, Sample],
-) -> dict[str, Any]:
+def _test(study: ResonanceStudy, pools: Mapping[str, Sample]) -> Sample:
+    """Background of all masses, then signal of the region."""
     background, signal = pools["test_background"], pools["test_signal"]
-    signal = signal.select(study.window.inside(signal.mass))
-    test = Sample(
-        np.concatenate([background.features, signal.features]), np.concatenate([background.mass, signal.mass])
-    )
-    begin = time.monotonic()
-    score = score_events(method, region, test, study.settings, seed=seed)
-    inside = study.window.inside(background.mass)
+    return background.join(signal.select(study.window.inside(signal.mass)))
+
+
+def _closure(template: npt.NDArray | None, region: Region, seed: int) -> dict[str, float | None]:
+    """How near a template is to true background of the region: a classifier's AUC and the Fréchet distance."""
+    if template is None or region.background is None:
+        return {"template_auc": None, "template_fpd": None}
+    random = np.random.default_rng([seed, 19])
+    truth = region.background.features
+    drawn = template[random.permutation(len(template))[: len(truth)]]
+    test = classifier_test(drawn, truth, folds=2, seed=seed, iterations=50)
+    return {"template_auc": test.auc, "template_fpd": frechet_distance(truth, drawn, seed=seed)[0]}
+
+
+def _judge(
+    study: ResonanceStudy, score: npt.NDArray, region: Region, pools: Mapping[str, Sample], seed: int
+) -> dict[str, Any]:
+    """Numbers of one training from its scores of `_test`."""
+    background = pools["test_background"]
     on_background = score[: len(background)]
     half = np.random.default_rng(seed).random(len(background)) < 0.5
     passed = on_background[~half] > np.quantile(on_background[half], 1 - CUT)
@@ -251,25 +284,16 @@ def _point(
         shape: Sculpting | None = sculpting(background.mass[~half], passed, seed=seed)
     except DataError:  # too few test events for a spectrum: the gain is still worth telling
         shape = None
-    n_background = int(np.count_nonzero(study.window.inside(region.data.mass[: _half(pools)])))
+    # Background stands first among the data.
+    own_background = region.data.mass[: len(pools["background"]) // 2]
+    n_background = int(np.count_nonzero(study.window.inside(own_background)))
     n_signal = len(region.inside) - n_background
     return {
-        "method": method,
-        "row": LEARNERS.get(method, "trees"),
-        "fraction": fraction,
-        "seed": seed,
-        "varied": VARIED,
-        **judge(score[len(background) :], on_background[inside]),
+        **judge(score[len(background) :], on_background[study.window.inside(background.mass)]),
         "chi2_per_ndof": shape.chi2_per_ndof if shape else None,
         "jsd_nats": shape.jsd_nats if shape else None,
         "jsd_floor_nats": shape.jsd_floor_nats if shape else None,
         "s_over_b": n_signal / n_background,
         "n_signal": n_signal,
         "n_background": n_background,
-        "seconds": round(time.monotonic() - begin, 2),
     }
-
-
-def _half(pools: Mapping[str, Sample]) -> int:
-    """Background events among the data, which stand first."""
-    return len(pools["background"]) // 2

@@ -60,6 +60,7 @@ class WeakStudy:
         other_fraction: of signal in M2.
         folds: of each ensemble of trees.
         max_jets: background jets in each sample, at most.
+        test_jets: of each class that judge, at most; drawn at random, the same ones for every point.
         noise_features: columns of pure noise beside the features.
         components: of ``trees-pca``.
         pretrained: run of ``finetuned`` and of the embedding.
@@ -76,6 +77,7 @@ class WeakStudy:
     other_fraction: float = 0.0
     folds: int = 5
     max_jets: int | None = None
+    test_jets: int | None = None
     noise_features: int = 0
     components: int = 8
     pretrained: Path | None = None
@@ -152,6 +154,7 @@ def weak_study(
             constituents=(study.recipe.data.features, study.recipe.data.max_constituents)
             if networks and study.recipe
             else None,
+            test_jets=study.test_jets,
             device=chosen,
             told=told,
         )

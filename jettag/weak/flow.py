@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from jettag.errors import DataError, DivergenceError, ResourceError
 from jettag.weak.checks import FloatArray, check_features
 
-__all__ = ["ConditionalFlow", "FlowSettings", "fit_flow", "fit_signal_flow"]
+__all__ = ["ConditionalFlow", "FlowSettings", "Scaling", "fit_flow", "fit_signal_flow", "make_network", "train"]
 
 MARGIN = 0.02  # of the range beyond the outermost events, on each side
 EDGE = 1e-4  # closest to 0 and 1 that a scaled feature comes
@@ -50,7 +50,7 @@ class FlowSettings:
 
 
 @dataclass(frozen=True)
-class _Scaling:
+class Scaling:
     """Features to and from where the flow lives; the mass standardised."""
 
     low: FloatArray
@@ -61,7 +61,12 @@ class _Scaling:
     mass_width: float
 
     @classmethod
-    def fit(cls, features: npt.NDArray, mass: npt.NDArray) -> "_Scaling":
+    def fit(cls, features: npt.NDArray, mass: npt.NDArray) -> "Scaling":
+        """From the events that are fitted.
+
+        Raises:
+            DataError: a feature is constant.
+        """
         low, high = features.min(0).astype(np.float64), features.max(0).astype(np.float64)
         constant = np.flatnonzero(high <= low)
         if len(constant):
@@ -79,6 +84,7 @@ class _Scaling:
         return logit
 
     def forward(self, features: npt.NDArray) -> Tensor:
+        """(n, F) where flows live."""
         return torch.from_numpy(((self._logit(features) - self.mean) / self.width).astype(np.float32))
 
     def log_derivative(self, features: npt.NDArray) -> FloatArray:
@@ -89,11 +95,13 @@ class _Scaling:
         return total
 
     def inverse(self, values: Tensor) -> npt.NDArray[np.float32]:
+        """(n, F) in the features' own units."""
         logit = values.double().numpy() * self.width + self.mean
         share = 1 / (1 + np.exp(-logit))
         return np.asarray(self.low + share * (self.high - self.low), dtype=np.float32)
 
     def context(self, mass: npt.NDArray) -> Tensor:
+        """(n, 1) standardised masses."""
         return torch.from_numpy(((mass - self.mass_mean) / self.mass_width).astype(np.float32))[:, None]
 
 
@@ -101,42 +109,47 @@ class ConditionalFlow:
     """p(x | m) of fitted events.
 
     Args:
-        network: a zuko flow.
+        network: a zuko flow in the scaled features, conditioned on the scaled mass.
         scaling: of features and mass.
     """
 
-    def __init__(self, network: Any, scaling: _Scaling) -> None:
-        self._network, self._scaling = network, scaling
+    def __init__(self, network: Any, scaling: Scaling) -> None:
+        self.network, self.scaling = network, scaling
 
     @torch.no_grad()
     def log_prob(self, features: npt.NDArray, mass: npt.NDArray) -> FloatArray:
         """(n,) log density in the features' own units."""
-        inside = self._network(self._scaling.context(mass)).log_prob(self._scaling.forward(features))
-        density: FloatArray = inside.double().numpy() + self._scaling.log_derivative(features)
+        inside = self.network(self.scaling.context(mass)).log_prob(self.scaling.forward(features))
+        density: FloatArray = inside.double().numpy() + self.scaling.log_derivative(features)
         return density
 
     @torch.no_grad()
     def latent(self, features: npt.NDArray, mass: npt.NDArray) -> npt.NDArray[np.float32]:
         """(n, F) where the features of the fitted events are standard normal at every mass."""
-        transform = self._network(self._scaling.context(mass)).transform
-        return np.asarray(transform(self._scaling.forward(features)).numpy())
+        transform = self.network(self.scaling.context(mass)).transform
+        return np.asarray(transform(self.scaling.forward(features)).numpy())
 
     @torch.no_grad()
     def sample(self, mass: npt.NDArray, seed: int) -> npt.NDArray[np.float32]:
         """(n, F) drawn at each mass."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self._scaling.inverse(self._network(self._scaling.context(mass)).sample())
+            return self.scaling.inverse(self.network(self.scaling.context(mass)).sample())
 
 
-def _network(width: int, settings: FlowSettings) -> nn.Module:
+def make_network(width: int, settings: FlowSettings, *, context: int = 1) -> nn.Module:
+    """An untrained neural spline flow of ``width`` features, conditioned on ``context`` numbers.
+
+    Raises:
+        ResourceError: zuko is not installed.
+    """
     try:
         from zuko.flows import NSF
     except ImportError:
         raise ResourceError("flows need zuko", do='pip install "jettag[flows]"') from None
     flow: nn.Module = NSF(
         features=width,
-        context=1,
+        context=context,
         transforms=settings.transforms,
         bins=settings.bins,
         hidden_features=[settings.hidden] * 2,
@@ -145,7 +158,12 @@ def _network(width: int, settings: FlowSettings) -> nn.Module:
 
 
 def fit_flow(
-    features: npt.NDArray, mass: npt.NDArray, *, settings: FlowSettings | None = None, seed: int = 0
+    features: npt.NDArray,
+    mass: npt.NDArray,
+    *,
+    settings: FlowSettings | None = None,
+    seed: int = 0,
+    scaling: Scaling | None = None,
 ) -> ConditionalFlow:
     """Fit p(x | m) by maximum likelihood.
 
@@ -154,6 +172,7 @@ def fit_flow(
         mass: (n,).
         settings: of network and training.
         seed: of weights, batches and the held-out part.
+        scaling: of features and mass; that of these events where not given.
 
     Raises:
         DataError: a feature is NaN or constant, or there are too few events.
@@ -162,17 +181,17 @@ def fit_flow(
     """
     chosen = settings or FlowSettings()
     check_features(features, tuple(f"{place}" for place in range(features.shape[1])))
-    scaling = _Scaling.fit(features, mass)
+    scaling = scaling or Scaling.fit(features, mass)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _network(features.shape[1], chosen)
+        network = make_network(features.shape[1], chosen)
 
         def loss(rows: Tensor) -> Tensor:
             mean: Tensor = -network(context[rows]).log_prob(x[rows]).mean()
             return mean
 
         x, context = scaling.forward(features), scaling.context(mass)
-        _train(list(network.parameters()), [network], loss, len(x), chosen)
+        train(list(network.parameters()), [network], loss, len(x), chosen)
     return ConditionalFlow(network.eval(), scaling)
 
 
@@ -199,10 +218,10 @@ def fit_signal_flow(
         The signal's density and w.
     """
     chosen = settings or FlowSettings()
-    scaling = _Scaling.fit(features, mass)
+    scaling = Scaling.fit(features, mass)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _network(features.shape[1], chosen)
+        network = make_network(features.shape[1], chosen)
         odds = nn.Parameter(torch.tensor(-3.0))  # w begins at 5 %
         x, context = scaling.forward(features), scaling.context(mass)
         fixed = background.log_prob(features, mass) - scaling.log_derivative(features)
@@ -214,18 +233,30 @@ def fit_signal_flow(
             return mean
 
         holder = nn.ParameterList([odds])
-        _train([*network.parameters(), odds], [network, holder], loss, len(x), chosen)
+        train([*network.parameters(), odds], [network, holder], loss, len(x), chosen)
     return ConditionalFlow(network.eval(), scaling), float(torch.sigmoid(odds.detach()))
 
 
-def _train(
+def train(
     parameters: list[nn.Parameter],
     modules: list[nn.Module],
     loss: Callable[[Tensor], Tensor],
     count: int,
     settings: FlowSettings,
 ) -> None:
-    """Minimise until patience ends; the parameters of the lowest validation loss stay."""
+    """Minimise until patience ends; the parameters of the lowest validation loss stay.
+
+    Args:
+        parameters: that move.
+        modules: that hold them.
+        loss: of the events at these rows.
+        count: events.
+        settings: of the training.
+
+    Raises:
+        DataError: too few events.
+        DivergenceError: the loss is not finite.
+    """
     order = torch.randperm(count)
     held = max(int(settings.val_fraction * count), 1)
     val, train = order[:held], order[held:]

@@ -1,7 +1,7 @@
 """Methods that look for a resonance in one signal region, each from the same events to scores of others.
 
-All but the two bounds see unlabelled events of the signal region and of the side-bands and nothing else; SALAD sees a
-simulation besides.
+All but the two bounds see unlabelled events of the signal region and of the side-bands and nothing else; SALAD and FETA
+see a simulation besides.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import gaussian_kde
-from sklearn.ensemble import IsolationForest
 
 from jettag.errors import DataError, UsageError, nearest
 from jettag.weak.checks import FloatArray
 from jettag.weak.classifiers import make_trees
 from jettag.weak.flow import ConditionalFlow, FlowSettings, fit_flow, fit_signal_flow
 from jettag.weak.folds import Classifier, fit_folds
+from jettag.weak.morphing import Mover, move_by_likelihood, move_by_transport, move_simulation
+from jettag.weak.outliers import isolation_forest, mahalanobis
 from jettag.weak.windows import Window
 
-__all__ = ["RESONANCE_METHODS", "Region", "ResonanceSettings", "Sample", "reweight", "score_events"]
+__all__ = ["COMBINABLE", "RESONANCE_METHODS", "Region", "ResonanceSettings", "Sample", "reweight", "score_events"]
 
 MOST_WEIGHT = 20.0  # of a reweighted event, in units of the mean: beyond it one event would be a sample of its own
 
@@ -38,6 +39,11 @@ class Sample:
         """The events at ``rows``: positions, or (n,) bool."""
         return Sample(self.features[rows], self.mass[rows])
 
+    def join(self, other: "Sample") -> "Sample":
+        """These events and others."""
+        features = np.concatenate([self.features, other.features])
+        return Sample(features, np.concatenate([self.mass, other.mass]))
+
     def with_mass(self) -> npt.NDArray[np.float64]:
         """(n, F + 1): the mass as one more feature."""
         return np.column_stack([self.features, self.mass])
@@ -52,7 +58,7 @@ class Region:
         data: unlabelled events; those of the window are used.
         background: true background of the signal region, of the two bounds alone.
         signal: true signal of the signal region, of the ceiling alone.
-        simulation: events of a simulation without signal, of SALAD alone.
+        simulation: events of a simulation without signal, of SALAD and FETA alone.
     """
 
     window: Window
@@ -81,13 +87,17 @@ class ResonanceSettings:
         folds: of each ensemble of classifiers.
         oversampling: events drawn from a flow for each event of the signal region's data.
         make: a fresh classifier of a seed.
+        combined: methods whose mean score is the method ``combined``, of `COMBINABLE`.
     """
 
     flow: FlowSettings = field(default_factory=FlowSettings)
     folds: int = 5
     oversampling: int = 4
     make: Callable[[int], Classifier] = make_trees
-    _fitted: "tuple[Region, int, ConditionalFlow] | None" = None
+    combined: tuple[str, ...] = ()
+    _fitted: "tuple[Region, int, ConditionalFlow] | None" = field(default=None, init=False)
+    _templates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
+    _scored: "tuple[Region, Sample, int, dict[str, FloatArray]] | None" = field(default=None, init=False)
 
     def outside(self, region: Region, seed: int) -> ConditionalFlow:
         """The flow of the side-bands; the last one is kept, for methods that follow each other share it."""
@@ -95,6 +105,23 @@ class ResonanceSettings:
             flow = fit_flow(region.beside.features, region.beside.mass, settings=self.flow, seed=seed)
             self._fitted = region, seed, flow
         return self._fitted[2]
+
+    def scores(self, region: Region, test: Sample, seed: int) -> dict[str, FloatArray]:
+        """Scores of the same events by method, as far as they are known; the last events' are kept."""
+        known = self._scored
+        if known is None or known[0] is not region or known[1] is not test or known[2] != seed:
+            self._scored = known = region, test, seed, {}
+            self._templates = {}
+        return known[3]
+
+    def template(self, method: str) -> npt.NDArray[np.float32] | None:
+        """(n, F) background that a method drew for the events scored last; None where it draws none."""
+        return self._templates.get(method)
+
+    def keep(self, method: str, drawn: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Remember a template, and give it back."""
+        self._templates[method] = drawn
+        return drawn
 
 
 def score_events(method: str, region: Region, test: Sample, settings: ResonanceSettings, *, seed: int) -> FloatArray:
@@ -113,7 +140,10 @@ def score_events(method: str, region: Region, test: Sample, settings: ResonanceS
     """
     if method not in RESONANCE_METHODS:
         raise UsageError(f"no method {method!r}", do=nearest(method, RESONANCE_METHODS))
-    return _METHODS[method](region, test, settings, seed)
+    known = settings.scores(region, test, seed)
+    if method not in known:
+        known[method] = _METHODS[method](region, test, settings, seed)
+    return known[method]
 
 
 def _classify(
@@ -141,10 +171,7 @@ def _cwola(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
 
 
 def _cathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
-    inside = region.inside
-    flow = settings.outside(region, seed)
-    mass = _masses(inside.mass, settings.oversampling * len(inside), region.window, seed)
-    return _classify(inside.features, flow.sample(mass, seed), test.features, settings, seed)
+    return _template("cathode", settings.outside(region, seed).sample, region, test, settings, seed)
 
 
 def _lacathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -180,6 +207,46 @@ def _salad(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
     return _classify(region.inside.features, inner.features, test.features, settings, seed, weight)
 
 
+def _template(
+    method: str, draw: Mover, region: Region, test: Sample, settings: ResonanceSettings, seed: int
+) -> FloatArray:
+    """Tell the data from what is drawn at its masses."""
+    inside = region.inside
+    mass = _masses(inside.mass, settings.oversampling * len(inside), region.window, seed)
+    drawn = settings.keep(method, draw(mass, seed))
+    return _classify(inside.features, drawn, test.features, settings, seed)
+
+
+def _feta(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    if region.simulation is None:
+        raise UsageError("feta moves a simulation", do="give one with --simulation")
+    beside, simulation = region.beside, region.simulation
+    draw = move_simulation(
+        simulation.features, simulation.mass, beside.features, beside.mass, settings=settings.flow, seed=seed
+    )
+    return _template("feta", draw, region, test, settings, seed)
+
+
+def _curtains(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    beside = region.beside
+    draw = move_by_transport(beside.features, beside.mass, settings=settings.flow, seed=seed)
+    return _template("curtains", draw, region, test, settings, seed)
+
+
+def _f4f(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    beside, outside = region.beside, settings.outside(region, seed)
+    draw = move_by_likelihood(beside.features, beside.mass, outside, settings=settings.flow, seed=seed)
+    return _template("f4f", draw, region, test, settings, seed)
+
+
+def _combined(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
+    if len(settings.combined) < 2:
+        raise UsageError("combined is the mean of two methods or more", do=f"name some of {', '.join(COMBINABLE)}")
+    each = [score_events(method, region, test, settings, seed=seed) for method in settings.combined]
+    mean: FloatArray = np.mean(each, axis=0)
+    return mean
+
+
 def _iad(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     if region.background is None:
         raise UsageError("the idealised detector needs true background of the signal region")
@@ -193,17 +260,11 @@ def _supervised(region: Region, test: Sample, settings: ResonanceSettings, seed:
 
 
 def _isolation(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001
-    forest = IsolationForest(n_estimators=200, random_state=seed).fit(region.beside.features)
-    score: FloatArray = -forest.score_samples(test.features)
-    return score
+    return isolation_forest(region.beside.features, seed)(test.features)
 
 
 def _distance(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001
-    beside = region.beside.features.astype(np.float64)
-    inverse = np.linalg.pinv(np.atleast_2d(np.cov(beside.T)))
-    away = test.features - beside.mean(0)
-    squared: FloatArray = np.einsum("ij,jk,ik->i", away, inverse, away)
-    return squared
+    return mahalanobis(region.beside.features)(test.features)
 
 
 def reweight(
@@ -253,11 +314,17 @@ _METHODS: dict[str, Method] = {
     "anode": _anode,
     "ranode": _ranode,
     "salad": _salad,
+    "feta": _feta,
+    "curtains": _curtains,
+    "f4f": _f4f,
+    "combined": _combined,
     "isolation": _isolation,
     "distance": _distance,
     "iad": _iad,
     "supervised": _supervised,
 }
+# Their scores are probabilities of the same classifier for data against a template, on one scale.
+COMBINABLE = ("cathode", "feta", "curtains", "f4f", "salad")
 RESONANCE_METHODS: dict[str, str] = {
     "cwola": "signal region against side-bands",
     "cathode": "against samples of a flow fitted in the side-bands (arXiv:2109.00546)",
@@ -265,6 +332,10 @@ RESONANCE_METHODS: dict[str, str] = {
     "anode": "ratio of two flows, inside and outside (arXiv:2001.04990)",
     "ranode": "a flow of the signal alone over the fixed background (arXiv:2312.11629)",
     "salad": "against a simulation reweighted in the side-bands (arXiv:2001.05001)",
+    "feta": "against a simulation moved onto data by a flow (arXiv:2212.11285)",
+    "curtains": "against side-bands moved to the region by transport (arXiv:2203.09470)",
+    "f4f": "against side-bands moved to the region by a flow for flows (arXiv:2305.04646)",
+    "combined": "mean of the scores of the other methods that tell data from a template (arXiv:2307.11157)",
     "isolation": "outliers of the side-bands: isolation forest",
     "distance": "outliers of the side-bands: Mahalanobis distance",
     "iad": "against true background of the signal region: the bound",

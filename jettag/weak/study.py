@@ -7,13 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.weak.folds import FoldScores, fold_quantiles
-from jettag.weak.measures import BACKGROUND_EFFICIENCIES, MIN_BACKGROUND, argos, band, max_sic, sic_at, sic_curve
+from jettag.weak.measures import (
+    BACKGROUND_EFFICIENCIES,
+    MIN_BACKGROUND,
+    SicCurve,
+    argos,
+    band,
+    max_sic,
+    sic_at,
+    sic_curve,
+)
 
 __all__ = ["MEASURES", "STATEMENT", "VARIED", "aggregate", "judge", "label_free", "study_json"]
 
 SIC_KEYS = {efficiency: f"sic_{efficiency:.0e}".replace("e-0", "e-") for efficiency in BACKGROUND_EFFICIENCIES}
 MEASURES = ("max_sic", *SIC_KEYS.values(), "auc", "background_rejection", "mixture_auc", "argos")
-SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b")  # of resonances
+# Background efficiencies, descending, of the curves that are drawn.
+CURVE = tuple(round(float(value), 6) for value in np.geomspace(1, 1e-4, 33))
+SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b", "template_auc", "template_fpd")  # of resonances
 VARIED = {
     "cwola": "signal draw, background split, initialisation",
     "iad": "signal draw, background split, initialisation",
@@ -49,9 +60,15 @@ def judge(signal_scores: npt.NDArray, background_scores: npt.NDArray) -> dict[st
         **{key: sic_at(curve, efficiency) for efficiency, key in SIC_KEYS.items()},
         "auc": float(auc),
         "background_rejection": curve.n_background / passed if passed else None,
+        "sic_curve": [_supported(curve, efficiency) for efficiency in CURVE],
         "n_signal_test": curve.n_signal,
         "n_background_test": curve.n_background,
     }
+
+
+def _supported(curve: SicCurve, efficiency: float) -> float | None:
+    """SIC at a background efficiency that keeps enough events for the curve to mean something."""
+    return sic_at(curve, efficiency) if efficiency * curve.n_background >= MIN_BACKGROUND else None
 
 
 def label_free(scores: FoldScores, label: npt.NDArray) -> dict[str, float]:
@@ -73,8 +90,9 @@ def label_free(scores: FoldScores, label: npt.NDArray) -> dict[str, float]:
 def aggregate(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, representation and signal fraction, in the order of the points.
 
-    Each of `MEASURES`, and of a resonance study what a cut does to the mass spectrum, has ``_median``, ``_low`` (16 %)
-    and ``_high`` (84 %), None where a run has none.
+    Each of `MEASURES`, and of a resonance study what a cut does to the mass spectrum and how near a template is to the
+    background, has ``_median``, ``_low`` (16 %) and ``_high`` (84 %), None where a run has none. ``sic_curve`` has the
+    three for each of `CURVE`.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for point in points:
@@ -97,8 +115,20 @@ def aggregate(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             row[f"{measure}_median"] = found.median if found else None
             row[f"{measure}_low"] = found.low if found else None
             row[f"{measure}_high"] = found.high if found else None
+        row["sic_curve"] = _curve_bands([run["sic_curve"] for run in runs if "sic_curve" in run])
         rows.append(row)
     return rows
+
+
+def _curve_bands(curves: Sequence[Sequence[float | None]]) -> dict[str, list[float | None]]:
+    """Median and band of curves at each of `CURVE`; None where a run's background is too small."""
+    found: dict[str, list[float | None]] = {"median": [], "low": [], "high": []}
+    for values in zip(*curves, strict=True):
+        known = [value for value in values if value is not None]
+        at = band(known) if len(known) == len(values) else None
+        for edge, numbers in found.items():
+            numbers.append(getattr(at, edge) if at else None)
+    return found
 
 
 def study_json(points: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -107,6 +137,7 @@ def study_json(points: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -
         "schema": 1,
         "rows": aggregate(points),
         "runs": [dict(point) for point in points],
+        "curve_efficiencies": list(CURVE),
         "statement": STATEMENT,
         "notes": list(notes),
     }

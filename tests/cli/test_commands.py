@@ -23,7 +23,8 @@ COMMANDS = [
     ["scan"], ["scan", "labels"],
     ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
     ["weak", "events"], ["weak", "hunt"], ["weak", "cathode"], ["weak", "salad"], ["weak", "compare"],
-    ["weak", "decorrelate"], ["weak", "closure"],
+    ["weak", "decorrelate"], ["weak", "closure"], ["weak", "feta"], ["weak", "outliers"], ["weak", "calibrate"],
+    ["weak", "shift"], ["weak", "study"],
 ]  # fmt: skip
 
 

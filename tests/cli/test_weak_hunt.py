@@ -32,6 +32,7 @@ def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_js
     assert none["p_value_median"] > 1e-3
     assert some["p_value_median"] < 1e-4
     assert some["global_p_value_median"] < 0.05
+    assert (tmp_path / "hunt" / "p_values.png").stat().st_size > 1000
     assert "local p" in (tmp_path / "hunt" / "table.md").read_text()
 
 

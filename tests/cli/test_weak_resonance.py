@@ -39,9 +39,15 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json
     assert rows["supervised", None]["auc_median"] > rows["iad", 0.0]["auc_median"]
     for row in found["rows"]:
         assert {"max_sic_median", "max_sic_low", "max_sic_high", "auc_median", "chi2_per_ndof_median"} <= set(row)
+    assert rows["cathode", 0.03]["template_auc_median"] < 0.9
+    assert rows["iad", 0.03]["template_auc_median"] is None
+    curve = rows["supervised", None]["sic_curve"]
+    assert len(curve["median"]) == len(found["curve_efficiencies"])
+    assert curve["median"][0] == pytest.approx(1)  # without a cut
+    assert (out / "sic.png").stat().st_size > 1000
     before = {path.name: path.stat().st_mtime_ns for path in (out / "points").iterdir()}
-    again = call_json("weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode,cwola"))
-    assert {row["method"] for row in again["rows"]} == {"cathode", "cwola"}
+    again = call_json("weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode,f4f,combined,cwola"))
+    assert [row["method"] for row in again["rows"][::2]] == ["cathode", "f4f", "combined", "cwola"]
     assert {name: (out / "points" / name).stat().st_mtime_ns for name in before} == before
     assert "chi2/ndof" in (out / "table.md").read_text()
 
@@ -50,6 +56,10 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json
     ("command", "more", "code", "said"),
     [
         ("salad", [], 2, "--simulation"),
+        ("feta", [], 2, "--simulation"),
+        ("compare", ["--methods", "cathode,combined"], 2, "two methods"),
+        ("cathode", ["--fraction", "x"], 2, "no number"),
+        ("cathode", ["--flow", "3"], 2, "is not NxW"),
         ("cathode", ["--methods", "cathod"], 2, "cathode"),
         ("cathode", ["--window", "2000:3700"], 2, "overlap the signal region"),
         ("cathode", ["--fraction", "0.5"], 4, "signal events needed"),

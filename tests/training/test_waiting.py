@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from jettag.config.loading import read_yaml
 from jettag.config.recipe import TrainingRecipe, load_any_recipe
 from jettag.config.shipped import list_shipped
+from jettag.config.study import STUDIES
 from jettag.models import build_backbone
 from jettag.objectives import Classification
 from jettag.objectives.build import JetsAre, build_objective, build_tokenizer
@@ -56,7 +58,8 @@ def shipped(name, mode=None):
     return build_objective(recipe.objective, backbone, jets), table
 
 
-EVERY = [*((name, None, "adamw") for name in list_shipped("recipes")), *(("top", mode, "lion") for mode in MODES)]
+TRAININGS = [name for name, path in list_shipped("recipes").items() if read_yaml(path)["command"] not in STUDIES]
+EVERY = [*((name, None, "adamw") for name in TRAININGS), *(("top", mode, "lion") for mode in MODES)]
 
 
 @pytest.mark.parametrize(("name", "mode", "optimizer"), EVERY)

@@ -1,5 +1,7 @@
 """The toy of the methods: a feature that follows the mass. CWoLa hunting fails on it, CATHODE does not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import kstest, spearmanr
@@ -58,8 +60,22 @@ def test_cwola_fails_where_a_feature_follows_the_mass_and_cathode_reaches_the_bo
     assert bound > 3
     assert blind < 1.3  # the floor is 1
     assert cathode > 0.8 * bound
-    for method in ("lacathode", "ranode", "salad"):
+    for method in ("lacathode", "ranode", "salad", "feta", "curtains", "f4f"):
         assert gain(method, toy)["max_sic"] > 0.6 * bound, method
+
+
+def test_the_mean_of_scores_is_as_good_as_its_parts_and_trains_nothing_again(toy):
+    region, background, signal, settings = toy
+    settings = replace(settings, combined=("cathode", "f4f", "salad"))
+    test = join(background, signal)
+    parts = {method: score_events(method, region, test, settings, seed=0) for method in settings.combined}
+    assert score_events("cathode", region, test, settings, seed=0) is parts["cathode"]
+    mean = score_events("combined", region, test, settings, seed=0)
+    assert np.allclose(mean, sum(parts.values()) / 3)
+    gains = [judge(score[len(background) :], score[: len(background)])["max_sic"] for score in (mean, *parts.values())]
+    assert gains[0] > np.median(gains[1:])
+    with pytest.raises(UsageError, match="two methods"):
+        score_events("combined", region, test, replace(settings, combined=("cathode",)), seed=0)
 
 
 def test_lacathode_does_not_sculpt_where_the_others_do(toy):
@@ -97,7 +113,12 @@ def test_no_signal_gains_nothing(toy):
 def test_what_is_missing_is_one_line(toy):
     region, background, _, settings = toy
     bare = Region(WINDOW, region.data)
-    for method, said in (("salad", "--simulation"), ("iad", "true background"), ("cathod", "cathode")):
+    for method, said in (
+        ("salad", "--simulation"),
+        ("feta", "--simulation"),
+        ("iad", "true background"),
+        ("cathod", "cathode"),
+    ):
         with pytest.raises(UsageError, match=said):
             score_events(method, bare, background, settings, seed=0)
 

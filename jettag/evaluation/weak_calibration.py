@@ -1,0 +1,119 @@
+"""What `jettag weak calibrate` and `weak shift` leave: tables, and the reliability diagram."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from jettag.evaluation.plots import COLOURS, house_style
+from jettag.evaluation.tables import escape_markdown, markdown
+
+__all__ = [
+    "CALIBRATION_HEAD",
+    "SHIFT_HEAD",
+    "calibration_lines",
+    "calibration_markdown",
+    "calibration_statement",
+    "draw_reliability",
+    "shift_lines",
+    "shift_markdown",
+    "shift_statement",
+]
+
+CALIBRATION_HEAD = ("run", "method", "ECE", "ECE floor", "NLL", "Brier", "accuracy", "T")
+SHIFT_HEAD = ("method", "distance", "floor", "events", "eff. B said", "eff. B true", "eff. S said", "eff. S true")
+EFFICIENCIES = tuple(f"{kind}_efficiency_{which}" for kind in ("background", "signal") for which in ("said", "true"))
+MARKERS = "osDv^<>pP*"
+
+
+def calibration_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `CALIBRATION_HEAD`, from the object of `weak calibrate --json`."""
+    return [
+        [
+            row["run"],
+            row["method"],
+            f"{row['ece']:.4f}",
+            f"{row['ece_floor']:.4f}",
+            f"{row['nll']:.4f}",
+            f"{row['brier']:.4f}",
+            f"{row['accuracy']:.4f}",
+            "" if row["temperature"] is None else f"{row['temperature']:.3f}",
+        ]
+        for row in content["rows"]
+    ]
+
+
+def calibration_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of a calibration are."""
+    return (
+        f"Expected calibration error of the highest probability in 15 bins of equal population, over "
+        f"{content['n_test']} test jets of {', '.join(content['class_names'])}; floor: that of a tagger which is right "
+        "about itself. NLL in nats. Temperatures and Laplace approximations are fitted on "
+        f"{content['n_calibration']} other jets."
+    )
+
+
+def calibration_markdown(content: Mapping[str, Any]) -> str:
+    """The table with its statement and notes."""
+    cells = [[escape_markdown(cell) for cell in line] for line in calibration_lines(content)]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [markdown(list(CALIBRATION_HEAD), cells), escape_markdown(calibration_statement(content)), *notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def draw_reliability(content: Mapping[str, Any]) -> Figure:
+    """Accuracy less confidence against confidence for every row; zero is right."""
+    with house_style():
+        figure = Figure(figsize=(8.6, 5.0), layout="constrained")
+        place = figure.subplots()
+        for i, (name, curve) in enumerate(content["reliability"].items()):
+            difference = [a - c for a, c in zip(curve["accuracy"], curve["confidence"], strict=True)]
+            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "ms": 4}
+            place.plot(curve["confidence"], difference, label=name, **style)
+        place.axhline(0, color="0.4", lw=1, ls=":")
+        place.set_xlabel("Highest class probability")
+        place.set_ylabel("Accuracy - probability")
+        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
+        figure.legend(loc="outside right upper", frameon=False)
+        return figure
+
+
+def shift_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `SHIFT_HEAD`, from the object of `weak shift --json`."""
+
+    def number(value: float | None, digits: int = 3) -> str:
+        return "n/a" if value is None else f"{value:.{digits}g}"
+
+    return [
+        [
+            row["method"],
+            number(row["distance"]),
+            number(row["distance_floor"]),
+            number(row["effective_sample_size"], 4),
+            *(
+                number(row[f"{kind}_efficiency_{which}"])
+                for kind in ("background", "signal")
+                for which in ("said", "true")
+            ),
+        ]
+        for row in content["rows"]
+    ]
+
+
+def shift_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of a domain shift are."""
+    return (
+        f"Distance: Wasserstein's, in log odds of {content['signal']}, between the scores of the source after the "
+        "method and those of the target; floor: between halves of the target. Events: effective sample size of the "
+        f"{content['n_source']} source jets that judge. Efficiencies at the cut that keeps half of the source's "
+        f"{content['signal']}: said by the source after the method, and true in the target. Half of each sample fits, "
+        "the other half judges; no label is used in the fit."
+    )
+
+
+def shift_markdown(content: Mapping[str, Any]) -> str:
+    """The table with its statement and notes."""
+    cells = [[escape_markdown(cell) for cell in line] for line in shift_lines(content)]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [markdown(list(SHIFT_HEAD), cells), escape_markdown(shift_statement(content)), *notes]
+    return "\n\n".join(parts) + "\n"

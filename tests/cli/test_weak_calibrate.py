@@ -1,0 +1,100 @@
+"""jettag weak calibrate, shift, outliers, study: taggers judged by probabilities, domains, outliers, and recipes."""
+
+import json
+
+import pytest
+
+from jettag.config import dump_yaml, list_shipped
+from jettag.config.study import load_study
+
+
+def patterns(files, part, *classes):
+    return [str(files / part / f"{name}.root") for name in classes]
+
+
+def test_every_run_has_its_rows_and_the_ensemble_two(files, runs, call_json, tmp_path):
+    taggers = [runs / "finetuned", runs / "scratch"]
+    both = ("QCD", "Tbqq")
+    words = ["--data", *patterns(files, "train", *both), "--test", *patterns(files, "test", *both)]
+    found = call_json("weak", "calibrate", *taggers, *words, "--out", tmp_path / "out")
+    rows = [(row["run"], row["method"]) for row in found["rows"]]
+    assert len(rows) == 8
+    assert rows[-2:] == [("ensemble of 2", "as it is"), ("ensemble of 2", "temperature")]
+    for before, after in zip(found["rows"], found["rows"][1:], strict=False):
+        if after["method"] == "temperature":
+            assert after["accuracy"] == before["accuracy"]  # the argmax stays
+            assert after["temperature"] > 0
+    assert (found["n_calibration"], found["n_test"]) == (300, 300)
+    assert (tmp_path / "out" / "reliability.png").stat().st_size > 1000
+    assert "nats" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_shift_is_measured_and_the_same_sample_has_none(files, runs, call_json, jettag, tmp_path):
+    source = ["--source", *patterns(files, "train", "QCD", "Tbqq")]
+    same = call_json("weak", "shift", runs / "finetuned", *source, "--target", *patterns(files, "test", "QCD", "Tbqq"))
+    assert [row["method"] for row in same["rows"]] == ["none", "reweight", "ot-score", "ot-embedding"]
+    first, weighted = same["rows"][:2]
+    assert first["effective_sample_size"] == same["n_source"]
+    assert 1 <= weighted["effective_sample_size"] <= same["n_source"]
+    assert 0 <= first["background_efficiency_true"] <= 1
+    moved = [*source, "--target", *patterns(files, "test", "Tbqq"), "--no-truth"]
+    other = call_json(
+        "weak", "shift", runs / "finetuned", *moved, "--methods", "none,ot-score", "--out", tmp_path / "out"
+    )
+    none, transported = other["rows"]
+    assert none["distance"] > first["distance"]
+    assert transported["distance"] < 0.5 * none["distance"]
+    assert none["signal_efficiency_true"] is None
+    code, _, err = jettag("weak", "shift", runs / "finetuned", *moved, "--methods", "otscore")
+    assert (code, "ot-score" in err) == (2, True)
+
+
+def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag, tmp_path):
+    words = ["--background", *patterns(files, "train", "QCD"), "--test", files / "test" / "*.root", "--from"]
+    more = [runs / "pretrain", "--runs", 1, "--epochs", 1, "--methods", "distance,vae"]
+    found = call_json(
+        "weak", "outliers", *words, *more, "--inputs", "constituents,embedding", "--out", tmp_path / "out"
+    )
+    assert {row["signal"] for row in found["rows"]} == {"Tbqq", "Hbb"}
+    assert len(found["rows"]) == 8
+    for row in found["improvement"]:
+        assert row["min_median"] <= row["median_median"] <= row["max_median"]
+    assert "Total improvement" in (tmp_path / "out" / "table.md").read_text()
+    bad = ["weak", "outliers", "--features", "nparticles", "--background", *patterns(files, "train", "QCD"), "--test"]
+    for words, code, said in (
+        ([*patterns(files, "test", "QCD")], 4, "not of two classes"),
+        ([files / "test" / "*.root", "--inputs", "embedding"], 2, "--from"),
+        ([files / "test" / "*.root", "--methods", "vea"], 2, "vae"),
+        ([*patterns(files, "train", "QCD")], 4, "in --background and in --test"),
+    ):
+        found, _, err = jettag(*bad, *words)
+        assert (found, said in err) == (code, True), err
+
+
+STUDIES = [name for name in list_shipped("recipes") if name.startswith("weak-")]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_shipped_studies_have_options_of_their_commands(name, jettag):
+    code, _, err = jettag("validate", name)
+    assert (code, f"jettag {load_study(name).command}" in err) == (0, True)
+
+
+def test_a_study_is_its_command(files, call_json, jettag, tmp_path):
+    words = ["--background", *patterns(files, "train", "QCD"), "--signal", *patterns(files, "train", "Tbqq")]
+    words += ["--test", *patterns(files, "test", "QCD", "Tbqq"), "--card", "jetclass"]
+    small = [f"options.{key}" for key in ("runs=1", "rows=trees", "fractions=0.3", "features=nparticles")]
+    sets = [word for value in small for word in ("--set", value)]
+    found = call_json("weak", "study", "weak-top", *words, *sets, "--out", tmp_path / "study")
+    assert {(row["method"], row["fraction"]) for row in found["rows"]} == {
+        ("cwola", 0.0), ("cwola", 0.3), ("supervised", None)
+    }  # fmt: skip
+    mistaken = load_study("weak-top", ["options.run=3"])
+    (tmp_path / "mine.yaml").write_text(dump_yaml(mistaken))
+    code, _, err = jettag("weak", "study", tmp_path / "mine.yaml", *words)
+    assert (code, "options.run" in err, "runs" in err) == (3, True, True)
+    code, _, err = jettag("weak", "study", "top", *words)
+    assert (code, "jettag finetune" in err) == (3, True)
+    code, _, err = jettag("weak", "study", "weak-top")
+    assert (code, "--background" in err) == (2, True)
+    assert json.loads(jettag("validate", "weak-top", "--json")[1])["valid"]
