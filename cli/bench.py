@@ -205,6 +205,7 @@ def loader(
     say(f"ROOT -> table            {rates.root:9.0f}   {rates.root / rates.uproot:.2f} of bare uproot.iterate")
     say(f"ROOT -> table -> batches {rates.root_batches:9.0f}")
     say(f"bare uproot.iterate      {rates.uproot:9.0f}   the same branches, nothing done with them")
+    say(f"the same with libdeflate {rates.uproot_unpacked:9.0f}   which jettag unpacks ZLIB with")
     say(f"jettag data prepare      {rates.prepare:9.0f}   once, one worker")
     if rates.weaver is not None:
         say(f"weaver-core -> batches   {rates.weaver:9.0f}")
@@ -222,6 +223,7 @@ def loader(
                 "root_jets_per_second": round(rates.root, 1),
                 "root_batches_jets_per_second": round(rates.root_batches, 1),
                 "uproot_jets_per_second": round(rates.uproot, 1),
+                "uproot_unpacked_jets_per_second": round(rates.uproot_unpacked, 1),
                 "prepare_jets_per_second": round(rates.prepare, 1),
                 "weaver_jets_per_second": None if rates.weaver is None else round(rates.weaver, 1),
                 "ratio_root_to_uproot": round(rates.root / rates.uproot, 4),

@@ -34,7 +34,8 @@ def finetune(
     recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe; default is the task's own.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Run or checkpoint to start from.")] = None,
     mode: Annotated[
-        str | None, typer.Option("--mode", help="full (default), head, probe, attentive, lpft, staged or lora.")
+        str | None,
+        typer.Option("--mode", help="full (default), head, probe, attentive, lpft, staged, layerwise or lora."),
     ] = None,
     adapt_features: Annotated[bool, typer.Option("--adapt-features", help="Match new features by name.")] = False,
     val: Val = None,

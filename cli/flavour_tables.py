@@ -29,6 +29,8 @@ def print_flavour(console: Console, reports: Sequence[Mapping[str, Any]]) -> Non
     for report in reports:
         for name, found in report["discriminants"].items():
             console.print(_points(report["run"], name, found))
+            if (stored := _stored(report["run"], name, found)) is not None:
+                console.print(stored)
         if "origins" in report:
             console.print(_origins(report["run"], report["origins"]))
         if "vertices" in report:
@@ -47,8 +49,22 @@ def _points(run: str, name: str, found: Mapping[str, Any]) -> Table:
     return table
 
 
+def _stored(run: str, name: str, found: Mapping[str, Any]) -> Table | None:
+    points = [point for point in found["working_points"] if "stored_cut" in point]
+    if not points:
+        return None
+    table = Table(title=f"{run}: what passes the stored cuts on D({name})", **STYLE)
+    for head in (f"{name} aimed at", "stored cut", *(f"{key} efficiency" for key in (name, *found["auc"]))):
+        table.add_column(head, justify="right")
+    for point in points:
+        passing = [point["efficiency_at_stored_cut"], *point["background_efficiency_at_stored_cut"].values()]
+        cells = [_number(value) for value in passing]
+        table.add_row(f"{point['signal_efficiency']:.0%}", f"{point['stored_cut']:.3f}", *cells)
+    return table
+
+
 def _origins(run: str, found: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{run}: track origins, accuracy {_number(found['accuracy'])}", **STYLE)
+    table = Table(title=f"{run}: origins, accuracy {_number(found['accuracy'])}", **STYLE)
     for head in ("origin", "recall", "precision"):
         table.add_column(head, justify="left" if head == "origin" else "right")
     for name in found["classes"]:
@@ -58,7 +74,7 @@ def _origins(run: str, found: Mapping[str, Any]) -> Table:
 
 def _vertices(run: str, found: Mapping[str, Any]) -> Table:
     table = Table(title=f"{run}: vertices of b and c hadrons", **STYLE)
-    for head in ("jets", "true", "efficiency", "purity", "found in"):
+    for head in ("jets", "true", "efficiency", "purity", "jets with one"):
         table.add_column(head, justify="left" if head == "jets" else "right")
     for kind, by_class in found.items():
         for name, one in by_class.items():

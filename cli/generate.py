@@ -30,6 +30,11 @@ class _Association(StrEnum):
     ghost = "ghost"
 
 
+class _Tune(StrEnum):
+    monash = "monash"
+    a14 = "a14"
+
+
 class _Kind(StrEnum):
     ttree = "ttree"
     rntuple = "rntuple"
@@ -78,6 +83,7 @@ def generate(
     detector: Annotated[
         _Detector, typer.Option("--detector", metavar="NAME", help="cms, atlas or none.")
     ] = _Detector.cms,
+    tune: Annotated[_Tune, typer.Option("--tune", metavar="NAME", help="Of Pythia: monash or a14.")] = _Tune.monash,
     kind: Annotated[_Kind, typer.Option("--format", metavar="KIND", help="ttree, rntuple or parquet.")] = _Kind.ttree,
     jets_per_file: Annotated[int, typer.Option("--jets-per-file", help="More are split: PROCESS_000, ...")] = 100_000,
     dijets: Annotated[str | None, typer.Option("--dijets", metavar="K=V,...", help="mass, width, mjj, ...")] = None,
@@ -102,7 +108,8 @@ def generate(
 
         chosen = workers if workers is not None else _cores()
         with _sigterm_stops():
-            given = {"radius": radius, "pt": pt, "eta": eta, "detector": detector.value, "kind": kind.value}
+            given = {"radius": radius, "pt": pt, "eta": eta}
+            given |= {"detector": detector.value, "kind": kind.value, "tune": tune.value}
             generate_dijets(asked, jets, out, seed, chosen, dijets or "", given, overwrite, as_json)
         return
     low, high = parse_range(pt) if pt is not None else (None, None)
@@ -121,6 +128,7 @@ def generate(
         jets_per_file=jets_per_file,
         association=association.value,
         material=material,
+        tune=tune.value,
     )
     count = workers if workers is not None else _cores()
     begin = time.monotonic()

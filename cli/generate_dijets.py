@@ -54,6 +54,7 @@ def generate_dijets(
         mjj=_pair(values.get("mjj", (mass * 4 / 7, mass * 11 / 7)), "mjj"),
         detector=given["detector"],
         kind=given["kind"],
+        tune=given["tune"],
     )
     begin = time.monotonic()
     with progress("generate", events * len(names), unit="events") as update:

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -23,10 +23,18 @@ Name = Annotated[str, typer.Argument(help="A recipe or card, by name or path.")]
 NUM_FEATURES = 17  # of jetclass_full, for the parameter counts shown
 
 
-def _recipes() -> list[dict[str, str]]:
+def _recipes() -> list[dict[str, Any]]:
     found = list_shipped("recipes")
     rows = [(name, read_yaml(path)) for name, path in found.items()]
-    return [{"name": n, "command": str(c.get("command", "")), "description": c.get("description", "")} for n, c in rows]
+    return [
+        {
+            "name": name,
+            "command": str(content.get("command", "")),
+            "description": content.get("description", ""),
+            "measured": content.get("measured"),
+        }
+        for name, content in rows
+    ]
 
 
 def _cards() -> list[dict[str, str]]:
@@ -88,10 +96,11 @@ def ls(
             say(f"{name}: none here")
             continue
         table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-        for key in rows[0]:
+        shown = [key for key in rows[0] if key != "measured"]  # `jettag cat` tells it, and --json
+        for key in shown:
             table.add_column(key, overflow="fold")
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*(row[key] for key in shown))
         out.print(table)
 
 

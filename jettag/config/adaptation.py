@@ -8,7 +8,7 @@ from jettag.config.loading import Section
 from jettag.config.objectives import Fraction
 from jettag.errors import nearest
 
-__all__ = ["MODES", "AdaptationRecipe", "LoraRecipe", "LpftRecipe", "Mode", "StagedRecipe"]
+__all__ = ["LAYERWISE_DECAY", "MODES", "AdaptationRecipe", "LoraRecipe", "LpftRecipe", "Mode", "StagedRecipe"]
 
 # What each mode trains. All but `full` adapt a backbone and make no sense without one.
 MODES: dict[str, str] = {
@@ -18,8 +18,12 @@ MODES: dict[str, str] = {
     "attentive": "the backbone is frozen, class attention over its constituents is trained",
     "lpft": "one linear layer on the frozen backbone first, then everything from there (arXiv:2202.10054)",
     "staged": "the head on the frozen backbone first, then the backbone's learning rate climbs to the head's",
+    "layerwise": "everything is trained, each backbone layer slower than the one above it (arXiv:2106.08254)",
     "lora": "low-rank updates of the backbone's matrices, its norms and the head are trained (arXiv:2106.09685)",
 }
+
+# Of `training.layer_decay` in mode layerwise, where the recipe has none; masked autoencoders' own (arXiv:2111.06377).
+LAYERWISE_DECAY = 0.75
 
 
 def _known(name: object) -> object:
@@ -32,7 +36,7 @@ def _known(name: object) -> object:
 
 
 Mode = Annotated[
-    Literal["full", "head", "probe", "attentive", "lpft", "staged", "lora"],
+    Literal["full", "head", "probe", "attentive", "lpft", "staged", "layerwise", "lora"],
     BeforeValidator(_known),
 ]
 

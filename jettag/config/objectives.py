@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from jettag.config.flavour import FlavourRecipe
 from jettag.config.loading import Section
+from jettag.config.observables import Observable, columns_behind
 
 __all__ = [
     "AugmentationRecipe",
@@ -20,6 +21,7 @@ __all__ = [
     "KmeansTarget",
     "MaskPattern",
     "MaskedRecipe",
+    "ObservablesRecipe",
     "PretrainingObjective",
     "RegressionTarget",
     "SetFlowTarget",
@@ -87,6 +89,19 @@ class IdentityRecipe(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
 
 
+class ObservablesRecipe(Section):
+    """Numbers of the whole jet, told from what is visible of it: they need its jet columns and no label."""
+
+    weight: float = Field(1.0, gt=0)  # of their loss
+    names: tuple[Observable, ...] = Field(("mass", "sdmass", "tau21", "tau32", "tau43", "nparticles"), min_length=1)
+    hidden: int = Field(64, ge=1)  # width of the layer between the jet embedding and the numbers
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Jet columns to read, in the order in which batches carry them."""
+        return columns_behind(self.names)
+
+
 class DecoderRecipe(Section):
     """The light network that fills the hidden slots."""
 
@@ -111,6 +126,7 @@ class MaskedRecipe(Section):
     mask_radius: float = Field(0.1, gt=0)  # in (eta, phi), of the pattern `radius`
     target: MaskTarget = KmeansTarget()
     identity: IdentityRecipe | None = None
+    observables: ObservablesRecipe | None = None
     decoder: DecoderRecipe = DecoderRecipe()
 
     @model_validator(mode="after")
@@ -131,6 +147,8 @@ class AugmentationRecipe(Section):
     translation: float | None = Field(1.0, gt=0)  # largest shift over the jet's extent; null turns it off
     smearing: float | None = Field(0.1, gt=0)  # GeV, the scale of soft emissions; null turns it off
     splitting: int = Field(2, ge=0, le=4)  # rounds of collinear splitting; 0 turns it off
+    # Not of the paper: each view lacks constituents of its own, each with this probability; null keeps all.
+    dropping: Fraction | None = None
 
 
 class ProjectionRecipe(Section):

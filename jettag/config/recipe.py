@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from jettag.config.adaptation import AdaptationRecipe, Mode
+from jettag.config.adaptation import LAYERWISE_DECAY, AdaptationRecipe, Mode
 from jettag.config.flavour import FlavourRecipe
 from jettag.config.loading import Section, apply_overrides, read_yaml, validate
+from jettag.config.measured import MeasuredRecipe
 from jettag.config.objectives import (
     ClassificationRecipe,
     FinetuningObjective,
@@ -122,6 +123,7 @@ class Recipe(Section):
     """What every run shares."""
 
     description: str = ""
+    measured: MeasuredRecipe | None = Field(None, exclude=True)  # of the recipe as shipped, not of what it became
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataRecipe = DataRecipe()
     backbone: BackboneRecipe = BackboneRecipe()
@@ -175,6 +177,13 @@ class FinetuneRecipe(Recipe):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _layers_of_their_own_rate(self) -> "FinetuneRecipe":
+        if self.mode == "layerwise" and self.training.layer_decay == 1:  # a default that another key decides
+            training = self.training.model_copy(update={"layer_decay": LAYERWISE_DECAY})
+            object.__setattr__(self, "training", training)
+        return self
+
     @field_validator("classes")
     @classmethod
     def _distinct(cls, names: list[str]) -> list[str]:
@@ -189,13 +198,14 @@ class FinetuneRecipe(Recipe):
         if isinstance(objective, FlavourRecipe):
             known = scheme(objective.scheme).classes
             if not self.classes:
-                object.__setattr__(self, "classes", list(known))  # the one default that another key decides
+                object.__setattr__(self, "classes", list(known))  # a default that another key decides
             for name in self.classes:
                 if name not in known:
                     msg = f"class {name} is not in label scheme {objective.scheme} ({', '.join(known)})"
                     raise ValueError(msg)
             if self.mode in ("probe", "lpft"):
-                msg = f"mode {self.mode} trains one linear layer, flavour has more; use head, staged, lora or full"
+                others = "use head, staged, layerwise, lora or full"
+                msg = f"mode {self.mode} trains one linear layer, flavour has more; {others}"
                 raise ValueError(msg)
         if len(self.classes) < 2:
             msg = f"expected at least two classes, found {', '.join(self.classes) or 'none'}"

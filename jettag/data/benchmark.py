@@ -16,7 +16,7 @@ from jettag.data.opening import expand_data, open_jets
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import plan_files, read_table
 from jettag.data.remote import Remote
-from jettag.data.root import iterate_bare
+from jettag.data.root import iterate_bare, uproot_as_it_comes
 from jettag.data.weaver_loader import import_weaver, weaver_batches
 from jettag.errors import DataError
 
@@ -36,7 +36,8 @@ class LoaderRates:
         shards: padded, shuffled, bucketed batches from shards, checksums included.
         root: files to a table in memory, features and checks included.
         root_batches: the same, and the table once through the loader.
-        uproot: ``uproot.iterate`` over the same branches, and nothing done with them.
+        uproot: ``uproot.iterate`` over the same branches as it comes, and nothing done with them.
+        uproot_unpacked: the same where ZLIB is unpacked as jettag does it.
         weaver: padded, shuffled batches of weaver-core's `SimpleIterDataset`; None where it was not asked for.
     """
 
@@ -47,6 +48,7 @@ class LoaderRates:
     root: float
     root_batches: float
     uproot: float
+    uproot_unpacked: float
     weaver: float | None
 
 
@@ -90,9 +92,17 @@ def measure_loader(
     def batches() -> int:
         return _epoch(Loader(read_table(inputs, card, features=FEATURES, labels=True), batch_size=batch_size, seed=0))
 
-    def bare() -> int:
+    def unpacked() -> int:
         places = [Remote(job.file.url) if job.file.url else job.file.path for job in jobs]
         return sum(iterate_bare(place, card.tree, found) for place, found in zip(places, branches, strict=True))
+
+    def bare() -> int:
+        with uproot_as_it_comes():
+            return unpacked()
+
+    def weaver() -> int:
+        with uproot_as_it_comes():
+            return weaver_batches([str(file.path) for file in inputs], card.tree, names, Path(folder), batch_size)
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "shards"
@@ -106,10 +116,10 @@ def measure_loader(
             "root": table,
             "root_batches": batches,
             "uproot": bare,
+            "uproot_unpacked": unpacked,
         }
         if against_weaver:
-            paths = [str(file.path) for file in inputs]
-            sides["weaver"] = lambda: weaver_batches(paths, card.tree, names, Path(folder), batch_size)
+            sides["weaver"] = weaver
         rates: dict[str, list[float]] = {name: [] for name in sides}
         read = 0
         for number in range(rounds + 1):

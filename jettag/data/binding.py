@@ -8,11 +8,12 @@ from jettag.data.card import ColumnOfCard, DataCard, OneHotLabels
 from jettag.data.source import Source
 from jettag.errors import CardError, DataError, nearest
 
-__all__ = ["SLOT", "Binding", "Bound", "bind", "bind_labels", "locate"]
+__all__ = ["JET_ETA", "SLOT", "Binding", "Bound", "bind", "bind_labels", "locate"]
 
 CARTESIAN = ("px", "py", "pz", "energy")
 POLAR = ("pt", "eta", "phi")
 SLOT = "slot"  # place of a constituent in its jet as the file has it, which no file stores
+JET_ETA = "jet_eta"  # the jet's pseudorapidity, beside each of its constituents
 SUMMED = ("pt", "eta", "phi", "energy", "mass", "nparticles")  # jet columns that the constituents' sum can replace
 
 
@@ -45,7 +46,8 @@ class Binding:
     Attributes:
         constituents: field to jagged branch; momentum either Cartesian or polar.
         jet: jet field to flat branch, only those that the file has.
-        fields: constituent fields wanted beyond the momentum; deta and dphi are derived where not bound.
+        fields: constituent fields wanted beyond the momentum; deta and dphi are derived where not bound, `SLOT` and
+            `JET_ETA` always.
         jet_columns: jet columns wanted in the result.
         where: file and tree, for messages.
     """
@@ -105,7 +107,7 @@ def bind(
     for field in _momentum(card, source):
         want(field)
     for field in fields:
-        if field == SLOT:
+        if field in (SLOT, JET_ETA):
             continue
         bound = locate(card, source.names, "constituents", field)
         if bound is not None:
@@ -114,7 +116,7 @@ def bind(
             want(field)
     derived = not {"deta", "dphi"}.intersection(fields) <= constituents.keys()
     relative = [field for field, bound in constituents.items() if bound.relative]
-    axis = derived or bool(relative) or any(bound.by_jet_eta for bound in constituents.values())
+    axis = derived or bool(relative) or JET_ETA in fields or any(bound.by_jet_eta for bound in constituents.values())
     jet: dict[str, Bound] = {}
     # A jet without a stored energy has it from pT, eta and mass, where these are stored.
     stored = locate(card, source.names, "jet", "energy") is not None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.config.origins import ORIGINS
-from jettag.data.binding import SLOT, Binding, Bound
+from jettag.data.binding import JET_ETA, SLOT, Binding, Bound
 from jettag.data.checks import check_energy, check_finite, check_phi, check_scale
 from jettag.errors import DataError
 
@@ -183,7 +183,8 @@ def _complete(
     owner = np.repeat(np.arange(len(counts)), counts)
     derived = [name for name in ("deta", "dphi") if name in binding.fields and name not in columns]
     by_axis = [name for name, bound in binding.constituents.items() if bound.by_jet_eta]
-    wanted = {"pt", "energy", *binding.jet_columns, *(("eta", "phi") if derived or by_axis else ())}
+    axis = derived or by_axis or JET_ETA in binding.fields
+    wanted = {"pt", "energy", *binding.jet_columns, *(("eta", "phi") if axis else ())}
     if "energy" not in jets and {"pt", "eta"} <= jets.keys():
         mass = jets.get("mass", np.zeros(1))
         jets["energy"] = np.sqrt((jets["pt"] * np.cosh(jets["eta"].astype(np.float64))) ** 2 + mass**2)
@@ -199,6 +200,8 @@ def _complete(
     if "dphi" in derived:
         phi = np.arctan2(columns["py"].astype(np.float64), columns["px"])
         columns["dphi"] = (phi - jets["phi"].astype(np.float64)[owner] + np.pi) % (2 * np.pi) - np.pi
+    if JET_ETA in binding.fields:
+        columns[JET_ETA] = jets["eta"][owner]
     columns["jet_pt"], columns["jet_energy"] = jets["pt"][owner], jets["energy"][owner]
     return columns, jets
 

@@ -33,6 +33,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "dz": ("mm", ""),
     "dz_error": ("mm", ""),
     "charge": ("in units of the positron's", ""),
+    **dict.fromkeys(("n_pixel_hits", "n_innermost_hits", "n_strip_hits", "n_shared_hits"), ("hits of the track", "")),
     **dict.fromkeys(("is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon"), ("1 or 0", "")),
 }
 OF_JET = "jet_"  # in front of the names of jet columns

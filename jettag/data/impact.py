@@ -14,6 +14,8 @@ __all__ = ["Impact", "as_impact", "change_impact"]
 Impact = Literal["kept", "negated", "shuffled"]
 SIGNED = frozenset({"d0", "dz"})
 ERRORS = frozenset({"d0_error", "dz_error"})
+HITS = frozenset({"n_pixel_hits", "n_innermost_hits", "n_strip_hits", "n_shared_hits"})  # fewer, the later the decay
+DEALT = SIGNED | ERRORS | HITS
 CHARGE = "part_charge"
 
 
@@ -45,8 +47,8 @@ def change_impact(table: JetTable, features: str, how: Impact, *, seed: int = 0)
         table: with the features of the set.
         features: name of the set.
         how: ``negated`` turns the sign of d0 and dz of every track, and with it that of every lifetime sign;
-            ``shuffled`` deals the impact parameters of all tracks, with their errors, to all tracks at random, so
-            that only kinematics and multiplicity are left.
+            ``shuffled`` deals the impact parameters of all tracks, with their errors, lifetime signs and hits, to all
+            tracks at random, so that only kinematics and multiplicity are left.
         seed: of the shuffle.
 
     Raises:
@@ -57,7 +59,9 @@ def change_impact(table: JetTable, features: str, how: Impact, *, seed: int = 0)
     known = list(enumerate(feature_set(features).features))
     signed = [(column, feature) for column, feature in known if SIGNED & set(feature.fields)]
     if not signed:
-        raise UsageError(f"feature set {features} has no impact parameters", do="use a run with jetclass_full")
+        raise UsageError(
+            f"feature set {features} has no impact parameters", do="use a run with jetclass_full, flavour or gn2"
+        )
     changed = table.features.copy()
     others = dict(table.constituent)
     if how == "negated":
@@ -69,10 +73,10 @@ def change_impact(table: JetTable, features: str, how: Impact, *, seed: int = 0)
         is_track = table.features[:, names.index(CHARGE)] != 0 if CHARGE in names else np.ones(len(changed), bool)
         tracks = np.flatnonzero(is_track)
         dealt = np.random.default_rng(seed).permutation(tracks)
-        columns = [column for column, feature in known if (SIGNED | ERRORS) & set(feature.fields)]
+        columns = [column for column, feature in known if DEALT & set(feature.fields)]
         for column in columns:
             changed[tracks, column] = table.features[dealt, column]
-        for name in (SIGNED | ERRORS) & others.keys():
+        for name in DEALT & others.keys():
             values = others[name].copy()
             values[tracks] = others[name][dealt]
             others[name] = values

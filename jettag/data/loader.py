@@ -2,7 +2,8 @@
 
 An epoch is the table's blocks in a random order, cut into windows of some batches. A window is loaded at once; its jets
 are shuffled, sorted by length, cut into batches, and the batches are shuffled. So memory is that of a window, whatever
-the size of the table, and a shard on disk is read in stretches.
+the size of the table, and a shard on disk is read in stretches. Several ranks plan a window alike, from the lengths and
+labels of its jets; then each reads its own share of the blocks, and a few that it shares with its neighbours.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from jettag.data.cuts import cut, cut_by_tokens
 from jettag.data.jets import Jets, JetTable, Table
 from jettag.data.sampling import Sampling
+from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError, DataError, UsageError
 
 __all__ = ["Loader", "longest_jets", "once"]
@@ -37,7 +39,8 @@ class Loader:
             jets of similar length are padded together. Changes the order only.
         max_tokens: at most so many constituents in a batch of all ranks, padding counted; batches of long jets then
             have fewer jets than ``batch_size``. A single jet may exceed it, and one for each rank.
-        rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it.
+        rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it, or from disk, where
+            neighbours are read together, the ``rank``-th of ``world_size`` pieces.
         world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
             together see, step by step, the jets that one process would.
         sampling: take each jet as often as it says, drawn anew in every epoch; windows then differ in length.
@@ -93,12 +96,12 @@ class Loader:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in the epoch that is being read; with ``max_tokens`` or ``sampling`` all is read to tell."""
+        """Batches in the epoch that is being read; with ``max_tokens`` or ``sampling`` all are planned to tell."""
         if self._max_tokens is None and self._sampling is None:
             jets, width = len(self._table), WINDOW * self._batch_size
             last = jets - (self._windows - 1) * width
             return (self._windows - 1) * WINDOW + len(cut(last, self._batch_size, self._world_size))
-        return sum(len(self._plan(window)[1]) for window in range(self._windows))
+        return sum(self._count(window) for window in range(self._windows))
 
     def estimate_batches(self) -> int:
         """Batches in an epoch as far as its first window, which is a random part of it, tells."""
@@ -118,15 +121,17 @@ class Loader:
         if self._windows > 1 and jets - (self._windows - 1) * width < self._world_size:
             self._windows -= 1  # too few jets for a window of their own: every rank must have one
 
-    def _plan(self, window: int) -> tuple[JetTable, list[Index]]:
-        """The jets of a window in memory, and the rows of each batch of all ranks."""
+    def _blocks(self, window: int) -> tuple[Index, slice]:
+        """The blocks that a window touches, and which of their jets are in it."""
         width = WINDOW * self._batch_size
         begin = window * width
         stop = len(self._table) if window == self._windows - 1 else begin + width
         low = int(np.searchsorted(self._starts, begin, side="right")) - 1
         high = int(np.searchsorted(self._starts, stop, side="left"))
-        loaded, rows = self._table.load(self._order[low:high])
-        rows = rows[begin - self._starts[low] : stop - self._starts[low]]
+        return self._order[low:high], slice(begin - self._starts[low], stop - self._starts[low])
+
+    def _plan(self, window: int, loaded: JetTable, rows: Index) -> list[Index]:
+        """The rows of each batch of all ranks; ``rows`` are those of the window, in the order of its blocks."""
         random = np.random.default_rng([self._seed, self._epoch, window])
         if self._shuffle:
             rows = random.permutation(rows)
@@ -138,7 +143,7 @@ class Loader:
             if copies.max(initial=0) > 1 and self._shuffle:
                 rows = random.permutation(rows)
             if len(rows) < self._world_size:
-                return loaded, []
+                return []
         counts = loaded.offsets[rows + 1] - loaded.offsets[rows]
         if self._bucket:
             order = np.argsort(counts, kind="stable")
@@ -150,13 +155,38 @@ class Loader:
         batches = [rows[begin:stop] for begin, stop in edges]
         if self._bucket and self._shuffle:
             batches = [batches[place] for place in random.permutation(len(batches))]
-        return loaded, batches
+        return batches
+
+    def _count(self, window: int) -> int:
+        """Batches of a window; of a table on disk no constituent is read to tell."""
+        blocks, inside = self._blocks(window)
+        if isinstance(self._table, ShardTable):
+            loaded = self._table.look(blocks).outline
+            return len(self._plan(window, loaded, np.arange(len(loaded))[inside]))
+        loaded, rows = self._table.load(blocks)
+        return len(self._plan(window, loaded, rows[inside]))
 
     def _open(self, window: int) -> None:
         self._window = window
         self._loaded = None  # before the next is loaded, so that there is one in memory
-        self._loaded, batches = self._plan(window)
+        blocks, inside = self._blocks(window)
+        if self._world_size > 1 and isinstance(self._table, ShardTable):
+            look = self._table.look(blocks)
+            own = [
+                self._near(batch) for batch in self._plan(window, look.outline, np.arange(len(look.outline))[inside])
+            ]
+            mine = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *own]))
+            self._loaded = look.take(mine)
+            self._batches = [np.searchsorted(mine, batch) for batch in own]
+            return
+        self._loaded, rows = self._table.load(blocks)
+        batches = self._plan(window, self._loaded, rows[inside])
         self._batches = [batch[self._rank :: self._world_size] for batch in batches]
+
+    def _near(self, batch: Index) -> Index:
+        """This rank's part of a batch from disk: jets of nearby blocks, nearly the same ones in every batch."""
+        edges = [len(batch) * rank // self._world_size for rank in (self._rank, self._rank + 1)]
+        return np.sort(batch)[slice(*edges)]
 
     def __iter__(self) -> "Loader":
         return self
@@ -184,7 +214,7 @@ class Loader:
     def origin(self) -> dict[str, Index]:
         """Of each jet of the latest batch: ``file`` and ``entry`` where the table has them, and its row.
 
-        The row is that in the table, or of a table on disk in the window that is loaded.
+        The row is that in the table, or of a table on disk among the jets of the window that this rank has loaded.
         """
         rows = self._batches[max(self._cursor, 1) - 1]
         assert self._loaded is not None  # there was a batch

@@ -104,12 +104,17 @@ def open_jets(
         missing = [name for name in names if labels and name not in part.dataset.class_names]
         if missing:
             raise DataError(f"no class {missing[0]!r}", where=part.folder, do=nearest(missing[0], first.class_names))
-    for name in jet_columns:
+    for name in (*jet_columns, *batch_columns):
         if name not in first.jet_columns:
             raise DataError(f"no jet column {name!r}", where=parts[0].folder, do=nearest(name, first.jet_columns))
     events = tuple(name for name in ("event_number",) if max_jets is not None and name in first.jet_columns)
     table = ShardTable(
-        parts, labels=labels, class_names=names, max_constituents=max_constituents, jet_columns=(*events, *jet_columns)
+        parts,
+        labels=labels,
+        class_names=names,
+        max_constituents=max_constituents,
+        jet_columns=(*events, *jet_columns),
+        batch_columns=tuple(batch_columns),
     )
     if not len(table):
         raise DataError("no jet of the classes asked for", where=parts[0].folder)

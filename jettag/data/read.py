@@ -23,6 +23,7 @@ from jettag.data.inputs import InputFile, expand_inputs
 from jettag.data.jets import JetTable
 from jettag.data.labels import OTHER, FileLabels, class_names, file_labels
 from jettag.data.quotas import Quota, share
+from jettag.data.room import refuse_too_many
 from jettag.data.source import Source, chunks, open_source
 from jettag.data.table import TableBuilder
 from jettag.errors import DataError
@@ -93,7 +94,7 @@ def read_table(
         DataError: a file is missing, damaged, lacks a branch or holds what cannot be right, or no jet is left.
         CardError: the card has no column for what is wanted.
         RecipeError: no feature set of that name.
-        ResourceError: the package for a kind of file is not installed.
+        ResourceError: the package for a kind of file is not installed, or memory cannot hold the jets.
     """
     wanted = feature_set(features)
     names = class_names(card, inputs, classes) if labels else ()
@@ -124,6 +125,7 @@ def read_table(
                         piece.jet[FILE] = np.full(len(piece.counts), place)
                     share_read = min((done + len(entries)) / total, 1.0)
                     builder.add(piece, label[taken][piece.kept] if labels else None, share_read)
+                    refuse_too_many(builder.num_bytes, share_read, _where(inputs))
                 done += len(entries)
                 if on_progress:
                     on_progress(done)

@@ -1,8 +1,9 @@
 """Jets of a prepared directory, on disk: what the loader needs of a `Table`, in memory that does not grow with them."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,46 @@ class _Chosen:
     label: Index
     jet: Mapping[str, npt.NDArray]
 
+    def only(self, places: Index) -> "_Chosen":
+        """Of these jets of it, in ascending order."""
+        counts, ends = self.counts[places], np.cumsum(self.counts)
+        begins = (ends - self.counts)[places]
+        rows = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        rows = rows + self.rows.start if isinstance(self.rows, slice) else self.rows[rows]
+        label = self.label[places] if len(self.label) else self.label
+        return _Chosen(rows, counts, label, {name: values[places] for name, values in self.jet.items()})
+
+
+@dataclass(frozen=True)
+class Look:
+    """Jets on disk: how many constituents they have, their labels and columns, and on demand the constituents.
+
+    Attributes:
+        pieces: what is taken of each block.
+        read: makes a table of pieces; without constituents where they are not asked for.
+    """
+
+    pieces: Sequence[_Chosen]
+    read: Callable[..., JetTable]
+
+    @cached_property
+    def outline(self) -> JetTable:
+        """All jets, without constituents."""
+        return self.read(self.pieces, constituents=False)
+
+    def take(self, jets: Index | None = None) -> JetTable:
+        """These jets, places in `outline` in ascending order, in memory; None for all.
+
+        Raises:
+            DataError: bytes are not those that were written.
+        """
+        if jets is None:
+            return self.read(self.pieces)
+        edges = np.cumsum([0] + [len(piece.counts) for piece in self.pieces])
+        cuts = np.searchsorted(jets, edges)
+        parts = zip(self.pieces, edges[:-1], itertools.pairwise(cuts), strict=True)
+        return self.read([piece.only(jets[low:high] - begin) for piece, begin, (low, high) in parts])
+
 
 class ShardTable:
     """Prepared jets, read block by block; every block is checked when it is read.
@@ -64,6 +105,7 @@ class ShardTable:
         class_names: keep these classes only; labels index into them.
         max_constituents: constituents kept in a jet, of highest pT.
         jet_columns: jet columns to load with the jets, besides ``file`` and ``entry``.
+        batch_columns: jet columns that batches carry.
     """
 
     def __init__(
@@ -74,13 +116,15 @@ class ShardTable:
         class_names: tuple[str, ...] = (),
         max_constituents: int,
         jet_columns: tuple[str, ...] = (),
+        batch_columns: tuple[str, ...] = (),
     ) -> None:
         self._parts = tuple(parts)
         self._labels = labels
         self.feature_names = parts[0].dataset.feature_names
         self.class_names = class_names if labels else ()
         self._max_constituents = max_constituents
-        self._jet_columns = tuple(dict.fromkeys(("file", "entry", *jet_columns)))
+        self._jet_columns = tuple(dict.fromkeys(("file", "entry", *jet_columns, *batch_columns)))
+        self._batch_columns = tuple(batch_columns)
         self._checked: set[int] = set()  # shards whose small columns were compared with their checksums
         self._shards: list[tuple[Path, Mapping[str, Any]]] = []
         self._places: list[Index] = []  # class in the shard -> label, of each shard
@@ -143,6 +187,15 @@ class ShardTable:
         Raises:
             DataError: a shard is missing, or its bytes are not those that were written.
         """
+        table = self.look(blocks).take()
+        return table, np.arange(len(table))
+
+    def look(self, blocks: Index) -> Look:
+        """The jets of these blocks without their constituents, of which any can be read then.
+
+        Raises:
+            DataError: as `load`, but for the constituents.
+        """
         if not len(blocks):
             raise DataError("no jet", where=self._parts[0].folder)
         owner = np.searchsorted(self._first_block, blocks, side="right") - 1
@@ -152,20 +205,33 @@ class ShardTable:
         for number, places in by_shard.items():
             shard = self._open(number)
             found |= {place: self._choose(shard, inner[place], number) for place in places}
-        chosen = [found[place] for place in range(len(blocks))]
+        return Look([found[place] for place in range(len(blocks))], partial(self._read, by_shard, inner))
+
+    def _read(
+        self,
+        by_shard: Mapping[int, Sequence[int]],
+        inner: Sequence[int],
+        chosen: Sequence[_Chosen],
+        *,
+        constituents: bool = True,
+    ) -> JetTable:
+        """The jets chosen of some blocks, by shard and place in it, in memory; blocks without any are not read."""
+        lengths = [len(piece.counts) for piece in chosen]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([piece.counts for piece in chosen]))])
-        edges = offsets[np.cumsum([0] + [len(piece.counts) for piece in chosen])]
+        edges = offsets[np.cumsum([0, *lengths])]
         kind = np.float16 if all(len(halved) == len(self.feature_names) for halved in self._halved) else np.float32
-        features = np.empty((offsets[-1], len(self.feature_names)), dtype=kind)
-        p4 = np.empty((offsets[-1], 4), dtype=np.float32)
-        for number, places in by_shard.items():
+        features = np.empty((offsets[-1] if constituents else 0, len(self.feature_names)), dtype=kind)
+        p4 = np.empty((len(features), 4), dtype=np.float32)
+        for number, places in by_shard.items() if constituents else ():
             shard = self._open(number)  # one open at a time, and each copied once: memory is the result's
             for place in places:
+                if not lengths[place]:
+                    continue
                 shard.check_block(inner[place])
                 rows = chosen[place].rows
                 self._take_features(shard, number, rows, features[edges[place] : edges[place + 1]])
                 p4[edges[place] : edges[place + 1]] = shard.columns["p4"][rows]
-        table = JetTable(
+        return JetTable(
             features=features,
             p4=p4,
             offsets=offsets.astype(np.int64),
@@ -173,8 +239,8 @@ class ShardTable:
             label=np.concatenate([piece.label for piece in chosen]) if self._labels else None,
             class_names=self.class_names,
             jet={name: np.concatenate([piece.jet[name] for piece in chosen]) for name in self._jet_columns},
+            batch_columns=self._batch_columns,
         )
-        return table, np.arange(len(table))
 
     def _take_features(self, shard: Shard, number: int, rows: slice | Index, out: npt.NDArray[Any]) -> None:
         """Copy features from where a shard holds them, in float16, float32, or some in each."""
@@ -185,7 +251,7 @@ class ShardTable:
         out[:, halved] = shard.columns["features"][rows]
         out[:, [place for place in range(out.shape[1]) if place not in halved]] = shard.columns[SINGLE][rows]
 
-    def _choose(self, shard: Shard, block: int, number: int) -> "_Chosen":
+    def _choose(self, shard: Shard, block: int, number: int) -> _Chosen:
         """The wanted jets of a block, cut to length."""
         columns = shard.columns
         offsets = columns["offsets"][block * BLOCK : (block + 1) * BLOCK + 1]
@@ -286,4 +352,5 @@ class ShardTable:
             class_names=self.class_names,
             max_constituents=self._max_constituents,
             jet_columns=self._jet_columns,
+            batch_columns=self._batch_columns,
         )

@@ -43,6 +43,11 @@ class _Growing:
         self._size = needed
         return self._data[needed - rows : needed]
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the rows so far."""
+        return self._size * self._data.dtype.itemsize * int(np.prod(self._data.shape[1:]))
+
     def finish(self) -> npt.NDArray[Any]:
         self._data.resize((self._size, *self._data.shape[1:]), refcheck=False)
         return self._data
@@ -88,6 +93,11 @@ class TableBuilder:
             self._jet.setdefault(name, []).append(values)
         for name, kept in self._constituent.items():
             kept.append(columns[name])
+
+    @property
+    def num_bytes(self) -> int:
+        """Of features and momenta so far, which are nearly all."""
+        return self._features.num_bytes + self._p4.num_bytes
 
     def finish(self, class_names: Sequence[str], *, read: int, jet_columns: Sequence[str], where: str) -> JetTable:
         """The table.

@@ -220,7 +220,9 @@ def _judge_discriminant(run: FlavourScores, chosen: Discriminant) -> dict[str, A
         entry: dict[str, Any] = {"signal_efficiency": efficiency, "threshold": point.threshold, "rejections": {}}
         cut = chosen.cuts.get(f"{efficiency:g}")
         if cut is not None:
+            passing = {name: float(np.mean(score[mask] >= cut)) for name, mask in backgrounds.items()}
             entry |= {"stored_cut": cut, "efficiency_at_stored_cut": float(np.mean(score[is_signal] >= cut))}
+            entry |= {"background_efficiency_at_stored_cut": passing}
         for name, mask in backgrounds.items():
             found = background_rejection(score[is_signal], score[mask], efficiency)
             low, high = bootstrap_rejection(score[is_signal], score[mask], event[is_signal], event[mask], efficiency)

@@ -64,14 +64,18 @@ def draw_rejection(runs: Sequence[tuple[FlavourScores, Discriminant]]) -> Figure
 
 
 def draw_by_pt(rows: Sequence[Mapping[str, Any]], signal: str) -> Figure:
-    """Rejection against jet pT, left with one cut for all, right with one of equal efficiency in each bin."""
+    """Rejection against jet pT, left with one cut for all, right with one of equal efficiency in each bin.
+
+    Open triangles are lower limits, where no background jet passes.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row["fixed_cut"]["rejections"]))
     kinds = {"fixed_cut": "one cut", "flat_efficiency": "70 % in each bin"}
     with house_style():
         figure = Figure(figsize=(11, 5), layout="constrained")
         for place, (kind, title) in zip(figure.subplots(1, 2), kinds.items(), strict=True):
             for i, name in enumerate(names):
-                have = [row for row in rows if row[kind]["rejections"].get(name, {}).get("background_rejection")]
+                there = [row for row in rows if name in row[kind]["rejections"]]
+                have = [row for row in there if row[kind]["rejections"][name]["background_rejection"] is not None]
                 found = [row[kind]["rejections"][name] for row in have]
                 value = np.array([entry["background_rejection"] for entry in found])
                 low = np.array([entry["background_rejection_low"] for entry in found])
@@ -80,6 +84,12 @@ def draw_by_pt(rows: Sequence[Mapping[str, Any]], signal: str) -> Figure:
                 middle, half = edges.mean(axis=1), np.diff(edges, axis=1)[:, 0] / 2
                 error = (value - low, high - value)
                 place.errorbar(middle, value, yerr=error, xerr=half, fmt="o", ms=4, label=name, color=COLOURS[i])
+                for row in there:
+                    if row not in have:  # nothing passes: a lower limit
+                        low_pt, high_pt = row["pt_low"], row["pt_high"]
+                        limit = row[kind]["rejections"][name]["background_rejection_low"]
+                        style = {"color": COLOURS[i], "marker": "^", "ms": 6, "mfc": "none", "ls": "none"}
+                        place.errorbar((low_pt + high_pt) / 2, limit, xerr=(high_pt - low_pt) / 2, **style)
             place.set_yscale("log")
             place.set_xlabel("Jet $p_T$ [GeV]")
             place.set_ylabel("Background rejection")
@@ -96,7 +106,9 @@ def draw_scan(chosen: Discriminant) -> Figure:
     with house_style():
         figure = Figure(figsize=(6, 5), layout="constrained")
         place = figure.subplots()
-        place.plot(efficiencies[:, 0], efficiencies[:, 1], ".", color=COLOURS[0], ms=4)
+        fraction = np.array(chosen.scan["fractions"])[:, 0]
+        dots = place.scatter(efficiencies[:, 0], efficiencies[:, 1], c=fraction, cmap="viridis", s=12)
+        figure.colorbar(dots, ax=place, label=f"$f_{{{names[0]}}}$")
         shown = ", ".join(f"$f_{{{name}}}$ = {value:.3g}" for name, value in chosen.fractions.items())
         place.plot(best[0], best[1], "*", color=COLOURS[2], ms=14, label=shown)
         place.set_xlabel(f"{names[0]} efficiency")
@@ -124,6 +136,7 @@ def draw_confusion(report: Mapping[str, Any]) -> Figure:
         place.set_xticks(ticks, ORIGINS, rotation=45, ha="right")
         place.set_yticks(ticks, ORIGINS)
         place.minorticks_off()
+        place.tick_params(length=0)
         place.set_xlabel("Predicted origin")
         place.set_ylabel("True origin")
         return figure

@@ -32,12 +32,25 @@ def _discriminant_lines(name: str, found: Mapping[str, Any]) -> list[str]:
     if "baseline_auc" in found:
         shown = ", ".join(f"against {key} {value:.4f}" for key, value in found["baseline_auc"].items())
         lines += [f"Mean signed d0 significance alone: AUC {shown}."]
-    lines += ["", "| efficiency | cut | " + " | ".join(f"{key} rejection [68 %, events]" for key in backgrounds) + " |"]
-    lines += ["|---:|---:|" + "---:|" * len(backgrounds)]
+    lines += ["", *_table(["efficiency", "cut", *(f"{key} rejection [68 %, events]" for key in backgrounds)])]
     for point in found["working_points"]:
         cells = [_rejection(point["rejections"][key]) for key in backgrounds]
         lines.append(f"| {point['signal_efficiency']:.0%} | {point['threshold']:.3f} | " + " | ".join(cells) + " |")
+    stored = [point for point in found["working_points"] if "stored_cut" in point]
+    if stored:
+        lines += ["", "What passes the cuts that were chosen on validation jets:", ""]
+        lines += _table(["aimed at", "stored cut", *(f"{key} efficiency" for key in (name, *backgrounds))])
+    for point in stored:
+        passing = [point["efficiency_at_stored_cut"]]
+        passing += [point["background_efficiency_at_stored_cut"][key] for key in backgrounds]
+        cells = [f"{point['signal_efficiency']:.0%}", f"{point['stored_cut']:.3f}", *(f"{x:.3g}" for x in passing)]
+        lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _table(heads: Sequence[str]) -> list[str]:
+    """The two lines above the rows of a table of numbers."""
+    return ["| " + " | ".join(heads) + " |", "|" + "---:|" * len(heads)]
 
 
 def to_markdown(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -55,7 +68,8 @@ def to_markdown(reports: Sequence[Mapping[str, Any]]) -> str:
             lines += [f"| {name} | {recall} | {precision} |" for name, recall, precision in rows] + [""]
         if "vertices" in report:
             lines += ["### Vertices of b and c hadrons", ""]
-            lines += ["| | jets | true | efficiency | purity | track efficiency | track purity | found in |"]
+            lines += ["The share of light jets with one is the fake rate.", ""]
+            lines += ["| | jets | true | efficiency | purity | track efficiency | track purity | jets with one |"]
             lines += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
             for kind, by_class in report["vertices"].items():
                 for name, found in by_class.items():

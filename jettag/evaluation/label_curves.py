@@ -1,4 +1,4 @@
-"""Background rejection against labelled jets, a curve for each mode, and below it the ratio to scratch."""
+"""Background rejection against labelled jets, a curve for each mode; below it its ratio to scratch and label saving."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from jettag.evaluation.plots import COLOURS, LIMIT, house_style
 __all__ = ["draw_label_curves"]
 
 MOST_PANELS = 4
-MARKERS = "osDv^<>pP*"
+MARKERS = "osDPXhp*8d"  # no arrow heads: those are limits
+BOUNDS = {">": "^", "<": "v"}
 
 
 def draw_label_curves(content: Mapping[str, Any]) -> Figure:
@@ -28,21 +29,25 @@ def draw_label_curves(content: Mapping[str, Any]) -> Figure:
     keys = list(dict.fromkeys(_panel(row) for row in content["rows"]))[:MOST_PANELS]
     modes = list(dict.fromkeys(row["mode"] for row in content["rows"]))
     with house_style():
-        figure = Figure(figsize=(6.0 * len(keys) + 2.2, 7.0), layout="constrained")
-        axes = figure.subplots(2, len(keys), squeeze=False, sharex=True, gridspec_kw={"height_ratios": [3, 1.3]})
+        figure = Figure(figsize=(6.0 * len(keys) + 2.2, 8.6), layout="constrained")
+        axes = figure.subplots(3, len(keys), squeeze=False, sharex=True, gridspec_kw={"height_ratios": [3, 1.3, 1.3]})
         for column, key in enumerate(keys):
-            upper, lower = axes[:, column]
+            upper, middle, lower = axes[:, column]
             rows = [row for row in content["rows"] if _panel(row) == key]
-            limited = False
+            bounds = set()
             for i, mode in enumerate(modes):
                 mine = [row for row in rows if row["mode"] == mode]
-                limited |= _draw_curve(upper, mine, mode, i)
+                if _draw_curve(upper, mine, mode, i):
+                    bounds.add(">")
                 if mode != SCRATCH:
                     savings = [item for item in content["label_saving"] if _panel(item) == key]
-                    _draw_ratio(lower, [item for item in savings if item["mode"] == mode], i)
-            if limited:
-                upper.plot([], [], color="0.4", label="lower limit", **LIMIT | {"linestyle": "none"})
-            _axes(upper, lower, sorted({row["n_train"] for row in rows}))
+                    savings = [item for item in savings if item["mode"] == mode]
+                    _draw_factor(middle, savings, "rejection_ratio", i)
+                    bounds |= _draw_factor(lower, savings, "label_saving", i)
+            for bound, name in ((">", "lower limit"), ("<", "upper limit")):
+                if bound in bounds:
+                    upper.plot([], [], color="0.4", label=name, marker=BOUNDS[bound], markersize=6, linestyle="none")
+            _axes((upper, middle, lower), sorted({row["n_train"] for row in rows}))
             signal, background, efficiency = key
             text = f"{signal} against {background}, signal efficiency {efficiency:.3g}"
             size = 11 if len(keys) > 1 else 12
@@ -50,6 +55,8 @@ def draw_label_curves(content: Mapping[str, Any]) -> Figure:
             upper.text(1, 1.015, text.replace("$", r"\$"), transform=upper.transAxes, ha="right", fontsize=size)
         axes[0, 0].set_ylabel("Background rejection")
         axes[1, 0].set_ylabel("Ratio to\nscratch")
+        axes[2, 0].set_ylabel("Label\nsaving")
+        figure.align_ylabels(axes[:, 0])
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         return figure
@@ -82,33 +89,40 @@ def _draw_curve(place: Any, rows: Sequence[Mapping[str, Any]], mode: str, i: int
     return bool(bounds)
 
 
-def _draw_ratio(place: Any, savings: Sequence[Mapping[str, Any]], i: int) -> None:
-    known = [item for item in savings if item["rejection_ratio"] is not None]
+def _draw_factor(place: Any, savings: Sequence[Mapping[str, Any]], name: str, i: int) -> set[str]:
+    """``rejection_ratio`` or ``label_saving`` with its interval; the bounds among the latter, which are arrow heads."""
+    known = [item for item in savings if item[name] is not None]
     colour = COLOURS[i % len(COLOURS)]
+    bounds = [item["bound"] if name == "label_saving" else "" for item in known]
     labels = [item["n_train"] for item in known]
-    values = [item["rejection_ratio"] for item in known]
-    low = [item["rejection_ratio_low"] or item["rejection_ratio"] for item in known]
-    high = [item["rejection_ratio_high"] or item["rejection_ratio"] for item in known]
-    place.plot(labels, values, color=colour, marker=MARKERS[i % len(MARKERS)], markersize=5)
+    values = [item[name] for item in known]
+    low = [item[f"{name}_low"] or item[name] for item in known]
+    high = [item[f"{name}_high"] or item[name] for item in known]
+    place.plot(labels, values, color=colour)
     place.fill_between(labels, low, high, color=colour, alpha=0.2, lw=0)
+    for n, value, bound in zip(labels, values, bounds, strict=True):
+        marker = BOUNDS.get(bound, MARKERS[i % len(MARKERS)])
+        place.plot(n, value, color=colour, marker=marker, markersize=8 if bound else 5)
+    return set(bounds) - {""}
 
 
-def _axes(upper: Any, lower: Any, labels: Sequence[int]) -> None:
-    for place in (upper, lower):
+def _axes(panels: Sequence[Any], labels: Sequence[int]) -> None:
+    for place in panels:
         place.set_xscale("log")
         place.set_yscale("log")
         for axis in (place.xaxis, place.yaxis):
             axis.set_minor_formatter(NullFormatter())
-    for place in (upper, lower):
+    for place in panels:
         place.autoscale_view()  # margins of the linear scale may reach below zero
         bottom, top = place.get_ylim()
         place.yaxis.set_major_formatter(FuncFormatter(_plain))
         if 0 < bottom < top < 100 * bottom:  # a decade's labels alone would leave the axis bare
             place.yaxis.set_minor_formatter(FuncFormatter(_one_two_five))
-    lower.axhline(1.0, color="0.4", lw=1, ls="--")
-    lower.set_xlim(labels[0] / 1.3, labels[-1] * 1.3)
-    lower.set_xticks(labels, [short_count(n) for n in labels])
-    lower.set_xlabel("Labelled jets")
+    for place in panels[1:]:
+        place.axhline(1.0, color="0.4", lw=1, ls="--")
+    panels[-1].set_xlim(labels[0] / 1.3, labels[-1] * 1.3)
+    panels[-1].set_xticks(labels, [short_count(n) for n in labels])
+    panels[-1].set_xlabel("Labelled jets")
 
 
 def _plain(value: float, _: object = None) -> str:

@@ -1,6 +1,7 @@
 """What `scan labels` leaves in its folder: scan.json, table.md, table.tex, label_efficiency.png and .pdf."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def lines(content: Mapping[str, Any]) -> dict[str, list[list[str]]]:
             [
                 item["mode"],
                 short_count(item["n_train"]),
-                str(item["n_seeds"]) + (f" ({item['n_limits']} limits)" if item["n_limits"] else ""),
+                str(item["n_seeds"]) + (f" ({_limits(item['n_limits'])})" if item["n_limits"] else ""),
                 _median(item, content["rows"]),
                 spread(item["background_rejection_mean"], item["background_rejection_std"], decimals=1),
                 _interval(saving, "rejection_ratio", ""),
@@ -68,10 +69,19 @@ def _interval(item: Mapping[str, Any] | None, key: str, bound: str) -> str:
     if item is None or item[key] is None:
         return ""
     low, high = item[f"{key}_low"], item[f"{key}_high"]
-    value = f"{bound} {item[key]:.2f}".strip()
+    value = f"{bound} {_factor(item[key])}".strip()
     if low is None and high is None:
         return value
-    return f"{value} ({'…' if low is None else f'{low:.2f}'} to {'…' if high is None else f'{high:.2f}'})"
+    return f"{value} ({'…' if low is None else _factor(low)} to {'…' if high is None else _factor(high)})"
+
+
+def _factor(value: float) -> str:
+    """To three digits, without an exponent."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+def _limits(number: int) -> str:
+    return "1 limit" if number == 1 else f"{number} limits"
 
 
 def _markdown(content: Mapping[str, Any], notes: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 | file | holds |
 |---|---|
 | eval.json | the object of `eval --json` |
-| table.md | the table, its rule, remarks, the aggregate over seeds; then the published block |
+| table.md | the table, its rule, remarks, the aggregate over seeds; then the published block, but for flavour |
 | table.tex | the table for booktabs; then the published block as a table of its own |
 | roc.png, roc.pdf | rejection against signal efficiency, one panel per pair |
 | scores.png, scores.pdf | score distributions, one panel per run and pair |
@@ -58,10 +58,11 @@ def write(
     pairs = list(dict.fromkeys(Pair(*_split(row, scores)) for row in rows))
     notes = remarks(scores, rows)
     whole = to_json(rows, groups) | ({"flavour": list(flavour_reports)} if flavour_reports else {})
+    apart = not flavour  # the published numbers are of tops
     contents: dict[str, bytes | str] = {
         "eval.json": json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
-        "table.md": to_markdown(rows, notes=notes, groups=groups) + "\n" + published_block(),
-        "table.tex": to_latex(rows, notes=notes) + "\n" + published_latex(),
+        "table.md": to_markdown(rows, notes=notes, groups=groups) + ("\n" + published_block() if apart else ""),
+        "table.tex": to_latex(rows, notes=notes) + ("\n" + published_latex() if apart else ""),
     }
     for name, figure in (("roc", plots.draw_roc(scores, pairs)), ("scores", plots.draw_scores(scores, pairs))):
         for kind in ("png", "pdf"):

@@ -25,6 +25,7 @@ from jettag.objectives.decoders import SetDecoder, SlotDecoder
 from jettag.objectives.joint import Joint
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
+from jettag.objectives.observables import Observables
 from jettag.objectives.quantities import has_identity
 from jettag.objectives.targets import Flow, IdentityHead, KmeansTarget, Regression, SetFlow, Target, VqvaeTarget
 from jettag.objectives.tokenizer import Tokenizer, TokenizerTraining
@@ -95,7 +96,7 @@ TARGETS: dict[str, Callable[[Any, tuple[str, ...], int], Target]] = {
 
 def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: JetsAre) -> MaskedModelling:
     """Masked modelling on ``backbone``; identities are predicted where the recipe asks and the features tell."""
-    wanted, names = recipe.decoder, jets.feature_names
+    wanted, names, asked = recipe.decoder, jets.feature_names, recipe.observables
     sizes = {"width": wanted.dim, "layers": wanted.layers, "heads": wanted.heads}
     if isinstance(recipe.target, VqvaeRecipe):
         target: Target = _vqvae(jets, wanted.dim)
@@ -115,6 +116,8 @@ def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: Jets
         mask_radius=recipe.mask_radius,
         identity=identity,
         identity_weight=recipe.identity.weight if recipe.identity else 0.0,
+        observables=Observables(asked.names, backbone.dim, asked.hidden) if asked else None,
+        observables_weight=asked.weight if asked else 0.0,
     )
 
 

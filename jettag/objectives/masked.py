@@ -22,6 +22,7 @@ from jettag.models.particle_transformer import Encoded, ParticleTransformer
 from jettag.objectives.decoders import Scene
 from jettag.objectives.masks import draw_hidden
 from jettag.objectives.objective import Objective
+from jettag.objectives.observables import Observables
 from jettag.objectives.targets import IdentityHead, Target
 
 __all__ = ["HIDDEN", "PADDED", "VISIBLE", "MaskedModelling"]
@@ -64,6 +65,8 @@ class MaskedModelling(Objective):
         mask_radius: as there.
         identity: predicts the name of each hidden constituent, or None.
         identity_weight: of its loss.
+        observables: tells numbers of the whole jet from its embedding, or None.
+        observables_weight: of its loss.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class MaskedModelling(Objective):
         mask_radius: float = 0.1,
         identity: IdentityHead | None = None,
         identity_weight: float = 0.3,
+        observables: Observables | None = None,
+        observables_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -87,14 +92,18 @@ class MaskedModelling(Objective):
         self.mask_radius = mask_radius
         self.identity = identity
         self.identity_weight = identity_weight
+        self.observables = observables
+        self.observables_weight = observables_weight
 
     def settings(self) -> dict[str, Any]:
         """The backbone, and what the target rests on."""
         return super().settings() | self.target.settings()
 
     def prepare(self, table: Table, *, seed: int) -> None:
-        """Fit the target on a sample of the training jets."""
+        """Fit the target on a sample of the training jets, and the scale of the observables on all of them."""
         self.target.prepare(table, seed=seed)
+        if self.observables is not None:
+            self.observables.prepare(table)
 
     def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
         """What is hidden of a batch, on the CPU: `PADDED`, `VISIBLE` and `HIDDEN`, (B, N) int8.
@@ -165,13 +174,23 @@ class MaskedModelling(Objective):
         if self.identity is not None:
             named, right = self.identity(decoded, jets, rows)
             losses = losses | {"loss": losses["loss"] + self.identity_weight * named, "identity_accuracy": right}
-        return _per_jet(losses, hiding.hidden, rows)
+        count = hiding.hidden.sum(1, keepdim=True)
+        num_jets = (count > 0).sum()
+        means = _per_jet(losses, hiding.hidden, rows)
+        if self.observables is not None:
+            assert jets.columns is not None  # the recipe asks for them
+            told = self.observables(encoded.jet, jets.columns) * (count[:, 0] > 0)
+            told = told.sum() / num_jets.clamp(min=1)
+            means = means | {
+                "loss": means["loss"] + self.observables_weight * told,
+                "observables_loss": told.detach(),
+            }
+        return means | {"weight": num_jets.to(means["loss"].dtype).expand(len(means))}
 
 
 def _per_jet(losses: dict[str, Tensor], hidden: Tensor, rows: Tensor) -> dict[str, Tensor]:
     """Losses of constituents (M,) -> means over jets of the means over a jet's hidden constituents."""
     count = hidden.sum(1, keepdim=True)
     share = (1.0 / count.clamp(min=1)).expand_as(hidden).flatten().index_select(0, rows)
-    num_jets = (count > 0).sum()
-    means = {name: (value * share).sum() / num_jets.clamp(min=1) for name, value in losses.items()}
-    return means | {"weight": num_jets.to(share.dtype).expand(len(means))}
+    num_jets = (count > 0).sum().clamp(min=1)
+    return {name: (value * share).sum() / num_jets for name, value in losses.items()}

@@ -5,6 +5,9 @@ code's: both views are turned by angles of their own; the second is split collin
 by shifts of their own. Momenta and directions move, and the features that follow from them are computed again with the
 constants of `jettag.data.features`. The jet keeps its pT, and its energy but for the boost; identity and displacement
 stay with the constituent, and a child has its parent's.
+
+Where it is asked for, each view first loses constituents at random, which the paper does not have: otherwise a jet's
+other view is soon found by its hardest constituents, and the loss has little left to teach.
 """
 
 import math
@@ -78,12 +81,15 @@ class Views:
         widths = self._widths(width)
         splitting = 2 * sum(widths[:-1])
         uniform = torch.rand(batch, FIXED + splitting, generator=generator)
-        return torch.cat([uniform, torch.randn(batch, 2 * widths[-1], generator=generator)], dim=1)
+        drawn = [uniform, torch.randn(batch, 2 * widths[-1], generator=generator)]
+        if self.recipe.dropping is not None:
+            drawn.append(torch.rand(batch, 2 * width, generator=generator))
+        return torch.cat(drawn, dim=1)
 
     def num_drawn(self, jets: Jets) -> int:
         """K of what `draw` gives for a batch as wide as this one."""
         widths = self._widths(jets.mask.shape[1])
-        return FIXED + 2 * sum(widths)
+        return FIXED + 2 * sum(widths) + (0 if self.recipe.dropping is None else 2 * widths[0])
 
     def __call__(self, jets: Jets, drawn: Tensor) -> tuple[Jets, Jets]:
         """The two views, (B, N) and (B, N') constituents wide.
@@ -93,19 +99,18 @@ class Views:
             drawn: (B, K) from `draw`, on the batch's device.
         """
         angles, shifts = drawn[:, :ANGLES], drawn[:, ANGLES : ANGLES + SHIFTS]
-        boosts, rest = drawn[:, ANGLES + SHIFTS : FIXED], drawn[:, FIXED:]
+        widths = self._widths(jets.mask.shape[1])
+        boosts, rest = drawn[:, ANGLES + SHIFTS : FIXED], drawn[:, FIXED : FIXED + 2 * sum(widths)]
         shares = 2 * shifts - 1
         side = self._side(jets)
-        original = jets
+        jets, original = self._dropped(jets, drawn)
         jets, whole = self._boosted(jets, boosts[:, :1], side)
-        deta, dphi = self._direction(jets)
-        turned = rotated(deta, dphi, 2 * math.pi * angles[:, 0]) if self.recipe.rotation else (deta, dphi)
-        first = self._finish(jets, whole, turned, shares[:, :2], side)
+        first = self._finish(jets, whole, self._turned(self._direction(jets), angles[:, 0]), shares[:, :2], side)
 
-        again = rotated(*turned, 2 * math.pi * angles[:, 1]) if self.recipe.rotation else turned
+        again = self._turned(self._turned(self._direction(original), angles[:, 0]), angles[:, 1])
         other, whole = self._boosted(original, boosts[:, 1:], side)
         other = self._place(other, *again, side)
-        for width in self._widths(jets.mask.shape[1])[:-1]:
+        for width in widths[:-1]:
             order, share, rest = rest[:, :width], rest[:, width : 2 * width], rest[:, 2 * width :]
             p4, features, mask = split(other.p4, other.features, other.mask, order, share, self.slots)
             other = replace(other, p4=p4, features=features, mask=mask)
@@ -114,6 +119,20 @@ class Views:
             normal = rest.view(len(other), -1, 2)
             direction = smeared(*direction, pt(other.p4), normal, self.recipe.smearing)
         return first, self._finish(other, whole, direction, shares[:, 2:], side)
+
+    def _turned(self, direction: tuple[Tensor, Tensor], share: Tensor) -> tuple[Tensor, Tensor]:
+        """Directions turned by (B,) ``share`` of a full turn."""
+        return rotated(*direction, 2 * math.pi * share) if self.recipe.rotation else direction
+
+    def _dropped(self, jets: Jets, drawn: Tensor) -> tuple[Jets, Jets]:
+        """What each view begins with: all constituents, or what is left of them, the hardest one at least."""
+        if self.recipe.dropping is None:
+            return jets, jets
+        width = jets.mask.shape[1]
+        kept = drawn[:, -2 * width :].view(len(jets), 2, width) >= self.recipe.dropping
+        lost = ~(kept & jets.mask[:, None]).any(2, keepdim=True)
+        kept = kept | (lost & (torch.arange(width, device=kept.device) == 0))
+        return jets.keep(kept[:, 0], width), jets.keep(kept[:, 1], width)
 
     def _widths(self, width: int) -> list[int]:
         """Constituents before each splitting, and after the last."""

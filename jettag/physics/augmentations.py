@@ -53,13 +53,15 @@ def translated(deta: Tensor, dphi: Tensor, mask: Tensor, share: Tensor, width: f
         dphi: (B, N) in rad.
         mask: (B, N) bool, True where a constituent is real.
         share: (B, 2) in [-1, 1], of the largest shift in each direction.
-        width: largest shift over the extent (largest minus smallest coordinate of the real constituents).
+        width: largest shift over the extent (largest minus smallest coordinate of the real constituents, 0 where
+            there are none).
     """
     shifts = []
+    real = mask.any(1)
     for coordinate, part in zip((deta, dphi), share.unbind(1), strict=True):
         highest = coordinate.masked_fill(~mask, -torch.inf).amax(1)
         lowest = coordinate.masked_fill(~mask, torch.inf).amin(1)
-        shifts.append((part * width * (highest - lowest))[:, None])
+        shifts.append((part * width * torch.where(real, highest - lowest, 0.0))[:, None])
     return deta + shifts[0], dphi + shifts[1]
 
 

@@ -14,6 +14,7 @@ import torch
 from jettag.config import dump_yaml
 from jettag.config.files import write_atomically
 from jettag.config.flavour import FlavourRecipe
+from jettag.config.objectives import JointRecipe, MaskedRecipe
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
@@ -125,7 +126,7 @@ def _read(
         max_jets=recipe.data.max_jets if drawn is None else None,
         jet_columns=recipe.data.sampling.jet_columns if recipe.data.sampling else (),
         constituent_columns=flavour.constituent_columns if flavour else (),
-        batch_columns=flavour.jet_columns if flavour else (),
+        batch_columns=_batch_columns(recipe),
     )
     check_origins(table)
     for what, count in table.notes.items():
@@ -139,6 +140,16 @@ def flavour_of(recipe: Recipe) -> FlavourRecipe | None:
     """The recipe's flavour objective, where it has one."""
     objective = recipe.objective if isinstance(recipe, FinetuneRecipe) else None
     return objective if isinstance(objective, FlavourRecipe) else None
+
+
+def _batch_columns(recipe: Recipe) -> tuple[str, ...]:
+    """Jet columns that the objective needs in every batch."""
+    objective: object = recipe.objective if isinstance(recipe, FinetuneRecipe | PretrainRecipe) else None
+    if isinstance(objective, JointRecipe):
+        objective = objective.masked
+    if isinstance(objective, MaskedRecipe):
+        return objective.observables.columns if objective.observables else ()
+    return objective.jet_columns if isinstance(objective, FlavourRecipe) else ()
 
 
 def labelled_card(card: DataCard, recipe: Recipe) -> DataCard:

@@ -46,6 +46,7 @@ FROZEN_IS: dict[str, str] = {
     "attentive": NOTHING_MOVES,
     "lpft": "the backbone is frozen in the first phase",
     "staged": "the backbone is frozen in the first phase",
+    "layerwise": "nothing is frozen",
     "lora": "frozen: the backbone but for its layer norms, tokens and low-rank updates; BatchNorm, dropout",
 }
 

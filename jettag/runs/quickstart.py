@@ -129,7 +129,7 @@ def quickstart(
     if not _finished(runs / "pretrain"):
         with training_report("pretrain") as told:
             pretrain(
-                load_recipe("mpm", PretrainRecipe, changes, card="generated"),
+                load_recipe("mpm-observables", PretrainRecipe, changes, card="generated"),
                 Sources(train=train, card="generated"),
                 runs / "pretrain",
                 device=device,

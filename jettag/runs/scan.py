@@ -12,23 +12,19 @@ import torch
 
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe
-from jettag.data.card import load_card
 from jettag.data.identity import file_sha256, identify
-from jettag.data.jets import Table
-from jettag.data.opening import expand_data, open_jets, prepared_card, split_of
+from jettag.data.opening import expand_data
 from jettag.data.read import InputFile
-from jettag.data.splits import hold_out
-from jettag.data.subsets import draw
 from jettag.errors import DataError, DivergenceError, JettagError
 from jettag.evaluation.label_report import write_scan
 from jettag.evaluation.label_saving import SCRATCH, ScanPoint
 from jettag.evaluation.rows import Row, make_rows
 from jettag.evaluation.scores import Scores
-from jettag.runs.common import Opened, Sources, Told, flavour_of, labelled_card
+from jettag.runs.common import Sources, Told
 from jettag.runs.finetuning import finetune
-from jettag.runs.flavour_data import check_origins, refuse_missing_truth
 from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
+from jettag.runs.scan_pool import Pool, cut_pool, read_pool, refuse_shared
 from jettag.runs.seen import seen_in_training
 from jettag.training import load_tagger
 from jettag.training.checkpoint import load_model_state, resolve_checkpoint
@@ -36,7 +32,7 @@ from jettag.training.distributed import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.training.session import BATCH_SIZES
 
-__all__ = ["LabelScan", "like_backbone", "refuse_shared", "run_of", "scan_labels"]
+__all__ = ["LabelScan", "like_backbone", "run_of", "scan_labels"]
 
 RESULT = "point.json"  # in the run directory of each point
 FORWARD = 1 / 3  # of a training step's work
@@ -73,15 +69,6 @@ class LabelScan:
     own_backbone: bool = False
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """All labelled jets and the test jets, in memory once."""
-
-    jets: Opened  # val_table is empty-handed (the table itself) where validation is held out of each draw
-    test: Table
-    test_inputs: Sequence[InputFile]
-
-
 def scan_labels(
     scan: LabelScan,
     out: Path,
@@ -113,11 +100,7 @@ def scan_labels(
         refuse_shared(train, test, "--data")
         refuse_shared(val, test, "--val")
         settle_plan(out, _plan(scan, base, points, train, val, test))
-        pool = _read(base, scan, train, val, test, told)
-        most = max(point.labels for point in points)
-        if most > len(pool.jets.table):
-            what = f"{most} labels asked for, {len(pool.jets.table)} jets there"
-            raise DataError(what, where=train[0].address, do="give more files in --data, or fewer --labels")
+        pool = read_pool(base, scan.sources.card, points, train, val, test, told)
         notes = seen_in_training("the backbone", read_run(run_of(scan.pretrained)), test) if scan.pretrained else []
         for note in notes:
             told.note(note)
@@ -128,7 +111,7 @@ def _carry_out(
     scan: LabelScan,
     base: FinetuneRecipe,
     points: Sequence[Point],
-    pool: _Pool,
+    pool: Pool,
     out: Path,
     device: torch.device,
     notes: Sequence[str],
@@ -176,11 +159,11 @@ def _carry_out(
 
 
 def _point(
-    scan: LabelScan, recipe: FinetuneRecipe, point: Point, pool: _Pool, run: Path, device: torch.device, told: Told
+    scan: LabelScan, recipe: FinetuneRecipe, point: Point, pool: Pool, run: Path, device: torch.device, told: Told
 ) -> dict[str, Any]:
     """Train, where that has not ended, and judge; what came of it is kept in the run directory."""
     try:
-        jets = _cut(recipe, pool, bool(scan.sources.val))
+        jets = cut_pool(recipe, pool)
         if not ((run / "run.json").is_file() and read_run(run).get("finished")):
             finetune(
                 recipe,
@@ -233,82 +216,6 @@ def _as_error(result: dict[str, Any], run: Path) -> JettagError:
     return kind(
         "a point of the scan failed", where=run, do="the other points stand; remove that folder to try it again"
     )
-
-
-def _cut(recipe: FinetuneRecipe, pool: _Pool, val_given: bool) -> Opened:
-    """The jets of one point, as `finetune` with this recipe reads them itself."""
-    labels, seed = recipe.data.max_jets, recipe.data.draw_seed
-    assert labels is not None  # `point_recipe` sets them
-    assert seed is not None
-    table: Table = draw(pool.jets.table, labels, seed)
-    if val_given:
-        held = draw(pool.jets.val_table, min(labels, len(pool.jets.val_table)), seed)
-        return replace(pool.jets, table=table, val_table=held)
-    table, rest = hold_out(table, recipe.data.val_fraction, recipe.seed)
-    return replace(pool.jets, table=table, val_table=rest)
-
-
-def _read(
-    recipe: FinetuneRecipe,
-    scan: LabelScan,
-    train: Sequence[InputFile],
-    val: Sequence[InputFile],
-    test: Sequence[InputFile],
-    told: Told,
-) -> _Pool:
-    card = prepared_card(train) or labelled_card(load_card(scan.sources.card or recipe.data.card), recipe)
-    flavour = flavour_of(recipe)
-
-    def read(inputs: Sequence[InputFile], split: str) -> Table:
-        if flavour is not None:
-            refuse_missing_truth(inputs, card, flavour)
-        table = open_jets(
-            inputs,
-            prepared_card(inputs) or card,
-            split=split,
-            features=recipe.data.features,
-            labels=True,
-            classes=recipe.classes,
-            max_constituents=recipe.data.max_constituents,
-            jet_columns=recipe.data.sampling.jet_columns if recipe.data.sampling else (),
-            constituent_columns=flavour.constituent_columns if flavour else (),
-            batch_columns=flavour.jet_columns if flavour else (),
-        )
-        check_origins(table)
-        for what, count in table.notes.items():
-            if count:
-                told.note(f"{split}: {count} {what.replace('_', ' ')}")
-        counts = table.class_counts
-        assert counts is not None  # labels=True
-        absent = [name for name, count in zip(table.class_names, counts, strict=True) if not count]
-        if absent:
-            where = str(inputs[0].address)
-            raise DataError(f"no {split} jet of class {', '.join(absent)}", where=where, do="give files of every class")
-        return table
-
-    table = read(train, "train")
-    table = draw(table, len(table), 0)  # prepared directories come into memory once, and not once a point
-    held = read(val, "val") if val else table
-    return _Pool(Opened(table, held, card, train, val), read(test, "test"), test)
-
-
-def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str) -> None:
-    """Jets that train must not judge: the same file, or another with the same content.
-
-    Raises:
-        DataError: naming the file.
-    """
-    kinds = ("val" if option == "--val" else "train", "test")
-    prepared = {split_of(file, kinds[0]) for file in train} - {None}
-    local = [file for file in train if file.url is None and file.path.is_file()]
-    sizes = {file.path.stat().st_size for file in local}
-    for file in test:
-        shared = split_of(file, kinds[1]) in prepared or (file.url is not None and file.url in {f.url for f in train})
-        if not shared and file.url is None and file.path.is_file() and file.path.stat().st_size in sizes:
-            shared = file_sha256(file.path) in {file_sha256(other.path) for other in local}
-        if shared:
-            do = "judge on jets that no training has seen"
-            raise DataError(f"the jets of this file are in {option} and in --test", where=file.address, do=do)
 
 
 def like_backbone(recipe: FinetuneRecipe, pretrained: Path) -> FinetuneRecipe:

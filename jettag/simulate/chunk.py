@@ -13,7 +13,7 @@ from jettag.simulate.detector import Candidates, eta_of, respond
 from jettag.simulate.events import Bools, Events, Ints, Particles, make_pythia, next_events, visible
 from jettag.simulate.flavour import flavour_columns
 from jettag.simulate.pileup import PileUp, overlay
-from jettag.simulate.processes import BEAM_ENERGY, LABELS, Process, find_process
+from jettag.simulate.processes import BEAM_ENERGY, LABELS, TUNES, Process, find_process
 from jettag.simulate.settings import MAX_SEED, GenerateSettings
 from jettag.simulate.substructure import n_subjettiness, soft_drop_mass
 from jettag.simulate.truth import flavour_ghosts, jet_flavour, match, track_origin, track_vertex
@@ -48,14 +48,15 @@ def chunk_events(settings: GenerateSettings) -> int:
 
 
 def pythia_lines(process: Process, settings: GenerateSettings, variant: int = 0) -> tuple[str, ...]:
-    """Every setting that the hard process of a run has; that of a flavour sample does not depend on the cuts."""
+    """Tune and hard process of a run, setting by setting; those of a flavour sample do not depend on the cuts."""
+    chosen = (*TUNES[settings.tune][1], *process.settings, *process.variants[variant])
     if process.flavour:
-        return (*process.settings, *process.variants[variant])
+        return chosen
     cuts = settings.cuts(process)
     low = PT_HAT_LOW * cuts.pt_min
     high = min(PT_HAT_HIGH * cuts.pt_max, BEAM_ENERGY / 2)
     edges = (f"PhaseSpace:pTHatMin = {low:.6g}", f"PhaseSpace:pTHatMax = {high:.6g}")
-    return (*process.settings, *process.variants[variant], *edges)
+    return (*chosen, *edges)
 
 
 class Maker:

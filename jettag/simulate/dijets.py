@@ -26,8 +26,8 @@ from jettag.simulate.detector import respond
 from jettag.simulate.dijet_columns import dijet_columns
 from jettag.simulate.events import make_pythia, next_events, pythia_version, visible
 from jettag.simulate.generator import SUFFIX, TREE, check_folder
-from jettag.simulate.processes import BEAM_ENERGY
-from jettag.simulate.settings import MAX_SEED, DetectorName, FileKind
+from jettag.simulate.processes import BEAM_ENERGY, TUNES
+from jettag.simulate.settings import MAX_SEED, DetectorName, FileKind, TuneName
 from jettag.simulate.workers import MAX_EMPTY, begin_worker, no_main
 
 __all__ = ["DIJETS", "DijetSettings", "simulate_dijets"]
@@ -60,6 +60,7 @@ class DijetSettings:
         mjj: lowest and highest dijet mass [GeV].
         detector: `cms`, `atlas` or `none`.
         kind: file format.
+        tune: of Pythia, from `jettag.simulate.processes.TUNES`.
 
     Raises:
         UsageError: a value that cannot be used.
@@ -77,6 +78,7 @@ class DijetSettings:
     mjj: tuple[float, float] = (2000.0, 5500.0)
     detector: DetectorName = "cms"
     kind: FileKind = "ttree"
+    tune: TuneName = "monash"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
@@ -101,10 +103,11 @@ class DijetSettings:
             raise UsageError("jets cannot be found with these cuts", where="--pt, --radius, --eta")
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """Every setting of Pythia's hard process."""
+        """Tune and hard process, setting by setting."""
+        tune = TUNES[self.tune][1]
         window = (f"PhaseSpace:mHatMin = {M_HAT_LOW * self.mjj[0]:g}", f"PhaseSpace:mHatMax = {self._m_hat_max():g}")
         if name == "dijet_qcd":
-            return ("HardQCD:all = on", f"PhaseSpace:pTHatMin = {PT_HAT_LOW * self.pt_min:g}", *window)
+            return (*tune, "HardQCD:all = on", f"PhaseSpace:pTHatMin = {PT_HAT_LOW * self.pt_min:g}", *window)
         decays = []
         for code, letter, mass in ((X, "X", self.daughters[0]), (Y, "Y", self.daughters[1])):
             decays += [
@@ -114,6 +117,7 @@ class DijetSettings:
                 f"{code}:addChannel = 1 0.5 101 2 -2",
             ]
         return (
+            *tune,
             "ExtraDimensionsG*:all = on",
             *decays,
             f"{RESONANCE}:m0 = {self.mass:g}",

@@ -12,7 +12,7 @@ from jettag.data.root import write_tree
 from jettag.errors import ResourceError, UsageError
 from jettag.simulate.chunk import EVENTS, Chunk, chunk_events, pythia_lines
 from jettag.simulate.events import pythia_version
-from jettag.simulate.processes import BEAM_ENERGY, TUNE, Cuts, Process, find_process
+from jettag.simulate.processes import BEAM_ENERGY, TUNES, Cuts, Process, find_process
 from jettag.simulate.settings import GenerateSettings
 from jettag.simulate.workers import Workers
 
@@ -167,7 +167,7 @@ def _metadata(name: str, settings: GenerateSettings, release: str) -> dict[str, 
     return {
         "jettag": __version__,
         "generator": f"Pythia {release}",
-        "tune": TUNE,
+        "tune": TUNES[settings.tune][0],
         "beams": f"pp at {BEAM_ENERGY:g} GeV",
         "process": process.name,
         "pythia": json.dumps(lines),

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 from jettag.errors import UsageError, nearest
 
-__all__ = ["BEAM_ENERGY", "FLAVOUR_PROCESSES", "LABELS", "PROCESSES", "TUNE", "Cuts", "Process", "find_process"]
+__all__ = ["BEAM_ENERGY", "FLAVOUR_PROCESSES", "LABELS", "PROCESSES", "TUNES", "Cuts", "Process", "find_process"]
 
 BEAM_ENERGY = 13_000.0  # centre-of-mass energy [GeV]
-TUNE = "Monash 2013 (Pythia 8 default), NNPDF2.3 QCD+QED LO, multi-parton interactions on"
+# Of showers, hadronisation and what underlies an event: what stands in the files, and Pythia's settings beyond its own.
+TUNES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "monash": ("Monash 2013 (Pythia 8 default), NNPDF2.3 QCD+QED LO, multi-parton interactions on", ()),
+    "a14": ("A14 (ATLAS), NNPDF2.3 LO, multi-parton interactions on", ("Tune:pp = 21",)),
+}
 
 QUARKS = "1 2 3 4 5"
 LEPTONS = "11 13"

@@ -7,9 +7,10 @@ from typing import Literal
 from jettag.errors import UsageError
 from jettag.simulate.processes import BEAM_ENERGY, Cuts, Process, find_process
 
-__all__ = ["MAX_SEED", "Association", "DetectorName", "FileKind", "GenerateSettings", "parse_range"]
+__all__ = ["MAX_SEED", "Association", "DetectorName", "FileKind", "GenerateSettings", "TuneName", "parse_range"]
 
 DetectorName = Literal["cms", "atlas", "none"]
+TuneName = Literal["monash", "a14"]
 FileKind = Literal["ttree", "rntuple", "parquet"]
 Association = Literal["cone", "ghost"]
 
@@ -35,6 +36,7 @@ class GenerateSettings:
         kind: file format.
         jets_per_file: a process with more jets is split into numbered files.
         association: of tracks and jets in flavour samples: a cone that shrinks with pT, or ghosts in the clustering.
+        tune: of Pythia, from `jettag.simulate.processes.TUNES`; pile-up keeps Pythia's own.
         material: photon conversions and nuclear interactions in the tracker, in flavour samples.
 
     Raises:
@@ -54,6 +56,7 @@ class GenerateSettings:
     jets_per_file: int = 100_000
     association: Association = "cone"
     material: bool = False
+    tune: TuneName = "monash"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""

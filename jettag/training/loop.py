@@ -61,7 +61,7 @@ def train(
         seed: of what validation hides.
         log: called with every record written to ``metrics.jsonl``.
         note: called with what the objective is alarmed about.
-        probe: asked at every validation, if given.
+        probe: asked before the first step and at every validation, if given.
         criterion: judges validations instead of the loss, if given.
         val_batch_size: jets of a batch in validation; None takes as many as in training.
 
@@ -89,6 +89,8 @@ def train(
     begin = time.monotonic() - trainer.seconds
     last_save = trainer.seconds
     ended = limits.reached(trainer.step, trainer.seconds) or ("patience" if trainer.out_of_patience else None)
+    if probe and not trainer.step:  # what an untrained network gives: growth is seen from there
+        record(probe(trainer.averaged.backbone, trainer.device))
     with stop_requests() as stop_request:
         while ended is None:
             losses = trainer.update(limits)
@@ -137,13 +139,13 @@ def train(
 
 
 def _forget_after(metrics: Path, step: int) -> None:
-    """Drop records beyond ``step``, and one that was cut short by a kill: a resumed run writes them again."""
+    """Drop records beyond ``step``, at the start all, and one cut short by a kill: a resumed run writes them again."""
     if not metrics.is_file():
         return
     kept = []
     for line in metrics.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            if step and json.loads(line)["step"] <= step:
                 kept.append(line)
         except ValueError:
             continue

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from jettag.config.observables import RATIOS, columns_behind
 from jettag.errors import UsageError
 
 __all__ = ["DEFAULT_FEATURES", "columns_of", "feature_matrix", "with_noise"]
 
 DEFAULT_FEATURES = ("mass", "sdmass", "tau21", "tau32", "nparticles")
-RATIOS = {"tau21": ("tau2", "tau1"), "tau32": ("tau3", "tau2"), "tau43": ("tau4", "tau3")}
 
 
 def columns_of(features: Sequence[str]) -> tuple[str, ...]:
@@ -19,8 +19,7 @@ def columns_of(features: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: nothing is asked for, or a feature twice.
     """
-    names = _plain(features)
-    return tuple(dict.fromkeys(column for name in names for column in RATIOS.get(name, (name,))))
+    return columns_behind(_plain(features))
 
 
 def feature_matrix(values: Mapping[str, npt.NDArray], features: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -166,7 +166,7 @@ def test_onnx_gives_tracks_and_vertices_for_any_number_of_them(tagger, flavour_f
     code, _, err = jettag("predict", tagger, "--data", test, "--out", tmp_path / "p.root")
     assert code == 0, err
     said = uproot.open(tmp_path / "p.root")["tree"].arrays()
-    table = read_table(expand_inputs([str(test)]), load_card("generated"), features="jetclass_full", labels=False)
+    table = read_table(expand_inputs([str(test)]), load_card("generated"), features="flavour", labels=False)
     for rows in (np.arange(60), np.arange(60, 61)):
         batch = table.batch(rows)
         fed = {name: getattr(batch, name).numpy() for name in ("features", "p4", "mask")}
@@ -186,14 +186,16 @@ def test_a_backbone_of_large_jets_is_adapted_with_new_inputs_at_zero_weight(flav
     code, _, err = jettag(*pretrain, "--set", "data.features=jetclass_kinpid", "--out", tmp_path / "backbone")
     assert code == 0, err
     start = [*FLAVOUR, "--data", train, "--from", tmp_path / "backbone", "--max-steps", 1]
-    code, _, err = jettag(*start, "--out", tmp_path / "refused")
+    code, _, err = jettag(*start, "--set", "adaptation.adapt_features=false", "--out", tmp_path / "refused")
     assert code == 5
     assert "--adapt-features" in err
-    for mode in ("full", "head", "lora"):
+    for mode, features in (("full", "flavour"), ("head", "flavour_500"), ("lora", "flavour")):
         run = tmp_path / mode
+        scaled = ["--set", f"data.features={features}"]
         quiet = ["--set", "training.learning_rate=1e-9"]  # so that what is saved is what it began with
-        code, _, err = jettag(*start, "--adapt-features", "--mode", mode, *quiet, "--out", run)
+        code, _, err = jettag(*start, "--mode", mode, *quiet, *scaled, "--out", run)
         assert code == 0, err
+        assert "part_d0sig_lifetime" in err
         assert "new ones start at zero weight" in err
     state, _, _ = load_model_state(tmp_path / "full")
     assert state["backbone.embedding.joining_linear.weight"].abs().max() < 1e-6

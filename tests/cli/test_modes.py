@@ -32,7 +32,7 @@ def test_every_mode_trains_and_its_run_can_be_used(mode, files, jettag, call_jso
     else:
         assert len(same) < len(state)
     ratio = facts["trainable_parameters"] / facts["parameters"]
-    assert (ratio == 1) == (mode in ("full", "lpft", "staged"))
+    assert (ratio == 1) == (mode in ("full", "lpft", "staged", "layerwise"))
     test = files / "test" / "*.root"
     found = call_json("eval", run, "--data", test)
     assert found["rows"][0]["auc"] > 0.5

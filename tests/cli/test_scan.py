@@ -127,6 +127,20 @@ def test_a_point_is_what_finetune_makes_of_its_recipe(scanned, files, runs, call
         assert np.array_equal(value, last(point)[name]), name
 
 
+def test_a_point_of_prepared_jets_is_what_finetune_makes_of_them(files, call_json, tmp_path):
+    """The scan keeps the jets that its points draw; finetune draws from the whole directory."""
+    prepared, out, run = tmp_path / "prepared", tmp_path / "scan", tmp_path / "run"
+    train = [files / "train" / f"{name}.root" for name in ("QCD", "Tbqq", "Hbb")]
+    call_json("data", "prepare", "jetclass", *train, "--out", prepared, "--split", "80:10:10")
+    common = ["--task", "top", "--labels", "20,60", "--seeds", 2, "--modes", "scratch", *SMALL]
+    steps = ["--min-steps", 3, "--max-steps", 3]
+    call_json("scan", "labels", *common, *steps, "--data", prepared, "--test", prepared / "test", "--out", out)
+    point = out / "runs" / "scratch-20-seed1"
+    call_json("finetune", "--task", "top", "--recipe", point / "recipe.yaml", "--data", prepared, "--out", run)
+    for name, value in last(run).items():
+        assert np.array_equal(value, last(point)[name]), name
+
+
 def test_what_is_not_fair_or_not_there_is_one_line(scanned, files, runs, jettag, tmp_path):
     out, _ = scanned
     train = files / "train" / "QCD.root"

@@ -1,9 +1,11 @@
 """Strict YAML, overrides and validation: what is wrong is said, all of it, in one line."""
 
+import shlex
+
 import pytest
 
 from jettag.config import Section, apply_overrides, dump_yaml, find, list_shipped, read_yaml, validate
-from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_any_recipe
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_any_recipe, load_recipe
 from jettag.errors import CardError, RecipeError, UsageError, nearest
 
 SCHEMAS = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
@@ -14,7 +16,22 @@ def test_shipped_recipes_are_valid_and_survive_a_round_trip(name, tmp_path):
     recipe = load_any_recipe(name)
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump_yaml(recipe))
-    assert load_any_recipe(str(copy)) == recipe
+    # What was measured is of the recipe as it is shipped: a run, whose recipe may differ, does not carry it.
+    assert load_any_recipe(str(copy)) == recipe.model_copy(update={"measured": None})
+
+
+@pytest.mark.parametrize("name", list_shipped("recipes"))
+def test_every_shipped_recipe_says_what_a_small_run_of_it_costs_and_where_it_ends(name):
+    measured = load_any_recipe(name).measured
+    assert measured is not None
+    words = shlex.split(measured.command)
+    assert words[:2] == ["jettag", load_any_recipe(name).command]
+    assert name in words
+    changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert load_any_recipe(name, changes).seed == 0  # the command's changes are possible ones
+    assert words[words.index("--max-steps") + 1] == str(measured.steps)
+    assert all(word.startswith("jettag generate ") for word in measured.data)
+    assert 0 < measured.cpu_minutes < 10
 
 
 def keys_of(values, path=""):
@@ -38,6 +55,14 @@ def test_every_key_stands_in_a_shipped_recipe_with_a_comment(name):
     assert keys_of(recipe.model_dump(mode="json")) - keys_of(read_yaml(path)) == unused
     bare = [line for line in path.read_text().splitlines() if line.strip() and "#" not in line]
     assert [line for line in bare if not line.endswith(":")] == []
+
+
+def test_mode_layerwise_brings_a_decay_unless_the_recipe_has_one():
+    layerwise = "mode=layerwise"
+    for overrides, decay in (([], 1.0), ([layerwise], 0.75), ([layerwise, "training.layer_decay=0.6"], 0.6)):
+        recipe = load_recipe("top", FinetuneRecipe, overrides)
+        assert recipe.training.layer_decay == decay
+        assert FinetuneRecipe.model_validate(recipe.model_dump(mode="json")).training == recipe.training
 
 
 def test_all_mistakes_are_reported_at_once_with_the_nearest_key():

@@ -51,7 +51,7 @@ def test_every_side_reads_every_jet(files, tmp_path):
     assert sum(iterate_bare(file.path, "tree", ["part_px", "jet_pt"]) for file in files) == 120
     told = []
     rates = measure_loader(files, CARD, against_weaver=False, rounds=1, on_progress=told.append)
-    assert told[-1] == 2 * 4 * 120
+    assert told[-1] == 2 * 5 * 120
     assert rates.jets == 120
     assert rates.weaver is None
     table = read_table(files, CARD, features="jetclass_full", labels=True)

@@ -65,7 +65,7 @@ def weaver_features(path, names, tmp_path):
     return np.stack([x["pf_features"] for x in rows]), np.stack([x["pf_mask"] for x in rows])[:, 0] > 0
 
 
-@pytest.mark.parametrize("name", sorted(name for name, one in FEATURE_SETS.items() if one.jet_pt is None))
+@pytest.mark.parametrize("name", ["jetclass_full", "jetclass_kin", "jetclass_kinpid"])
 def test_features_are_those_of_weaver(tmp_path, name):
     path = tmp_path / "jets.root"
     write_tree(path, "tree", [make_columns(60, longest=LENGTH)], metadata={})
@@ -118,8 +118,58 @@ def test_d0_has_the_atlas_sign_inside_and_jetclass_s_in_the_published_set(tmp_pa
 
 def test_deta_and_dphi_come_last_in_every_set():
     sizes = {"jetclass_kin": 7, "jetclass_kinpid": 13, "jetclass_full": 17, "jetclass_full_500": 17}
-    assert {name: len(features.names) for name, features in FEATURE_SETS.items()} == sizes
-    assert all(features.names[-2:] == ("part_deta", "part_dphi") for features in FEATURE_SETS.values())
+    published = {name: chosen.names for name, chosen in FEATURE_SETS.items() if name in sizes}
+    assert {name: len(names) for name, names in published.items()} == sizes
+    assert all(names[-2:] == ("part_deta", "part_dphi") for names in published.values())
+
+
+def test_lifetime_signs_are_those_of_a_decay_in_flight_along_the_jet():
+    """Tracks from a vertex ahead of the collision on the jet axis are positive, from one behind it negative.
+
+    A straight line from the vertex: its closest points to the beam line, and there z, by geometry and not by a sign.
+    """
+    rng = np.random.default_rng(0)
+    number = 200
+    jet_phi, jet_eta = rng.uniform(-np.pi, np.pi, number), rng.uniform(-2, 2, number)
+    phi, eta = jet_phi + rng.normal(0, 0.1, number), jet_eta + rng.normal(0, 0.1, number)
+    flight = rng.choice([-1, 1], number) * rng.exponential(2.0, number) + 1e-3
+    along = np.stack([np.cos(jet_phi), np.sin(jet_phi), np.sinh(jet_eta)]) / np.cosh(jet_eta)
+    x, y, z = flight * along
+    way = -(x * np.cos(phi) + y * np.sin(phi))  # from the vertex to the closest point
+    closest = np.stack([x + way * np.cos(phi), y + way * np.sin(phi)])
+    d0 = -closest[0] * np.sin(phi) + closest[1] * np.cos(phi)
+    dz = z + way * np.sinh(eta)
+    columns = {"pt": np.full(number, 3.0), "pz": 3.0 * np.sinh(eta), "charge": rng.choice([-1.0, 1.0], number)}
+    columns |= {"d0": d0, "dz": dz, "d0_error": np.full(number, 0.02), "dz_error": np.full(number, 0.1)}
+    columns |= {"dphi": phi - jet_phi, "deta": (eta - jet_eta) * np.where(jet_eta < 0, -1, 1), "jet_eta": jet_eta}
+    told = {feature.name: feature.formula(columns) for feature in FEATURE_SETS["flavour"].features[-5:]}
+    d0_signed, z0_signed = np.sinh(told["part_d0sig_lifetime"]), np.sinh(told["part_z0sig_lifetime"])
+    np.testing.assert_allclose(d0_signed, np.sign(flight) * np.hypot(*closest) / 0.02, rtol=1e-6)
+    # In z the turn in phi shortens the way to the beam line: it must be small against the difference in eta.
+    clear = np.abs(np.sinh(eta) - np.sinh(jet_eta)) > np.abs(np.sinh(eta)) * (1 - np.cos(phi - jet_phi))
+    assert clear.mean() > 0.8
+    np.testing.assert_array_equal(np.sign(z0_signed)[clear], np.sign(flight)[clear])
+    np.testing.assert_allclose(np.abs(z0_signed), np.abs(dz) / 0.1, rtol=1e-6)
+    np.testing.assert_allclose(told["part_z0sintheta"], np.tanh(dz / np.cosh(eta)), rtol=1e-6)
+    np.testing.assert_allclose(told["part_qoverp"], columns["charge"] / (3.0 * np.cosh(eta)), rtol=1e-6)
+    columns |= {"d0_error": np.zeros(number)}
+    with np.errstate(all="raise"):
+        assert not FEATURE_SETS["flavour"].features[-5].formula(columns).any()  # as of neutral constituents
+
+
+@pytest.mark.parametrize("sorted_by_pt", [True, False])
+def test_the_jet_s_pseudorapidity_stands_beside_each_constituent(tmp_path, sorted_by_pt):
+    """Of a jet column, and of the constituents' sum where the file has none."""
+    columns = make_columns(30, seed=2)
+    if not sorted_by_pt:
+        columns = {k: v[:, ::-1] if k.startswith("part_") else v for k, v in columns.items()}
+    read = {"features": "flavour", "labels": False, "jet_columns": ("eta",)}
+    for number, dropped in enumerate(((), ("jet_",))):
+        path = tmp_path / f"jets{number}.root"
+        write_tree(path, "tree", [without(columns, *dropped)], metadata={})
+        table = read_table(expand_inputs([path]), load_card("generated"), **read)
+        feature = table.features[:, table.feature_names.index("part_jet_abseta")]
+        np.testing.assert_allclose(feature, np.repeat(np.abs(table.jet["eta"]) - 1, table.counts), atol=1e-6)
 
 
 def test_an_unknown_set_is_answered_with_the_nearest():

@@ -78,3 +78,25 @@ def test_columns_beside_the_features_follow_sorting_and_cutting(tmp_path):
         kept = min(counts[jet], 3)
         assert table.constituent["slot"][rows].tolist() == [counts[jet] - 1 - k for k in range(kept)]
         np.testing.assert_allclose(table.constituent["d0"][rows], -columns["part_d0val"][jet][:kept], rtol=1e-6)
+
+
+def test_lifetime_signs_turn_with_the_impact_parameters_and_hits_are_dealt_with_them(tmp_path):
+    """Against a file that was written with the opposite impact parameters."""
+    columns = make_columns(50, seed=3)
+    tracks = {f"part_{name}": columns["part_charge"] * 0 + 1 for name in ("nPixelHits", "nInnermostHits")}
+    tracks |= {f"part_{name}": columns["part_charge"] * columns["part_px"] for name in ("nStripHits", "nSharedHits")}
+    opposite = {name: -columns[name] for name in ("part_d0val", "part_dzval")}
+    read = {"features": "gn2", "labels": False, "constituent_columns": ("d0", "n_strip_hits")}
+    first, second = (
+        read_table(expand_inputs([str(write_root(tmp_path / name, values))]), load_card("flavour"), **read)
+        for name, values in (("a.root", columns | tracks), ("b.root", columns | tracks | opposite))
+    )
+    turned = change_impact(first, "gn2", "negated")
+    np.testing.assert_allclose(turned.features, second.features, atol=1e-6)
+    names = list(first.feature_names)
+    signed = [place for place, name in enumerate(names) if name.endswith("_lifetime")]
+    assert (first.features[:, signed] != turned.features[:, signed]).any(axis=0).all()
+    dealt = change_impact(first, "gn2", "shuffled")
+    moved = {name for place, name in enumerate(names) if (dealt.features[:, place] != first.features[:, place]).any()}
+    lifetime = {"part_d0sig_lifetime", "part_z0sig_lifetime", "part_z0sintheta"}
+    assert moved == OTHER | lifetime | {"part_n_strip_hits", "part_n_shared_hits"}

@@ -17,6 +17,7 @@ from jettag.data.opening import expand_data, open_jets, origin_names
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
+from jettag.data.shards import BLOCK, Shard
 from jettag.errors import CheckpointError, DataError, UsageError
 
 from ..conftest import make_table
@@ -241,3 +242,36 @@ def test_a_batch_tells_where_its_jets_come_from():
         jets, origin = next(loader), loader.origin()
         assert torch.equal(jets.p4, table.batch(origin["row"]).p4)
         np.testing.assert_array_equal(origin["entry"], 7 * origin["row"])
+
+
+@pytest.mark.parametrize("max_tokens", [None, 400])
+def test_of_a_table_on_disk_each_rank_reads_its_share(long_table, max_tokens, monkeypatch):
+    """Of 60 blocks four ranks read a quarter each, and what their neighbours read too; counting batches reads none."""
+    read = []
+    check = Shard.check_block
+    monkeypatch.setattr(Shard, "check_block", lambda shard, block: (read.append(block), check(shard, block)))
+    options = {"batch_size": 400, "seed": 3, "max_tokens": max_tokens and 400 * max_tokens, "world_size": 4}
+    ranks = [Loader(long_table, **options, rank=rank) for rank in range(4)]
+    assert len({rank.batches_per_epoch for rank in ranks}) == 1
+    assert not read
+    seen = []
+    for rank in ranks:
+        before = len(read)
+        seen += itertools.chain(*(momenta(next(rank)) for _ in range(rank.batches_per_epoch)))
+        assert len(read) - before <= 0.5 * len(long_table.block_sizes)
+        assert len(rank._loaded) == len(long_table) / 4
+    assert len(read) >= len(long_table.block_sizes)
+    assert len(set(seen)) == len(long_table)
+
+
+@pytest.fixture(scope="module")
+def long_table(tmp_path_factory):
+    """60 blocks of one shard."""
+    folder = tmp_path_factory.mktemp("long")
+    write_tree(folder / "QCD.root", "tree", [make_columns(60 * BLOCK, longest=4)], metadata={})
+    prepare(
+        expand_inputs([folder / "*.root"]), load_card("generated"), folder / "shards", Preparation(fractions=(1, 0, 0))
+    )
+    return open_jets(
+        expand_data([folder / "shards"]), load_card("generated"), split="train", features="jetclass_full", labels=True
+    )

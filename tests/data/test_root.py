@@ -4,13 +4,17 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import awkward as ak
+import deflate
 import numpy as np
 import pytest
 import uproot
 
-from jettag.data.root import CLUSTER, read_metadata, write_tree
+from jettag.data.inputs import expand_inputs
+from jettag.data.root import CLUSTER, read_metadata, uproot_as_it_comes, write_tree
+from jettag.data.source import chunks, open_source
 from jettag.errors import DataError, ResourceError
 
 from .make import make_columns
@@ -140,3 +144,28 @@ def test_the_same_columns_are_the_same_file_to_the_byte(tmp_path, kind):
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "other")], check=True, cwd=Path(__file__).parents[2])
     write_tree(tmp_path / "ours", "tree", [make_columns(30)], metadata={"seed": "1"}, kind=kind)
     assert (tmp_path / "other").read_bytes() == (tmp_path / "ours").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_libdeflate_unpacks_what_zlib_packed_and_reads_the_same(tmp_path, kind):
+    path = tmp_path / "jets.root"
+    write_tree(path, "tree", [make_columns(300)], metadata={}, kind=kind)
+    with mock.patch("deflate.zlib_decompress", wraps=deflate.zlib_decompress) as unpack:
+        ours = read_back(path, kind)
+        called = unpack.call_count
+        with uproot_as_it_comes():
+            plain = read_back(path, kind)
+        assert called == unpack.call_count > 0
+    assert ak.array_equal(ours, plain, dtype_exact=True)
+
+
+def test_flipped_bits_in_what_libdeflate_unpacks_are_noticed(tmp_path):
+    path = tmp_path / "jets.root"
+    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:  # of others: without jettag's checksums
+        file.mktree("tree", {"x": "f8"}).extend({"x": np.arange(4000.0)})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"ZL\x08", content.index(b"TBasket")) + 200
+    content[place] ^= 1
+    path.write_bytes(content)
+    with open_source(expand_inputs([path])[0], "tree") as source, pytest.raises(DataError, match="cannot be read"):
+        list(chunks(source, ["x"], "here"))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def true_batch(features="jetclass_full", jets=12, side=-1, seed=0):
     y, azimuth = side * (1.0 + deta), 3.0 + dphi
     energy = np.sqrt((transverse * np.cosh(y)) ** 2 + 0.14**2)
     p4 = np.stack([transverse * np.cos(azimuth), transverse * np.sin(azimuth), transverse * np.sinh(y), energy], 1)
-    columns = {"pt": transverse, "energy": energy, "deta": deta, "dphi": dphi}
+    columns = {"pt": transverse, "pz": p4[:, 2], "energy": energy, "deta": deta, "dphi": dphi}
     columns["jet_pt"] = np.bincount(owner, transverse)[owner]
     columns["jet_energy"] = np.bincount(owner, energy)[owner]
     chosen = FEATURE_SETS[features]
@@ -155,6 +156,47 @@ def test_views_are_those_of_the_published_code(slots):
             torch.testing.assert_close(seen[view.mask[jet]], torch.tensor(rows).float(), atol=1e-4, rtol=1e-3)
 
 
+def picture_mass2(view, names):
+    """(B,) sum_ij pT_i pT_j ((deta_i - deta_j)^2 + (dphi_i - dphi_j)^2), from the view's own momenta and features."""
+    transverse = (pt(view.p4) * view.mask).double()
+    total = torch.zeros(len(view.mask), dtype=torch.float64)
+    for name in ("part_deta", "part_dphi"):
+        x = view.features[..., names.index(name)].double()
+        total += (transverse[:, :, None] * transverse[:, None] * (x[:, :, None] - x[:, None]) ** 2).sum((1, 2))
+    return total
+
+
+def test_a_view_keeps_the_mass_of_the_picture_but_for_soft_smearing():
+    """Turned, moved, split in the same direction, boosted: the jet of the picture weighs what it weighed."""
+    batch, chosen = true_batch(jets=40)
+    names = list(chosen.names)
+    before = picture_mass2(batch, names)
+    for view in two_views({"smearing": None, "splitting": 3}, batch, chosen, slots=40):
+        assert not torch.allclose(view.features[:, :1], batch.features[:, :1])
+        torch.testing.assert_close(picture_mass2(view, names), before, rtol=1e-4, atol=1e-3)
+    # The harder the jet, the less smearing moves it: a width of 0.1 GeV / pT for each constituent.
+    shifts = []
+    for scale in (1.0, 10.0, 100.0):
+        harder = replace(batch, p4=batch.p4 * scale)
+        _, view = two_views(NONE | {"smearing": 0.1}, harder, chosen)
+        shifts.append((view.features - batch.features)[..., names.index("part_deta")].abs().max())
+    assert shifts[0] / shifts[1] == pytest.approx(10, rel=1e-2)
+    assert shifts[1] / shifts[2] == pytest.approx(10, rel=1e-2)
+
+
+def test_a_jet_without_constituents_stays_one_and_harms_no_other():
+    batch, chosen = true_batch()
+    mask = batch.mask.clone()
+    mask[3] = False
+    empty = replace(batch, mask=mask, p4=batch.p4 * mask[..., None], features=batch.features * mask[..., None])
+    for view, whole in zip(two_views({}, empty, chosen), two_views({}, batch, chosen), strict=True):
+        assert not view.mask[3].any()
+        assert (view.p4[3] == 0).all()
+        assert (view.features[3] == 0).all()
+        others = torch.arange(len(mask)) != 3
+        assert torch.equal(view.features[others], whole.features[others])
+
+
 def test_each_augmentation_has_its_switch():
     batch, chosen = true_batch()
     for name, value in {"boost": 2.0, "rotation": True, "translation": 1.0, "smearing": 0.1, "splitting": 1}.items():
@@ -231,3 +273,36 @@ def test_what_all_embeddings_have_in_common_does_not_count():
     x = torch.randn(32, projection.layers[0].num_features, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(projection(x), projection(3 * x + 100), atol=1e-3, rtol=0)
     assert spread(projection(x + 100)) > 0.7
+
+
+def test_dropping_leaves_each_view_a_random_part_of_the_jet_and_nothing_else_changed():
+    batch, chosen = true_batch(jets=400)
+    views = two_views(NONE | {"dropping": 0.4}, batch, chosen)
+    pictures = [batch.features[..., chosen.names.index(name)] for name in ("part_pt_log", "part_logptrel", "part_deta")]
+    have = [set(zip(*(p[j, batch.mask[j]].tolist() for p in pictures), strict=True)) for j in range(len(batch))]
+    kept = []
+    for view in views:
+        rows = [view.features[..., chosen.names.index(name)] for name in ("part_pt_log", "part_logptrel", "part_deta")]
+        left = [
+            set(zip(*((r[j, view.mask[j]] * 1e4).round().tolist() for r in rows), strict=True))
+            for j in range(len(batch))
+        ]
+        whole = [{tuple(round(x * 1e4) for x in row) for row in jet} for jet in have]
+        assert all(left)  # never a jet without constituents
+        near = sum(len(part & full) for part, full in zip(left, whole, strict=True)) / sum(map(len, left))
+        assert near > 0.97  # but for roundings: shares are still those of the whole jet
+        kept.append(view.mask.sum().item())
+        assert view.mask.sum(1).ne(batch.mask.sum(1)).any()
+    real = batch.mask.sum().item()
+    alone = (batch.mask.sum(1) == 1).sum().item()  # these keep the one they have
+    for number in kept:
+        assert number == pytest.approx(0.6 * real + 0.4 * alone, abs=5 * math.sqrt(0.24 * real) + 0.02 * real)
+    assert not torch.equal(views[0].mask, views[1].mask)
+
+
+def test_what_is_dropped_changes_no_other_number_of_a_view():
+    batch, chosen = true_batch()
+    plain, dropped = (two_views({"dropping": share}, batch, chosen) for share in (None, 1e-9))
+    for one, other in zip(plain, dropped, strict=True):
+        torch.testing.assert_close(one.features, other.features, atol=1e-5, rtol=1e-5)
+        assert torch.equal(one.mask, other.mask)

@@ -43,7 +43,7 @@ def test_a_constant_and_an_outlier_stay_finite():
 @pytest.mark.parametrize("name", FEATURE_SETS)
 def test_what_features_do_not_tell_is_left_out(name):
     names = FEATURE_SETS[name].names
-    assert len(Quantities(names)) == (7 if name.startswith("jetclass_full") else 3)
+    assert len(Quantities(names)) == (3 if name in ("jetclass_kin", "jetclass_kinpid") else 7)
     assert has_identity(names) == (name != "jetclass_kin")
 
 

@@ -3,6 +3,9 @@ import math
 import pytest
 
 from jettag.errors import UsageError
+from jettag.simulate.chunk import pythia_lines
+from jettag.simulate.dijets import DijetSettings
+from jettag.simulate.events import make_pythia
 from jettag.simulate.processes import LABELS, PROCESSES, find_process
 from jettag.simulate.settings import GenerateSettings, parse_range
 
@@ -58,3 +61,15 @@ def test_a_name_is_found_in_any_case_and_a_wrong_one_gets_the_nearest():
         find_process("Tbqqq")
     with pytest.raises(UsageError, match="QCD"):
         find_process("zzzzzz")
+
+
+def test_a_tune_is_pythias_and_the_default_changes_nothing():
+    process = find_process("QCD")
+    plain, a14 = (pythia_lines(process, GenerateSettings(("QCD",), 1, tune=tune)) for tune in ("monash", "a14"))
+    assert a14 == ("Tune:pp = 21", *plain)
+    lines = [DijetSettings(("dijet_qcd",), 1, tune=tune).lines("dijet_qcd") for tune in ("monash", "a14")]
+    assert lines[1] == ("Tune:pp = 21", *lines[0])
+    pythia = make_pythia(a14, "QCD")
+    assert pythia.settings.mode("Tune:pp") == 21
+    # ATL-PHYS-PUB-2014-021, NNPDF2.3: a weaker coupling in the final-state shower than Monash's 0.1365.
+    assert pythia.settings.parm("TimeShower:alphaSvalue") == pytest.approx(0.127)
