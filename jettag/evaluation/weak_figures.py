@@ -1,11 +1,11 @@
 """Figures of weak studies: gains of a signal put in, SIC curves, p-values of hunts, the price of forgetting a mass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import norm
 
 from jettag.evaluation.plots import COLOURS, house_style
@@ -28,8 +28,9 @@ def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
         groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for row in rows:
             groups.setdefault((row["method"], row["row"]), []).append(row)
+        colours = _colours(groups)
         for i, ((method, name), points) in enumerate(groups.items()):
-            colour = COLOURS[i % len(COLOURS)]
+            colour = colours[method, name]
             median, low, high = (
                 np.array([row[f"max_sic_{edge}"] for row in points]) for edge in ("median", "low", "high")
             )
@@ -48,11 +49,22 @@ def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
         place.set_yscale("log")
         place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         place.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        place.yaxis.set_minor_formatter(NullFormatter())
         place.set_xlabel(f"Signal fraction in {'the data' if 's_over_b_median' in rows[0] else 'M1'} [%]")
         place.set_ylabel("Maximum significance improvement")
         place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
         figure.legend(loc="outside right upper", frameon=False)
         return figure
+
+
+def _colours(groups: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """One colour for each method and row; ceilings, which are dashed, are grey where they would repeat one."""
+    known = list(groups)
+    few = len(known) <= len(COLOURS)
+    ceilings = [group for group in known if group[0] == "supervised"]
+    plain = [group for group in known if few or group not in ceilings]
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(plain)}
+    return {**{group: str(0.6 * i / len(ceilings)) for i, group in enumerate(ceilings)}, **colours}
 
 
 def draw_sic(content: Mapping[str, Any]) -> Figure:
@@ -69,12 +81,12 @@ def draw_sic(content: Mapping[str, Any]) -> Figure:
         lines = -(-len(fractions) // columns)
         figure = Figure(figsize=(3.6 * columns + 2.6, 3.4 * lines + 0.6), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        groups = list(dict.fromkeys((row["method"], row["row"]) for row in rows))
+        colours = _colours(dict.fromkeys((row["method"], row["row"]) for row in rows))
         for place, fraction in zip(axes.flat, fractions, strict=False):
             for row in rows:
                 if row["fraction"] not in (None, fraction):
                     continue
-                colour = COLOURS[groups.index((row["method"], row["row"])) % len(COLOURS)]
+                colour = colours[row["method"], row["row"]]
                 median, low, high = (np.array(row["sic_curve"][edge], float) for edge in ("median", "low", "high"))
                 ceiling = row["fraction"] is None
                 label = f"{row['method']} {row['row']}"
