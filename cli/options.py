@@ -35,7 +35,7 @@ Data = Annotated[list[str], typer.Option("--data", help="Files, addresses, globs
 Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for the validation loss.")]
 Card = Annotated[str | None, typer.Option("--card", help="Data card: a name from `jettag ls cards`, or a path.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint, if it has one.")]
 MaxTime = Annotated[str | None, typer.Option("--max-time", help="End the training in time, e.g. 15m, 2h, 90s.")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="End the training after this many steps.")]

@@ -41,7 +41,7 @@ class FlavourOutput:
     """What the network says of a batch.
 
     Attributes:
-        jet: (B, C) class probabilities.
+        jet: (B, C) class probabilities in float64, which MPS has not: on the CPU.
         track: (B, N) bool, where there is a track.
         origin: (B, N, 8) probabilities of `ORIGINS`, zero without a track; None without that task.
         pair: (B, N, N) symmetric, that two tracks are from one vertex, zero elsewhere; None without that task.
@@ -291,7 +291,7 @@ class Flavour(Classification):
             tasks = self.recipe.regression.values()
             regression = torch.stack([x.exp() if t.logarithm else x for x, t in zip(raw, tasks, strict=True)], 1)
         logits = self.jet_logits(encoded, jets.mask)
-        return FlavourOutput(torch.softmax(logits.double(), 1), track, origin, pair, regression)
+        return FlavourOutput(torch.softmax(logits.cpu().double(), 1), track, origin, pair, regression)
 
 
 def _present(value: Tensor | None, name: str) -> Tensor:

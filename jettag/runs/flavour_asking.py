@@ -116,7 +116,7 @@ def choose_threshold(
     """
     model = tagger.model.to(device)
     assert isinstance(model, Flavour)
-    sums = torch.zeros(len(thresholds), 2, dtype=torch.float64, device=device)
+    sums = torch.zeros(len(thresholds), 2, dtype=torch.int64, device=device)
     for output, vertex, origin in _outputs(model, table.select(np.arange(min(len(table), SCANNED_JETS))), device):
         order, track, pair = _packed(output)
         true = vertex.gather(1, order)
@@ -131,7 +131,8 @@ def choose_threshold(
             is_found = counts & (number[:, :, None] == number[:, None])
             sums[place, 0] += 2 * (is_found & is_true).sum()
             sums[place, 1] += is_found.sum() + is_true.sum()
-    scores = (sums[:, 0] / sums[:, 1].clamp(min=1)).cpu()
+    agreed, pairs = sums.cpu().double().unbind(1)  # MPS has no float64
+    scores = agreed / pairs.clamp(min=1)
     # The middle one of equally good thresholds: an untrained network has many.
     best = (scores >= scores.max() - 1e-12).nonzero().flatten()
     return float(thresholds[int(best[len(best) // 2])]), scores.tolist()

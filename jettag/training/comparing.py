@@ -15,6 +15,7 @@ from torch import Tensor
 from jettag.objectives import Objective
 from jettag.objectives.contrastive import Compared
 from jettag.training.pieces import Piece, upload
+from jettag.training.randomness import forked
 
 __all__ = ["compare"]
 
@@ -41,8 +42,7 @@ def compare(
         autocast: mixed precision, or none.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with forked(device), torch.no_grad():
         points = []
         for jets, rows, _ in pieces:
             with autocast():

@@ -23,6 +23,7 @@ from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
 from jettag.training.pieces import Means, Piece, cut, upload
+from jettag.training.randomness import device_state, set_device_state
 from jettag.training.sharding import clip, like, load_whole, parts, refuse_unshardable, shard, whole
 from jettag.training.validation import validate
 
@@ -252,9 +253,9 @@ class Trainer:
         tensors["rng.generator"] = self.generator.get_state()
         for rank, state in enumerate(self.world.gather(torch.get_rng_state())):
             tensors[f"rng.cpu.{rank}"] = state
-        if self.device.type == "cuda":
-            for rank, state in enumerate(self.world.gather(torch.cuda.get_rng_state(self.device))):
-                tensors[f"rng.cuda.{rank}"] = state
+        own = device_state(self.device)
+        for rank, state in enumerate([] if own is None else self.world.gather(own)):
+            tensors[f"rng.{self.device.type}.{rank}"] = state
         checkpoint = Checkpoint(
             step=self.step,
             model=whole(self.model.state_dict(), self.world),
@@ -305,8 +306,8 @@ class Trainer:
         rank = self.world.rank  # one that was not there before keeps its own dropout
         if f"rng.cpu.{rank}" in checkpoint.optimizer:
             torch.set_rng_state(checkpoint.optimizer[f"rng.cpu.{rank}"])
-        if self.device.type == "cuda" and f"rng.cuda.{rank}" in checkpoint.optimizer:
-            torch.cuda.set_rng_state(checkpoint.optimizer[f"rng.cuda.{rank}"], self.device)
+        if self.device.type != "cpu" and f"rng.{self.device.type}.{rank}" in checkpoint.optimizer:
+            set_device_state(self.device, checkpoint.optimizer[f"rng.{self.device.type}.{rank}"])
         self.step = checkpoint.step
         self.jets = checkpoint.state["jets"]
         self.seconds = checkpoint.state["seconds"]

@@ -73,7 +73,8 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_whole(table, objective, piec
     for (name, a), b in zip(whole.named_parameters(), parts.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None), name
         if a.grad is not None:
-            torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6, msg=name)
+            # Sums in another order; 1.6e-6 was seen on an AMD CPU where the largest gradient is 0.8.
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=4e-6, msg=name)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "joint"])
