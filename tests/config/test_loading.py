@@ -20,8 +20,10 @@ def test_shipped_recipes_are_valid_and_survive_a_round_trip(name, tmp_path):
     assert load_any_recipe(str(copy)) == recipe.model_copy(update={"measured": None})
 
 
-@pytest.mark.parametrize("name", list_shipped("recipes"))
-def test_every_shipped_recipe_says_what_a_small_run_of_it_costs_and_where_it_ends(name):
+@pytest.mark.parametrize(
+    "name", [n for n in list_shipped("recipes") if "measured" in load_any_recipe(n).__class__.model_fields]
+)
+def test_every_shipped_recipe_of_a_training_says_what_a_small_run_of_it_costs_and_where_it_ends(name):
     measured = load_any_recipe(name).measured
     assert measured is not None
     words = shlex.split(measured.command)
