@@ -80,6 +80,10 @@ class AdaptationRecipe(Section):
     # The hidden layer of mode head needs no such factor: 0.280 to 0.261, 0.270 to 0.260, and 0.331 to 0.968 of the
     # same runs; training.head_rate_multiplier of 3 pays where labels are many and steps few.
     probe_rate_multiplier: float = Field(30.0, gt=0)
+    # Learning rate of a pre-trained backbone in modes full, lpft, staged and layerwise, relative to the head's. The
+    # published fine-tunings take 0.02 to 0.2 (arXiv:2202.03772, OmniLearned); at 1 a thousand labels are fitted too
+    # closely (RESULTS.md).
+    backbone_rate_multiplier: float = Field(0.1, gt=0, le=1)
     lpft: LpftRecipe = LpftRecipe()
     staged: StagedRecipe = StagedRecipe()
     lora: LoraRecipe = LoraRecipe()

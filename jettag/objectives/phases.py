@@ -15,12 +15,14 @@ class Phases:
         ramp: share after that over which the backbone's learning rate climbs from 0 to the head's.
         restart: the schedule runs over each phase of its own, instead of over the whole run.
         first_rate: learning rate of the first phase, relative to the recipe's.
+        backbone_rate: learning rate of the free backbone, relative to the head's.
     """
 
     frozen: float = 0.0
     ramp: float = 0.0
     restart: bool = False
     first_rate: float = 1.0
+    backbone_rate: float = 1.0
 
     def is_frozen(self, progress: float) -> bool:
         """Whether the backbone is frozen at ``progress``; at the very end only where it is always."""
@@ -39,7 +41,7 @@ class Phases:
             return factor(progress / self.frozen if self.restart else progress) * self.first_rate, 0.0
         rate = factor((progress - self.frozen) / (1 - self.frozen) if self.restart else progress)
         climbed = min((progress - self.frozen) / self.ramp, 1.0) if self.ramp else 1.0
-        return rate, rate * climbed
+        return rate, rate * climbed * self.backbone_rate
 
 
 ALL_AT_ONCE = Phases()

@@ -90,7 +90,7 @@ def finetune(
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table
         counts = class_counts(table)
-        model = _model(recipe, backbone, table)
+        model = _model(recipe, backbone, table, adapted=pretrained is not None)
         names = model.trained()
         trainable = sum(p.numel() for name, p in model.named_parameters() if name in names)
         told.note(f"mode {mode}: trainable {trainable:,} of {parameter_count(model):,} parameters; {FROZEN_IS[mode]}")
@@ -127,14 +127,14 @@ def finetune(
         return facts
 
 
-def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table) -> Classification:
-    """The objective on a backbone, with the weights that the training jets give."""
+def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table, *, adapted: bool) -> Classification:
+    """The objective on a backbone, ``adapted`` if it is a pre-trained one, with the weights that the jets give."""
     counts = class_counts(table)
     options: dict[str, Any] = {
         "class_weight": balancing(counts) if recipe.objective.balance_classes else None,
         "head_hidden": _head_hidden(recipe, backbone.dim),
         "attentive": recipe.mode == "attentive",
-        "phases": _phases(recipe),
+        "phases": _phases(recipe, adapted=adapted),
         "lora": recipe.adaptation.lora.model_dump(mode="json") if recipe.mode == "lora" else None,
     }
     flavour = flavour_of(recipe)
@@ -152,18 +152,21 @@ def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table) 
     )
 
 
-def _phases(recipe: FinetuneRecipe) -> Phases:
+def _phases(recipe: FinetuneRecipe, *, adapted: bool) -> Phases:
     """When the backbone is frozen, and its learning rate."""
     lpft, staged = recipe.adaptation.lpft, recipe.adaptation.staged
+    slower = recipe.adaptation.backbone_rate_multiplier
     if recipe.mode in ("head", "attentive"):
         return FROZEN
     if recipe.mode == "probe":
         return Phases(frozen=1.0, first_rate=recipe.adaptation.probe_rate_multiplier)
     if recipe.mode == "lpft":
-        return Phases(frozen=lpft.probe_share, restart=True, first_rate=recipe.adaptation.probe_rate_multiplier)
+        first = recipe.adaptation.probe_rate_multiplier
+        return Phases(frozen=lpft.probe_share, restart=True, first_rate=first, backbone_rate=slower)
     if recipe.mode == "staged":
-        return Phases(frozen=staged.frozen_share, ramp=staged.ramp_share)
-    return ALL_AT_ONCE
+        return Phases(frozen=staged.frozen_share, ramp=staged.ramp_share, backbone_rate=slower)
+    # The updates of mode lora begin at zero: what is new learns at the full rate.
+    return Phases(backbone_rate=slower) if adapted and recipe.mode != "lora" else ALL_AT_ONCE
 
 
 def _head_hidden(recipe: FinetuneRecipe, dim: int) -> tuple[int, ...]:

@@ -34,3 +34,10 @@ def test_a_linear_probe_and_what_follows_have_a_schedule_each():
     assert phases.rates(0.125, falling) == pytest.approx((10 * falling(0.5), 0.0))
     assert phases.rates(0.25, falling) == pytest.approx((1.0, 1.0))
     assert phases.rates(0.25 + 0.75 / 2, falling) == pytest.approx((falling(0.5), falling(0.5)))
+
+
+def test_a_pretrained_backbone_may_learn_more_slowly_than_its_head():
+    assert Phases(backbone_rate=0.3).rates(0.5, falling) == pytest.approx((falling(0.5), 0.3 * falling(0.5)))
+    ramped = Phases(frozen=0.2, ramp=0.4, backbone_rate=0.3)
+    assert ramped.rates(0.4, falling) == pytest.approx((falling(0.4), 0.15 * falling(0.4)))
+    assert ramped.rates(0.1, falling)[1] == 0
