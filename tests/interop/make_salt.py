@@ -48,7 +48,7 @@ def batch(rng):
     origin[0] = [1, 1, 3, 4, 2, 7]  # two fakes, fake with heavy, two heavy
     vertex = np.where(mask, rng.integers(0, 3, mask.shape), -1)
     vertex = np.where(np.isin(origin, (0, 1)), -2, vertex)
-    pair = rng.normal(0, 2, (jets, longest, longest))
+    pair = rng.normal(-1.5, 2, (jets, longest, longest))
     return {
         "mask": mask,
         "label": rng.integers(0, 3, jets),
@@ -108,8 +108,8 @@ def losses(given):
 def discriminants(rng):
     """Of ftag, with the rejections of the three backgrounds at 70 %."""
     flavours = [Flavours[name] for name in ("bjets", "cjets", "ujets", "taujets")]
-    label = rng.integers(0, 4, 400)
-    logits = rng.normal(0, 1.5, (400, 4)) + 2 * np.eye(4)[label]
+    label = rng.integers(0, 4, 200)
+    logits = rng.normal(0, 1.5, (200, 4)) + 2 * np.eye(4)[label]
     probabilities = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).round(6)
     jets = np.array([tuple(row) for row in probabilities], dtype=[(f"GN2_{flavour.px}", "f8") for flavour in flavours])
     found = {}

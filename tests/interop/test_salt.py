@@ -78,7 +78,7 @@ def test_vertices_are_salts(batch):
     """It numbers each track by the lowest of its vertex within the jet."""
     mask = batch["mask"]
     found = vertex_index(torch.sigmoid(batch["pair_logits"]), mask, 0.5)
-    theirs = np.split(np.array(SALT["components"]), np.cumsum(mask.sum(1))[:-1])
+    theirs = np.split(np.array(SALT["components"]), np.cumsum(mask.sum(1).numpy())[:-1])
     for jet, expected in enumerate(theirs):
         ours = found[jet][mask[jet]].numpy()
         np.testing.assert_array_equal(ours[:, None] == ours, expected[:, None] == expected)
