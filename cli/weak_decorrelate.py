@@ -19,6 +19,7 @@ from .weak_options import (
     Target,
     Test,
     names,
+    numbers,
     weak_progress,
 )
 
@@ -37,7 +38,7 @@ def decorrelate(
     features: Features = None,
     folds: Folds = 5,
     epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of the flow, at most.")] = 40,
-    strength: Annotated[float, typer.Option("--strength", min=0, help="Of DisCo's penalty.")] = 3.0,
+    strength: Annotated[str, typer.Option("--strength", help="Of DisCo's penalty; several are rows.")] = "30",
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
     target: Target = None,
@@ -69,7 +70,7 @@ def decorrelate(
         runs=runs,
         folds=folds,
         flow=run.FlowSettings(epochs=epochs),
-        strength=strength,
+        strengths=numbers(strength, "--strength"),
     )
     with weak_progress("decorrelate") as told:
         content = run.decorrelation_study(study, target, told=told)

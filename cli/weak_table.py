@@ -69,11 +69,13 @@ def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
 
 def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
     """Print the object of `weak decorrelate --json`."""
-    table = Table(title=Text(f"Without {content['column']}"), **STYLE)
-    for name in DECORRELATION_HEAD:
+    table = Table(title=Text(f"Without {content['column']}, {content['rows'][0]['n_runs']} runs"), **STYLE)
+    shown = [place for place, name in enumerate(DECORRELATION_HEAD) if name != "runs"]
+    for place in shown:
+        name = DECORRELATION_HEAD[place]
         table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
     for line in decorrelation_lines(content):
-        table.add_row(*(Text(cell.replace(" (", "\n(")) for cell in line))
+        table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
     console.print(table)
     console.print(Text(decorrelation_statement(content), style="dim"))
     for note in content["notes"]:

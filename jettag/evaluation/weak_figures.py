@@ -76,6 +76,8 @@ def draw_sic(content: Mapping[str, Any]) -> Figure:
         # Points of an earlier version have no curve.
         rows = [row for row in content["rows"] if row["sic_curve"]["median"]]
         efficiency = np.array(content["curve_efficiencies"])
+        known = [np.array(row["sic_curve"]["median"], float) for row in rows]
+        supported = np.any(np.isfinite(known), axis=0) if known else np.zeros(len(efficiency), dtype=bool)
         fractions = sorted({row["fraction"] for row in rows if row["fraction"]})[-PANELS:] or [0.0]
         columns = min(len(fractions), 3)
         lines = -(-len(fractions) // columns)
@@ -92,7 +94,7 @@ def draw_sic(content: Mapping[str, Any]) -> Figure:
                 label = f"{row['method']} {row['row']}"
                 place.plot(1 / efficiency, median, color=colour, ls="--" if ceiling else "-", label=label)
                 place.fill_between(1 / efficiency, low, high, color=colour, alpha=0.15, lw=0)
-            place.plot(1 / efficiency, np.sqrt(efficiency), color="0.4", lw=1, ls=":")
+            place.plot(1 / efficiency[supported], np.sqrt(efficiency[supported]), color="0.4", lw=1, ls=":")
             place.set_xscale("log")
             place.set_ylim(bottom=0)
             place.set_title(f"{100 * fraction:.3g} % signal", fontsize=12, loc="right")
@@ -166,6 +168,9 @@ def draw_decorrelation(content: Mapping[str, Any]) -> Figure:
         floor = float(np.median([row["jsd_floor_nats_median"] for row in content["rows"]]))
         place.axvline(1 / floor, color="0.4", lw=1, ls=":", label="random cuts")
         place.set_xscale("log")
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        place.xaxis.set_minor_formatter(NullFormatter())
         place.set_ylim(bottom=0)
         place.set_xlabel(f"1 / Jensen-Shannon divergence in {content['column']} [1/nats]")
         place.set_ylabel(f"Background rejection at {content['signal_efficiency']:.0%} signal efficiency")

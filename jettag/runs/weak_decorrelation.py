@@ -67,7 +67,7 @@ class DecorrelationStudy:
         runs: repetitions, with seeds 0, 1, ...
         folds: of the ensembles of trees.
         flow: network and training of the flow.
-        strength: of DisCo's penalty.
+        strengths: of DisCo's penalty, each of which is a row.
     """
 
     sources: WeakSources
@@ -77,7 +77,13 @@ class DecorrelationStudy:
     runs: int = 10
     folds: int = 5
     flow: FlowSettings = field(default_factory=FlowSettings)
-    strength: float = STRENGTH
+    strengths: Sequence[float] = (STRENGTH,)
+
+    @property
+    def rows(self) -> list[str]:
+        """What is compared, in this order."""
+        disco = [f"disco {strength:g}" for strength in self.strengths]
+        return [row for method in self.methods for row in (disco if method == "disco" else [method])]
 
 
 def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
         told.log({"point": f"run {seed}", "done": seed, "of": study.runs, "seconds_left": None})
         records += _run(study, pools, seed)
     rows = []
-    for method in study.methods:
+    for method in study.rows:
         runs = [record for record in records if record["method"] == method]
         row: dict[str, Any] = {"method": method, "n_runs": len(runs)}
         for name in MEASURED:
@@ -150,16 +156,16 @@ def _run(study: DecorrelationStudy, pools: Pools, seed: int) -> list[dict[str, A
     masses = [mass[~first], *(at for _, at in tests)]
     scored: dict[str, list[npt.NDArray]] = {}
     records = []
-    for method in study.methods:
-        training = method if method in ("planing", "disco") else "none"
+    for method in study.rows:
+        training = method if method == "planing" or method.startswith("disco") else "none"
         if training not in scored:
             own_mass = np.concatenate([mass[first], signal_mass])
             make: Callable[[int], Classifier] = make_trees
             inputs, asked, weight = train, others, None
             if training == "planing":
                 weight = planing_weights(own_mass, label)
-            elif training == "disco":  # it takes the mass as the last feature, and does not look at it
-                make = make_disco(study.strength)
+            elif training.startswith("disco"):  # it takes the mass as the last feature, and does not look at it
+                make = make_disco(float(training.removeprefix("disco")))
                 inputs = np.column_stack([train, own_mass])
                 asked = np.column_stack([others, np.concatenate(masses)])
             scores = fit_folds(make, inputs, label, asked, folds=study.folds, seed=seed, weight=weight).test

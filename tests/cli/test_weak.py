@@ -178,9 +178,14 @@ def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
         *(files["QCD", "test"], files["Tbqq", "test"], "--card", mixed / "card.yaml", "--features", "mass_like"),
         *("--on", "width", "--runs", 1, "--folds", 2),
     ]
-    found = call_json(*words, "--methods", "none,binned,planing", "--out", tmp_path / "out")
+    found = call_json(
+        *words, "--methods", "none,binned,planing,ot,disco", "--strength", "5,30", "--out", tmp_path / "out"
+    )
     rows = {row["method"]: row for row in found["rows"]}
-    assert rows["binned"]["jsd_nats_median"] < 0.2 * rows["none"]["jsd_nats_median"]
+    assert list(rows) == ["none", "binned", "planing", "ot", "disco 5", "disco 30"]
+    assert (tmp_path / "out" / "rejection_divergence.png").stat().st_size > 1000
+    for method in ("binned", "ot"):
+        assert rows[method]["jsd_nats_median"] < 0.2 * rows["none"]["jsd_nats_median"]
     assert rows["binned"]["largest_deviation_median"] < rows["none"]["largest_deviation_median"]
     assert rows["none"]["chi2_per_ndof_median"] > 5
     assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
