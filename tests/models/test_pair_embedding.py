@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from jettag.models import pair_embedding
 from jettag.models.layout import Layout
 from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
 from jettag.physics.kinematics import pair_features
@@ -47,3 +49,20 @@ def test_a_single_row_is_left_to_the_running_statistics():
     x = torch.randn(1, 3)
     torch.testing.assert_close(norm(x), x, rtol=1e-4, atol=1e-4)
     assert norm.running_var.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [Layout.packed, Layout.padded])
+def test_inference_in_chunks_is_the_network_at_once(kind, monkeypatch):
+    monkeypatch.setattr(pair_embedding, "CHUNK", 7)
+    torch.manual_seed(0)
+    jets = random_jets([6, 3, 5], dtype=torch.float64)
+    embedding = PairEmbedding([8, 2]).double().train()
+    layout = kind(jets.mask)
+    arguments = layout.spread(layout.pack(jets.p4)), layout.groups
+    embedding(*arguments)  # moves the running statistics
+    embedding.eval()
+    at_once = embedding(*arguments)
+    assert at_once[0].requires_grad
+    with torch.inference_mode():
+        for one, other in zip(at_once, embedding(*arguments), strict=True):
+            torch.testing.assert_close(other, one.detach(), rtol=1e-12, atol=1e-12)
