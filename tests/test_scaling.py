@@ -1,5 +1,9 @@
 """Scaling: exponents of known laws, and points that are measured where they say."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 from jettag.scaling import Point, constituent_scaling, exponent, growth, jet_scaling, weaver_ratios
@@ -11,6 +15,16 @@ def test_the_exponent_of_a_power_law_is_its_power():
     assert exponent(numbers, [5.0, 5.0, 5.0]) == pytest.approx(0)
     assert exponent([10], [1.0]) is None
     assert exponent([10, 100], [0.0, 1.0]) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process inherits the peak of its parent")
+def test_a_process_does_not_count_the_memory_of_its_parent():
+    begun = "import numpy as np; from jettag.scaling import _peak; before = _peak(); x = np.ones(5_000_000); "
+    held = np.ones(100_000_000)  # 0.8 GB
+    told = subprocess.run(
+        [sys.executable, "-c", begun + "print(_peak() - before)"], capture_output=True, text=True, check=True
+    )
+    assert 35e6 < int(told.stdout) < 60e6 < held.nbytes
 
 
 def test_every_jet_is_read_and_every_length_stepped():
