@@ -1,6 +1,7 @@
 """Nothing in a step of training waits for the device, whatever the recipe."""
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,10 @@ def shipped(name, mode=None):
     jets = JetsAre(table.feature_names, recipe.data.max_constituents, table.class_names)
     if recipe.objective.name == "tokenizer":
         return build_tokenizer(recipe.objective, jets), table
+    if name == "mpm-observables":
+        columns = recipe.objective.observables.columns
+        values = dict(zip(columns, np.random.default_rng(0).uniform(0.1, 1, (len(columns), len(table))), strict=True))
+        table = replace(table, jet=values, batch_columns=columns)
     backbone = build_backbone("particle_transformer", "tiny", len(table.feature_names), **drops)
     if recipe.command == "finetune":
         return Classification(backbone, 2, **MODES.get(mode, {})), table
