@@ -14,7 +14,7 @@ In ROOT and Parquet: ``score_CLASS``, and jagged ``part_index`` (place of the co
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import awkward as ak
 import numpy as np
@@ -25,6 +25,7 @@ from jettag import __version__
 from jettag.config.flavour import ORIGINS
 from jettag.config.schemes import scheme
 from jettag.data.card import DataCard
+from jettag.data.jet_columns import read_jet_columns
 from jettag.data.jets import Jets, JetTable
 from jettag.data.read import expand_inputs, read_table, stored_in_all
 from jettag.objectives import Flavour
@@ -33,6 +34,7 @@ from jettag.training import Tagger
 
 __all__ = ["predict_flavour"]
 
+ANY = "any"  # the class of every jet: none is asked for
 MEV = 1000.0  # in a GeV
 JET_TRUTH = {"flavour": "HadronConeExclTruthLabelID", "event_number": "eventNumber"}
 TRACK_TRUTH = {"origin": "ftagTruthOriginLabel", "vertex": "ftagTruthVertexIndex"}
@@ -65,7 +67,7 @@ def predict_flavour(
     chunks = []
     done = 0
     for number, item in enumerate(expand_inputs(files)):
-        jet_truth = stored_in_all([item], card, list(JET_TRUTH)) if ftag else ()
+        of_jets = stored_in_all([item], card, ["pt", "eta", *JET_TRUTH]) if ftag else ()
         truth = stored_in_all([item], card, list(TRACK_TRUTH), "constituents") if ftag else ()
         table = read_table(
             [item],
@@ -73,7 +75,7 @@ def predict_flavour(
             features=tagger.features,
             labels=False,
             max_constituents=tagger.max_constituents,
-            jet_columns=("entry", "pt", "eta", *jet_truth),
+            jet_columns=("entry", "pt", "eta"),
             constituent_columns=("slot", *truth),
         )
 
@@ -83,7 +85,11 @@ def predict_flavour(
 
         asked = ask(tagger, table, device, report)
         flat, tracks = _columns(tagger, table, asked, device, ftag=ftag)
-        rows = _ftag(tagger, table, flat, tracks, name) if ftag else {**flat, **_plain(tracks)}
+        stored: Mapping[str, npt.NDArray] = {}
+        if of_jets:  # of jets without constituents too, which are not in the table
+            unlabelled = card.model_copy(update={"labels": None})
+            stored = read_jet_columns([item], unlabelled, of_jets, (ANY,), default=ANY).values
+        rows = _ftag(tagger, table, stored, flat, tracks, name) if ftag else {**flat, **_plain(tracks)}
         rows["file"] = ak.Array(np.full(table.num_entries, number, dtype=np.int32))
         rows["entry"] = ak.Array(np.arange(table.num_entries, dtype=np.int64))
         chunks.append(rows)
@@ -141,20 +147,27 @@ def _plain(tracks: dict[str, ak.Array]) -> Columns:
     return {f"part_{names.get(name, name)}": column for name, column in tracks.items()}
 
 
-def _ftag(tagger: Tagger, table: JetTable, flat: Columns, tracks: dict[str, ak.Array], name: str) -> Columns:
+def _ftag(
+    tagger: Tagger,
+    table: JetTable,
+    stored: Mapping[str, npt.NDArray],
+    flat: Columns,
+    tracks: dict[str, ak.Array],
+    name: str,
+) -> Columns:
+    """The names of ATLAS's tools; ``stored`` (E,) are jet columns of every entry of the file."""
     model = tagger.model
     assert isinstance(model, Flavour)
     chosen = scheme(model.recipe.scheme)
     rows = dict(flat)
     rows |= {f"{name}_p{chosen.letter(key)}": flat[f"score_{key}"] for key in tagger.class_names}
-    pt = _full(table, (table.jet["pt"] * MEV).astype(np.float32), np.nan)
-    eta = _full(table, table.jet["eta"].astype(np.float32), np.nan)
+    pt, eta = (
+        (stored[key] if key in stored else _full(table, table.jet[key], np.nan)).astype(np.float32)
+        for key in ("pt", "eta")
+    )
+    pt = pt * np.float32(MEV)
     rows |= {"pt": ak.Array(pt), "pt_btagJes": ak.Array(pt), "eta": ak.Array(eta), "eta_btagJes": ak.Array(eta)}
-    rows |= {
-        theirs: ak.Array(_full(table, table.jet[ours].astype(np.int64), -1))
-        for ours, theirs in JET_TRUTH.items()
-        if ours in table.jet
-    }
+    rows |= {theirs: ak.Array(stored[ours].astype(np.int64)) for ours, theirs in JET_TRUTH.items() if ours in stored}
     theirs = {"index": "index", "is_track": "mask"}
     theirs |= {f"true_{ours}": label for ours, label in TRACK_TRUTH.items()}
     theirs |= {f"p{origin}": f"{name}_p{origin}" for origin in ORIGINS}

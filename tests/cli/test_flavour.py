@@ -288,4 +288,8 @@ def test_jets_without_constituents_get_the_answer_to_an_empty_jet(tagger, jettag
     with h5py.File(tmp_path / "p.h5") as file:
         scores = np.stack([file["jets"][f"score_{name}"] for name in CODES], -1)
         assert not file["tracks"]["valid"][2].any()
+        # What the file says of the jet is there all the same: puma refuses files with NaN.
+        np.testing.assert_allclose(file["jets"]["pt"], 1000 * columns["jet_pt"], rtol=1e-5)
+        np.testing.assert_allclose(file["jets"]["eta"], columns["jet_eta"], rtol=1e-5)
+        assert file["jets"]["HadronConeExclTruthLabelID"].tolist() == list(columns["jet_flavour"])
     np.testing.assert_allclose(scores.sum(-1), 1, rtol=1e-5)
