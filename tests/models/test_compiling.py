@@ -49,8 +49,10 @@ def gradients(network, jets):
 def agree(plain, compiled, jets):
     (jet, of_plain), (jet_2, of_compiled) = gradients(plain, jets), gradients(compiled, jets)
     torch.testing.assert_close(jet_2, jet, rtol=1e-5, atol=1e-5)
+    # Some gradients are sums of large terms that nearly cancel: what is lost there depends on the processor's kernels.
+    largest = max(gradient.abs().max().item() for gradient in of_plain)
     for a, b in zip(of_plain, of_compiled, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5 * max(1.0, largest))
 
 
 def lengths(seed):
