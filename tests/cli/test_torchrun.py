@@ -23,5 +23,5 @@ def test_the_command_under_torchrun_is_the_command(files, tmp_path, call_json):
         assert facts[key] == alone[key], key
     for a, b in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
         for name in a.keys() & {"loss", "val_loss"}:
-            # Single precision, as in tests/training/test_distributed.py, which holds 1e-6 in double.
-            assert b[name] == pytest.approx(a[name], abs=4e-6)
+            # Single precision; tests/training/test_distributed.py holds 1e-6 in double.
+            assert b[name] == pytest.approx(a[name], abs=1e-5)

@@ -40,13 +40,14 @@ def records(folder, *, clock=False):
 def test_two_processes_have_the_losses_of_one(tmp_path):
     """Without dropout, which cannot be the same; the order, the masks, the weights and the batch statistics are.
 
-    The classifier in double precision: in single precision rounding alone parts its losses by 2e-6.
+    Weights in double precision: in single precision rounding alone parts the losses by 2e-6 to 6e-6, from the first
+    step on, more or less with the processor, and no more after twenty.
     """
     calls = [
         {"folder": str(tmp_path / f"two-{number}"), "objective": name, "double": double, **more}
         for number, (name, double, more) in enumerate(
             (
-                ("masked", False, {}),
+                ("masked", True, {}),
                 ("classification", True, {}),
                 ("classification", True, {"max_tokens": 60}),  # of jets of up to 12: five at least
             )

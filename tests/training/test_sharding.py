@@ -40,7 +40,7 @@ def test_sharded_is_one_process_in_losses_and_checkpoints(tmp_path):
     spread.run(**CUT, folder=tmp_path / "one", world=ALONE)
     assert_same(tmp_path / "one", tmp_path / "begun-by-one", 1e-6)
     spread.run(**{**masked, "folder": tmp_path / "one-masked"}, world=ALONE)
-    assert_same(tmp_path / "one-masked", tmp_path / "two-masked", 4e-6)  # single precision, as in test_distributed
+    assert_same(tmp_path / "one-masked", tmp_path / "two-masked", 1e-5)  # single precision: see test_distributed
     before = [json.loads((tmp_path / run / "before.json").read_text()) for run in ("one-masked", "two-masked")]
     assert before[1] == pytest.approx(before[0], rel=1e-6)
 
