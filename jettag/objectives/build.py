@@ -116,7 +116,7 @@ def build_masked(recipe: MaskedRecipe, backbone: ParticleTransformer, jets: Jets
         mask_radius=recipe.mask_radius,
         identity=identity,
         identity_weight=recipe.identity.weight if recipe.identity else 0.0,
-        observables=Observables(asked.names, backbone.dim, asked.hidden) if asked else None,
+        observables=Observables(asked.names, backbone.dim, asked.hidden, names) if asked else None,
         observables_weight=asked.weight if asked else 0.0,
     )
 

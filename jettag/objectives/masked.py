@@ -103,7 +103,7 @@ class MaskedModelling(Objective):
         """Fit the target on a sample of the training jets, and the scale of the observables on all of them."""
         self.target.prepare(table, seed=seed)
         if self.observables is not None:
-            self.observables.prepare(table)
+            self.observables.prepare(table, seed=seed)
 
     def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
         """What is hidden of a batch, on the CPU: `PADDED`, `VISIBLE` and `HIDDEN`, (B, N) int8.
@@ -178,8 +178,7 @@ class MaskedModelling(Objective):
         num_jets = (count > 0).sum()
         means = _per_jet(losses, hiding.hidden, rows)
         if self.observables is not None:
-            assert jets.columns is not None  # the recipe asks for them
-            told = self.observables(encoded.jet, jets.columns) * (count[:, 0] > 0)
+            told = self.observables(encoded.jet, jets) * (count[:, 0] > 0)
             told = told.sum() / num_jets.clamp(min=1)
             means = means | {
                 "loss": means["loss"] + self.observables_weight * told,
