@@ -42,6 +42,7 @@ def evaluate(
     from jettag.data.impact import as_impact
     from jettag.evaluation import report
     from jettag.evaluation.flavour import judge, parse_discriminant
+    from jettag.evaluation.multiclass import MANY, judge_classes
     from jettag.evaluation.rows import EFFICIENCIES, remarks, to_json
 
     from .flavour_tables import print_flavour
@@ -65,6 +66,7 @@ def evaluate(
     for note in judgement.notes:
         say(f"eval: {note}")
     found = [judge(one) for one in judgement.flavour]
+    many = [judge_classes(scores) for scores in judgement.scores if len(scores.class_names) >= MANY]
     if target is not None:
         report.write(target, judgement.rows, judgement.scores, flavour=judgement.flavour, flavour_reports=found)
         say(f"eval: plots and tables in {target}")
@@ -72,9 +74,10 @@ def evaluate(
     if as_json:
         for note in about:
             say(f"eval: {note}")
-        emit_json(to_json(judgement.rows) | ({"flavour": found} if found else {}))
+        several = {"multiclass": many} if many else {}
+        emit_json(to_json(judgement.rows) | several | ({"flavour": found} if found else {}))
     else:
-        print_rows(out, judgement.rows, notes=about)
+        print_rows(out, judgement.rows, notes=about, many=many)
         if found:
             print_flavour(out, found)
         elif not bare:

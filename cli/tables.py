@@ -10,7 +10,18 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from jettag.evaluation.blocks import RULE, Block, blocks, grouped, rejection_parts, repeated, short_count, spread
+from jettag.evaluation.blocks import (
+    CLASS_HEADS,
+    RULE,
+    Block,
+    blocks,
+    class_cells,
+    grouped,
+    rejection_parts,
+    repeated,
+    short_count,
+    spread,
+)
 from jettag.evaluation.published import published
 from jettag.evaluation.rows import Row
 
@@ -25,23 +36,27 @@ STYLE: dict[str, Any] = {
 
 
 def print_rows(
-    console: Console, rows: Sequence[Row], *, notes: Sequence[str] = (), groups: Mapping[str, str] | None = None
+    console: Console,
+    rows: Sequence[Row],
+    *,
+    notes: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
+    many: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Print every block, the aggregate where a family has several seeds, the rule, and the notes.
+    """Print every block, the aggregate where a family has several seeds, all classes at once, the rule, and the notes.
 
     Args:
         console: where to; the CLI's `out`.
         rows: of any number of runs.
         notes: sentences to stand below, usually `jettag.evaluation.rows.remarks`.
         groups: run name to family name, see `jettag.evaluation.rows.aggregate`.
+        many: `jettag.evaluation.multiclass.judge_classes` of the runs with three classes or more.
     """
     for block in blocks(rows):
         _show(console, _block(block))
     again = repeated(rows, groups)
     if again:
-        table = Table(
-            title="Over seeds", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-        )
+        table = Table(title="Over seeds", **STYLE)
         for head in ("runs", "pair", "at", "seeds", "mean ± std", "median", "AUC"):
             table.add_column(head, justify="left" if head in ("runs", "pair") else "right", overflow="fold")
         for group in again:
@@ -54,6 +69,13 @@ def print_rows(
                 spread(group.background_rejection_median, decimals=0),
                 spread(group.auc_mean, group.auc_std, decimals=4),
             )
+        _show(console, table)
+    if many:
+        table = Table(title="All classes", **STYLE)
+        for head in ("run", *CLASS_HEADS):
+            table.add_column(head, justify="left" if head == "run" else "right", overflow="fold")
+        for found in many:
+            table.add_row(Text(found["run"]), *class_cells(found))
         _show(console, table)
     console.print(Text(RULE, style="dim"))
     for note in notes:
@@ -100,9 +122,7 @@ def _show(console: Console, table: Table) -> None:
 
 
 def _block(block: Block) -> Table:
-    table = Table(
-        title=Text(block.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
+    table = Table(title=Text(block.title), **STYLE)
     table.add_column("run", overflow="fold")
     table.add_column("AUC", justify="right", overflow="fold")
     table.add_column("acc.", justify="right", overflow="fold")

@@ -3,11 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jettag.evaluation.metrics import CONFIDENCE, LIMIT_CONFIDENCE
 from jettag.evaluation.rows import Aggregate, Row, aggregate
 
-__all__ = ["RULE", "Block", "Line", "blocks", "grouped", "rejection_parts", "repeated", "short_count", "spread"]
+__all__ = [
+    "CLASS_HEADS",
+    "RULE",
+    "Block",
+    "Line",
+    "blocks",
+    "class_cells",
+    "grouped",
+    "rejection_parts",
+    "repeated",
+    "short_count",
+    "spread",
+]
+
+CLASS_HEADS = ("classes", "jets", "accuracy", "mean AUC of pairs", "least recognised")
 
 RULE = (
     "Background rejection is 1 / background efficiency. Score: p_S / (p_S + sum of p_B). Threshold: the (1 - signal "
@@ -83,6 +98,21 @@ def rejection_parts(row: Row) -> tuple[str, str, str]:
         return f"{round(number, digits):.{max(0, digits)}f}"
 
     return text(value), text(high - value), text(value - low)
+
+
+def class_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """What stands under `CLASS_HEADS`, of `jettag.evaluation.multiclass.judge_classes`."""
+    known = {name: value for name, value in found["recall"].items() if value is not None}
+    worst = min(known, key=lambda name: known[name])
+    interval = f"+{found['accuracy_high'] - found['accuracy']:.4f} −{found['accuracy'] - found['accuracy_low']:.4f}"
+    area = "n/a" if found["auc_ovo"] is None else f"{found['auc_ovo']:.4f}"
+    return (
+        str(len(found["classes"])),
+        grouped(found["n_jets"]),
+        f"{found['accuracy']:.4f} ({interval})",
+        area,
+        f"{worst} {known[worst]:.1%}",
+    )
 
 
 def spread(mean: float | None, deviation: float | None = None, *, decimals: int) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of flavour tagging: rejections with ratio panels, against pT, fraction scans, origins."""
+"""Pictures of flavour tagging: rejections with ratio panels, against pT, fraction scans."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jettag.config.origins import ORIGINS
 from jettag.evaluation.flavour import Discriminant, FlavourScores
 from jettag.evaluation.metrics import Curve, rejection_curve
 from jettag.evaluation.plots import COLOURS, DASHES, house_style
 
-__all__ = ["draw_by_pt", "draw_confusion", "draw_rejection", "draw_scan"]
+__all__ = ["draw_by_pt", "draw_rejection", "draw_scan"]
 
 LOWEST, POINTS = 0.4, 200  # signal efficiencies shown
 ENOUGH = 10  # background jets that pass, for the scale of a ratio
@@ -118,25 +117,4 @@ def draw_scan(chosen: Discriminant) -> Figure:
             place.set_yscale("log")
         place.set_title(f"D({chosen.name}), validation jets", fontsize=12, loc="left")
         place.legend(frameon=False)
-        return figure
-
-
-def draw_confusion(report: Mapping[str, Any]) -> Figure:
-    """Predicted against true track origin, each row in shares of its tracks."""
-    counts = np.array(report["confusion"], dtype=float)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with house_style():
-        figure = Figure(figsize=(8, 7), layout="constrained")
-        place = figure.subplots()
-        place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(shares):
-            colour = "white" if value > 0.6 else "black"
-            place.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
-        ticks = range(len(ORIGINS))
-        place.set_xticks(ticks, ORIGINS, rotation=45, ha="right")
-        place.set_yticks(ticks, ORIGINS)
-        place.minorticks_off()
-        place.tick_params(length=0)
-        place.set_xlabel("Predicted origin")
-        place.set_ylabel("True origin")
         return figure

@@ -6,7 +6,7 @@ from typing import Any
 from jettag.config.origins import ORIGINS
 from jettag.evaluation import flavour_plots as draw
 from jettag.evaluation.flavour import FlavourScores
-from jettag.evaluation.plots import render
+from jettag.evaluation.plots import draw_confusion, render
 
 __all__ = ["contents", "to_markdown"]
 
@@ -99,7 +99,8 @@ def contents(runs: Sequence[FlavourScores], reports: Sequence[Mapping[str, Any]]
             if chosen.scan and len(chosen.scan["backgrounds"]) > 1:
                 figures[f"fractions_{chosen.name}{suffix}"] = draw.draw_scan(chosen)
         if "origins" in report:
-            figures[f"origins{suffix}"] = draw.draw_confusion(report["origins"])
+            origins = report["origins"]
+            figures[f"origins{suffix}"] = draw_confusion(origins["confusion"], origins["classes"], "origin")
     for name, figure in figures.items():
         for kind in ("png", "pdf"):
             files[f"{name}.{kind}"] = render(figure, kind)

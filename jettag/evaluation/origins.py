@@ -6,21 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.config.origins import ORIGINS
+from jettag.evaluation.multiclass import confusion
 
-__all__ = ["confusion", "origin_report"]
-
-
-def confusion(true: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(8, 8) tracks by true (rows) and predicted (columns) origin; tracks without a true one are left out."""
-    known = true >= 0
-    size = len(ORIGINS)
-    counts = np.bincount(size * true[known] + predicted[known], minlength=size * size)
-    return counts.reshape(size, size)
+__all__ = ["origin_report"]
 
 
 def origin_report(true: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Counts, precision and recall of each origin by name, and the accuracy; None is for a share of none."""
-    matrix = confusion(true, predicted)
+    matrix = confusion(true, predicted, len(ORIGINS))
     right, of_true, of_predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
 
     def share(part: int, whole: int) -> float | None:

@@ -1,4 +1,4 @@
-"""ROC curves and score distributions as matplotlib figures; pyplot's state and the user's settings stay as they are.
+"""ROC curves, score distributions and confusion matrices; pyplot's state and the user's settings stay as they are.
 
 One panel per signal-background pair (ROC) or per run and pair (scores). The style is mplhep's ROOT style and the label
 "Simulation": no experiment stands behind these pictures.
@@ -14,13 +14,14 @@ from typing import Any
 import matplotlib
 import mplhep
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from jettag.config.files import write_atomically
 from jettag.evaluation.metrics import LIMIT_CONFIDENCE, Curve, rejection_curve
 from jettag.evaluation.scores import Pair, Scores
 
-__all__ = ["draw_roc", "draw_scores", "house_style", "render", "save"]
+__all__ = ["draw_confusion", "draw_roc", "draw_scores", "house_style", "render", "save"]
 
 POINTS = 300
 BINS = 50
@@ -140,6 +141,34 @@ def draw_scores(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
         for place in list(axes.flat)[shown:]:
             place.set_axis_off()
         _tell_left_out(figure, len(wanted) - shown)
+        return figure
+
+
+def draw_confusion(counts: npt.ArrayLike, names: Sequence[str], what: str) -> Figure:
+    """Predicted against true class, each row in shares of its true members.
+
+    Args:
+        counts: (C, C), rows are true.
+        names: C.
+        what: is told apart, for the axes: ``class``, ``origin``.
+    """
+    matrix = np.asarray(counts, dtype=float)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    with house_style():
+        side = max(5.0, 0.7 * len(names) + 2)
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        place = figure.subplots()
+        place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(shares):
+            colour = "white" if value > 0.6 else "black"
+            place.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
+        ticks = range(len(names))
+        place.set_xticks(ticks, names, rotation=45, ha="right")
+        place.set_yticks(ticks, names)
+        place.minorticks_off()
+        place.tick_params(length=0)
+        place.set_xlabel(f"Predicted {what}")
+        place.set_ylabel(f"True {what}")
         return figure
 
 

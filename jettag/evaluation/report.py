@@ -7,6 +7,7 @@
 | table.tex | the table for booktabs; then the published block as a table of its own |
 | roc.png, roc.pdf | rejection against signal efficiency, one panel per pair |
 | scores.png, scores.pdf | score distributions, one panel per run and pair |
+| classes.png, classes.pdf | of three classes or more: which is taken for which; with several runs classes_0 and so on |
 | flavour.md | of flavour taggers: working points, origins, vertices |
 | rejection_b, pt_b, fractions_b, origins, as .png and .pdf | the same as pictures, for each discriminant |
 """
@@ -20,6 +21,7 @@ from jettag.config.files import write_atomically
 from jettag.errors import ResourceError
 from jettag.evaluation import flavour_report, plots
 from jettag.evaluation.flavour import FlavourScores
+from jettag.evaluation.multiclass import MANY, judge_classes
 from jettag.evaluation.rows import Row, remarks, to_json
 from jettag.evaluation.scores import Pair, Scores
 from jettag.evaluation.tables import published_block, published_latex, to_latex, to_markdown
@@ -57,14 +59,21 @@ def write(
     """
     pairs = list(dict.fromkeys(Pair(*_split(row, scores)) for row in rows))
     notes = remarks(scores, rows)
-    whole = to_json(rows, groups) | ({"flavour": list(flavour_reports)} if flavour_reports else {})
+    many = [judge_classes(run) for run in scores if len(run.class_names) >= MANY]
+    whole = to_json(rows, groups) | ({"multiclass": many} if many else {})
+    whole |= {"flavour": list(flavour_reports)} if flavour_reports else {}
     apart = not flavour  # the published numbers are of tops
     contents: dict[str, bytes | str] = {
         "eval.json": json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
-        "table.md": to_markdown(rows, notes=notes, groups=groups) + ("\n" + published_block() if apart else ""),
+        "table.md": to_markdown(rows, notes=notes, groups=groups, many=many)
+        + ("\n" + published_block() if apart else ""),
         "table.tex": to_latex(rows, notes=notes) + ("\n" + published_latex() if apart else ""),
     }
-    for name, figure in (("roc", plots.draw_roc(scores, pairs)), ("scores", plots.draw_scores(scores, pairs))):
+    figures = {"roc": plots.draw_roc(scores, pairs), "scores": plots.draw_scores(scores, pairs)}
+    for number, found in enumerate(many):
+        name = f"classes_{number}" if len(many) > 1 else "classes"
+        figures[name] = plots.draw_confusion(found["confusion"], found["classes"], "class")
+    for name, figure in figures.items():
         for kind in ("png", "pdf"):
             contents[f"{name}.{kind}"] = plots.render(figure, kind)
     if flavour:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jettag.evaluation.metrics import (
-    accuracy,
     auc,
     background_rejection,
     binary_accuracy,
@@ -222,10 +221,6 @@ def remarks(runs: Sequence[Scores], rows: Sequence[Row]) -> list[str]:
         absent = [name for name, jets in scores.counts.items() if not jets]
         if absent:
             found.append(f"{scores.run}: no jet of {', '.join(absent)} in the data, so no row for it.")
-        if len(scores.class_names) > 2:
-            share = accuracy(scores.probabilities, scores.label)
-            what = f"accuracy over all {len(scores.class_names)} classes (largest probability) {share:.4f}"
-            found.append(f"{scores.run}: {what} on {len(scores.label)} jets; the table's is that of each pair.")
     few: list[str] = []
     by_name = {scores.run: scores for scores in runs}
     for row in rows:

@@ -5,8 +5,18 @@ they are offered here too, so that one import serves a notebook.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from jettag.evaluation.blocks import RULE, blocks, rejection_parts, repeated, short_count, spread
+from jettag.evaluation.blocks import (
+    CLASS_HEADS,
+    RULE,
+    blocks,
+    class_cells,
+    rejection_parts,
+    repeated,
+    short_count,
+    spread,
+)
 from jettag.evaluation.latex import published_latex, to_latex
 from jettag.evaluation.published import published
 from jettag.evaluation.rows import Aggregate, Row, aggregate, make_rows, remarks, to_json
@@ -27,13 +37,20 @@ __all__ = [
 ]
 
 
-def to_markdown(rows: Sequence[Row], *, notes: Sequence[str] = (), groups: Mapping[str, str] | None = None) -> str:
+def to_markdown(
+    rows: Sequence[Row],
+    *,
+    notes: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
+    many: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The table with its rule, remarks and, where a family has several seeds, the aggregate; no published numbers.
 
     Args:
         rows: of any number of runs.
         notes: sentences to stand below, usually `remarks`.
         groups: see `aggregate`.
+        many: `jettag.evaluation.multiclass.judge_classes` of the runs with three classes or more.
     """
     parts = []
     for block in blocks(rows):
@@ -64,6 +81,9 @@ def to_markdown(rows: Sequence[Row], *, notes: Sequence[str] = (), groups: Mappi
             for group in again
         ]
         parts += ["### Over seeds", markdown(header, body)]
+    if many:
+        body = [[escape_markdown(found["run"]), *class_cells(found)] for found in many]
+        parts += ["### All classes", markdown(["run", *CLASS_HEADS], body)]
     parts.append(RULE.replace("_", r"\_").replace(">", r"\>"))
     if notes:
         parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes))

@@ -121,7 +121,6 @@ def test_ties_few_jets_and_absent_classes_are_remarked(make_scores):
     two = Scores("m", several.class_names, several.probabilities[kept], several.label[kept])
     notes = " ".join(remarks([two], make_rows(two)))
     assert "no jet of Wqq" in notes
-    assert "all 3 classes" in notes
 
 
 def test_many_rows_with_few_jets_are_one_remark(make_scores):
