@@ -93,7 +93,9 @@ class ObservablesRecipe(Section):
     """Numbers of the whole jet, told from what is visible of it: they need its jet columns and no label."""
 
     weight: float = Field(1.0, gt=0)  # of their loss
-    names: tuple[Observable, ...] = Field(("mass", "sdmass", "tau21", "tau32", "tau43", "nparticles"), min_length=1)
+    names: tuple[Observable, ...] = Field(
+        ("mass", "sdmass", "tau21", "tau32", "tau43", "nparticles", "c2", "d2", "displaced"), min_length=1
+    )
     hidden: int = Field(64, ge=1)  # width of the layer between the jet embedding and the numbers
 
     @property
