@@ -20,13 +20,13 @@ class Dealt(NamedTuple):
 
     Attributes:
         number: of the batch among those of all processes.
-        index: (B,) rows of its jets in the table.
+        rows: (B,) of its jets in the table.
         jets: the batch.
         counts: False where it only keeps this process in step with those that have one more.
     """
 
     number: int
-    index: Index
+    rows: Index
     jets: Jets
     counts: bool
 
@@ -39,7 +39,7 @@ def once(table: Table, batch_size: int) -> Iterator[tuple[Index, Jets]]:
         batch_size: jets in a batch.
     """
     for batch in dealt(table, batch_size):
-        yield batch.index, batch.jets
+        yield batch.rows, batch.jets
 
 
 def dealt(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Iterator[Dealt]:

@@ -67,7 +67,7 @@ def test_processes_share_the_batches_of_one_in_equal_steps(shards, narrow, world
     assert len(ranks[0]) <= -(-len(alone) // world_size) + 2  # a window more than another has
     for rank in ranks:
         for batch in rank:  # one that does not count, too, is a batch that there is
-            assert np.array_equal(batch.index, alone[batch.number].index)
+            assert np.array_equal(batch.rows, alone[batch.number].rows)
             assert same(batch.jets, alone[batch.number].jets)
     counted = [batch.number for rank in ranks for batch in rank if batch.counts]
     assert sorted(counted) == list(alone)
