@@ -257,20 +257,25 @@ def scale(
         raise UsageError(f"--against {against!r} is unknown", do="only weaver is known")
     from jettag.data.read import expand_inputs
     from jettag.run import choose_device
-    from jettag.scaling import Point, constituent_scaling, growth, jet_scaling, weaver_ratios
+    from jettag.scaling import Point, check_network, constituent_scaling, growth, jet_scaling, weaver_ratios
 
     jets = [0] if data else [most_jets // part for part in (100, 10, 1)]
     lengths = [
         n for n in (most_constituents // 8, most_constituents // 4, most_constituents // 2, most_constituents) if n
     ]
     place = choose_device(device).type
+    check_network(size, weaver=against == "weaver")
 
     def tell(point: Point) -> None:
         unit = "jets" if point.what == "loader" else "constituents a jet"
-        rate, memory = point.jets_per_second, point.peak_bytes / 1e6
-        say(f"{point.what:7s} {point.side:7s} {point.number:9d} {unit:19s} {rate:10.1f} jets/s  {memory:8.1f} MB")
+        say(
+            f"{point.what:7s} {point.side:7s} {point.number:9d} {unit:19s} {point.jets_per_second:10.1f} "
+            f"{point.jets_per_cpu_second:10.1f} {point.peak_bytes / 1e6:8.1f}"
+        )
 
     say("random jets" if not data else f"files of card {card}; the network sees random jets")
+    say("jets per second and per CPU second; MB at the peak, above what the process has before its first jet")
+    say("(of the loader with the pages of the shards that are mapped, which the system takes back when it needs them)")
     points = jet_scaling(jets, inputs=expand_inputs(data) if data else (), card=card, features=features, on_point=tell)
     points += constituent_scaling(
         lengths, size=size, batch_size=batch_size, device=place, weaver=against == "weaver", on_point=tell

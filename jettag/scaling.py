@@ -34,7 +34,7 @@ from jettag.errors import ResourceError
 from jettag.models import build_backbone
 from jettag.objectives import Classification
 
-__all__ = ["Point", "constituent_scaling", "exponent", "growth", "jet_scaling", "weaver_ratios"]
+__all__ = ["Point", "check_network", "constituent_scaling", "exponent", "growth", "jet_scaling", "weaver_ratios"]
 
 DATA_FEATURES = "jetclass_kin"  # of random jets, which have four-momenta and nothing else
 WIDTH = 17  # features of a constituent in the network's points: those of jetclass_full
@@ -57,7 +57,9 @@ class Point:
         number: of jets (``loader``) or of constituents in each jet.
         jets: seen while the clock ran.
         jets_per_second: by the clock.
+        jets_per_cpu_second: which other work on the machine does not change much.
         peak_bytes: of memory, above what the process had before the first jet; on CUDA, of the device.
+        device: that did the work.
     """
 
     what: str
@@ -65,7 +67,14 @@ class Point:
     number: int
     jets: int
     jets_per_second: float
+    jets_per_cpu_second: float
     peak_bytes: int
+    device: str = "cpu"
+
+    @property
+    def rate(self) -> float:
+        """Jets per second of whatever does the work: the CPU, or an accelerator, for which it waits."""
+        return self.jets_per_second if self.device != "cpu" else self.jets_per_cpu_second
 
 
 def exponent(numbers: Sequence[float], values: Sequence[float]) -> float | None:
@@ -86,7 +95,7 @@ def growth(points: Sequence[Point]) -> list[dict[str, Any]]:
     for what, side in dict.fromkeys((point.what, point.side) for point in points):
         mine = [point for point in points if (point.what, point.side) == (what, side)]
         numbers = [point.number for point in mine]
-        spent = [(point.jets if what == "loader" else 1) / point.jets_per_second for point in mine]
+        spent = [(point.jets if what == "loader" else 1) / point.rate for point in mine]
         powers = {
             "time_exponent": exponent(numbers, spent),
             "memory_exponent": exponent(numbers, [point.peak_bytes for point in mine]),
@@ -96,10 +105,10 @@ def growth(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def weaver_ratios(points: Sequence[Point]) -> list[float]:
-    """Jettag's jets per second over weaver-core's, at every point that both have."""
-    theirs = {(point.what, point.number): point.jets_per_second for point in points if point.side == "weaver"}
+    """Jettag's rate over weaver-core's, at every point that both have."""
+    theirs = {(point.what, point.number): point.rate for point in points if point.side == "weaver"}
     mine = [point for point in points if point.side == "jettag" and (point.what, point.number) in theirs]
-    return [point.jets_per_second / theirs[point.what, point.number] for point in mine]
+    return [point.rate / theirs[point.what, point.number] for point in mine]
 
 
 def jet_scaling(
@@ -160,6 +169,20 @@ def constituent_scaling(
     return found
 
 
+def check_network(size: str, *, weaver: bool) -> None:
+    """See, before minutes of jets, that there is a network to measure.
+
+    Raises:
+        RecipeError: an unknown size.
+        ResourceError: weaver-core is asked for and not installed.
+    """
+    from jettag.benchmarks import weaver_twin
+
+    network = Classification(build_backbone("particle_transformer", size, WIDTH), CLASSES)
+    if weaver:
+        weaver_twin(network)
+
+
 def _measure(what: str, side: Side, told: dict[str, Any], *, where: str) -> Point:
     """One point, in a process of its own."""
     request = json.dumps({"what": what, "side": side, **told})
@@ -207,11 +230,19 @@ def _loader(shards: str, card: str, features: str) -> dict[str, Any]:
     # What every library keeps comes with the first jets and counts before, not as memory that grows.
     next(Loader(table, batch_size=1, seed=1))
     before = _peak()
-    begin = time.perf_counter()
+    begin = _clocks()
     loader = Loader(table, batch_size=LOADER_BATCH, seed=0)
     jets = sum(len(next(loader)) for _ in range(loader.batches_per_epoch))
-    seconds = time.perf_counter() - begin
-    return {"number": jets, "jets": jets, "jets_per_second": jets / seconds, "peak_bytes": _peak() - before}
+    return {"number": jets, "jets": jets, **_rates(jets, begin), "peak_bytes": _peak() - before}
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _rates(jets: int, begin: tuple[float, float]) -> dict[str, float]:
+    wall, cpu = (now - then for now, then in zip(_clocks(), begin, strict=True))
+    return {"jets_per_second": jets / wall, "jets_per_cpu_second": jets / cpu}
 
 
 def _equal_jets(jets: int, constituents: int) -> JetTable:
@@ -244,10 +275,10 @@ def _network(what: str, side: Side, number: int, size: str, batch_size: int, dev
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
         before = torch.cuda.memory_allocated(place)
-    begin = 0.0
+    begin = _clocks()
     for step in range(STEPS + 1):
         if step == 1:
-            begin = time.perf_counter()
+            begin = _clocks()
         if what == "infer":
             with torch.inference_mode():
                 logits(jets).sum().item()
@@ -258,12 +289,10 @@ def _network(what: str, side: Side, number: int, size: str, batch_size: int, dev
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss.item()
-    seconds = time.perf_counter() - begin
+    rates = _rates(STEPS * batch_size, begin)
     peak = torch.cuda.max_memory_allocated(place) if place.type == "cuda" else _peak()
-    jets_seen = STEPS * batch_size
-    return {
-        "number": number, "jets": jets_seen, "jets_per_second": jets_seen / seconds, "peak_bytes": max(peak - before, 0)
-    }  # fmt: skip
+    seen = {"number": number, "jets": STEPS * batch_size, "device": place.type}
+    return seen | rates | {"peak_bytes": max(peak - before, 0)}
 
 
 def _main(request: str) -> None:

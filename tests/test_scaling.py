@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,12 +40,14 @@ def test_every_jet_is_read_and_every_length_stepped():
 
 
 def test_growth_is_of_an_epoch_with_its_jets_and_of_a_jet_with_its_constituents():
-    linear = [Point("loader", "jettag", n, n, 1000.0, 10**6) for n in (10, 100, 1000)]
-    square = [Point("train", "jettag", n, 64, 1e6 / n**2, n**2) for n in (32, 64, 128)]
-    slower = [Point("train", "weaver", n, 64, 5e5 / n**2, n**2) for n in (32, 64, 128)]
+    linear = [Point("loader", "jettag", n, n, 3.0, 1000.0, 10**6) for n in (10, 100, 1000)]
+    square = [Point("train", "jettag", n, 64, 3.0, 1e6 / n**2, n**2) for n in (32, 64, 128)]
+    slower = [Point("train", "weaver", n, 64, 1e6, 5e5 / n**2, n**2) for n in (32, 64, 128)]
     loader, ours, theirs = growth([*linear, *square, *slower])
     assert loader["time_exponent"] == pytest.approx(1)
     assert loader["memory_exponent"] == pytest.approx(0)
     assert ours["time_exponent"] == pytest.approx(2)
     assert theirs["memory_exponent"] == pytest.approx(2)
     assert weaver_ratios([*linear, *square, *slower]) == pytest.approx([2, 2, 2])
+    on_device = [replace(point, device="cuda", jets_per_second=1e6 / point.number) for point in square]
+    assert growth(on_device)[0]["time_exponent"] == pytest.approx(1), "the CPU only waits"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "sync", "write_atomically"]
+__all__ = ["replacing", "sync", "usual_permissions", "write_atomically"]
 
 
 @contextmanager
@@ -35,6 +35,13 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def usual_permissions(path: Path) -> None:
+    """Let those read a file who may read any other that this person makes: safetensors keeps its files to the owner."""
+    mask = os.umask(0o077)  # there is no other way to ask for it
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def write_atomically(path: Path, content: bytes | str) -> Path:

@@ -15,6 +15,7 @@ __all__ = ["InputFile", "expand_inputs"]
 
 CLASS_PREFIX = re.compile(r"^(?P<name>[A-Za-z_][\w.+-]*):(?!//)(?P<rest>.+)$", re.DOTALL)
 MANIFEST = "dataset.json"  # of a prepared directory
+STAGING = ".staging"  # in one that is not ready
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ def _match(text: str) -> list[Path]:
     if path.is_dir():
         if (path / MANIFEST).is_file():
             raise DataError("a prepared directory, where the files themselves are needed", where=path)
+        if (path / STAGING).is_dir():
+            do = "call the `jettag data prepare` that began it again: it goes on"
+            raise DataError("a preparation that was not finished", where=path, do=do)
         raise DataError("expected files, found a folder", where=path, do=f"give a glob such as {path / '*.root'}")
     if glob.has_magic(text):
         # Path.glob has no absolute patterns.

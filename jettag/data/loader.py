@@ -6,7 +6,6 @@ the size of the table, and a shard on disk is read in stretches. Several ranks p
 labels of its jets; then each reads its own share of the blocks, and a few that it shares with its neighbours.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from jettag.data.sampling import Sampling
 from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError, DataError, UsageError
 
-__all__ = ["Loader", "longest_jets", "once"]
+__all__ = ["WINDOW", "Loader", "longest_jets"]
 
 WINDOW = 64  # batches whose jets are sorted by length together: wide enough to save padding, narrow enough to mix
 
@@ -257,28 +256,3 @@ def longest_jets(table: Table, jets: int) -> Jets:
         blocks = blocks[: int(np.searchsorted(np.cumsum(table.block_sizes), WINDOW * jets)) + 1]
     loaded, rows = table.load(blocks)
     return loaded.batch(rows[np.argsort(-loaded.counts[rows], kind="stable")[:jets]])
-
-
-def once(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Index, Jets]]:
-    """Every jet once, with the row index of each batch; of a table in memory longest first, so that memory peaks early.
-
-    Args:
-        table: the jets.
-        batch_size: jets in a batch.
-        rank: give batches ``rank``, ``rank + world_size``, ... only.
-        world_size: processes that share the batches.
-    """
-    starts = np.concatenate([[0], np.cumsum(table.block_sizes)])
-    # A table in memory is one window: sorting all of it saves the most padding.
-    width = max(len(table), 1) if isinstance(table, JetTable) else WINDOW * batch_size
-    low, number = 0, 0
-    while low < len(starts) - 1:
-        high = max(int(np.searchsorted(starts, starts[low] + width, side="right")) - 1, low + 1)
-        loaded, rows = table.load(np.arange(low, high))
-        order = np.argsort(-(loaded.offsets[rows + 1] - loaded.offsets[rows]), kind="stable")
-        for begin in range(0, len(order), batch_size):
-            if number % world_size == rank:
-                index = order[begin : begin + batch_size]
-                yield starts[low] + index, loaded.batch(rows[index])
-            number += 1
-        low = high

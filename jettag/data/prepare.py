@@ -23,7 +23,7 @@ from jettag.data.card import DataCard
 from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Dtype, Recorded, SplitRule, read_dataset
 from jettag.data.features import feature_set
 from jettag.data.identity import identify
-from jettag.data.inputs import InputFile
+from jettag.data.inputs import STAGING, InputFile
 from jettag.data.labels import class_names
 from jettag.data.precision import decide
 from jettag.data.read import Job, plan_files, stored_in_all
@@ -33,7 +33,6 @@ from jettag.errors import DataError, ResourceError, UsageError
 
 __all__ = ["Preparation", "prepare"]
 
-STAGING = ".staging"
 PLAN = "plan.json"
 ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xxhash
 from safetensors.numpy import save_file
 
-from jettag.config.files import replacing, write_atomically
+from jettag.config.files import replacing, usual_permissions, write_atomically
 from jettag.errors import DataError
 
 __all__ = ["BLOCK", "SINGLE", "Shard", "describe", "write_shard"]
@@ -65,6 +65,7 @@ def write_shard(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
     arrays["blocks"] = _block_sums(arrays)
     with replacing(path) as temporary:
         save_file(arrays, temporary)
+        usual_permissions(temporary)
     facts = {
         "jets": len(arrays["offsets"]) - 1,
         "constituents": int(arrays["offsets"][-1]),

@@ -16,7 +16,8 @@ from jettag.physics.kinematics import NUM_PAIR_FEATURES, pair_features
 
 __all__ = ["PairEmbedding", "RealBatchNorm"]
 
-# Pairs that inference embeds at a time: what they need in between stays in the cache of a core, or in 0.3 GB elsewhere.
+# Pairs that are embedded at a time, in inference and where training saves memory: what they need in between stays in
+# the cache of a core, or in 0.3 GB elsewhere.
 CHUNK = 2048
 CHUNK_ELSEWHERE = 1 << 20
 
@@ -102,8 +103,8 @@ class PairEmbedding(nn.Module):
         widths: of the layers; the number of heads H comes last.
         last_activation: keep the GELU after the last layer, as the published networks do
             (``use_pre_activation_pair=False`` in weaver-core, whose default drops it).
-        recompute: activate again in the backward pass instead of keeping what the GELUs gave: half the memory of
-            the pairs, for a few per cent of time.
+        recompute: in training keep the features of the pairs only, and go through the layers again, some pairs at a
+            time, for the moments of each layer and in the backward pass: a third of the memory, twice the time.
     """
 
     def __init__(self, widths: Sequence[int], *, last_activation: bool = True, recompute: bool = False) -> None:
@@ -136,20 +137,31 @@ class PairEmbedding(nn.Module):
         )
         normalised = self.norm(torch.cat(features).to(self.norm.weight.dtype), is_real)
         pieces = list(torch.split(normalised, [len(piece) for piece in features]))
-        recompute = self.recompute and torch.is_grad_enabled()
-        layers = cast("Iterable[tuple[nn.Linear, RealBatchNorm]]", zip(self.linears, self.norms, strict=True))
-        for place, (linear, norm) in enumerate(layers):
-            if place and not recompute:
-                pieces = [gelu(piece) for piece in pieces]
-            activated = place > 0 and recompute
-            weight, bias = _folded(linear, norm, pieces, groups, activated)
-            pieces = [
-                _recomputed(_linear, piece, weight, bias) if activated else F.linear(piece, weight, bias)
-                for piece in pieces
-            ]
+        if self.recompute and torch.is_grad_enabled():
+            pieces = self._sparing(pieces, groups)
+        else:
+            for place, (linear, norm) in enumerate(self._layers()):
+                if place:
+                    pieces = [gelu(piece) for piece in pieces]
+                weight, bias = _folded(linear, norm, pieces, groups)
+                pieces = [F.linear(piece, weight, bias) for piece in pieces]
         if self.last_activation:
             pieces = [gelu(piece) for piece in pieces]
         return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
+
+    def _layers(self) -> Iterable[tuple[nn.Linear, RealBatchNorm]]:
+        return cast("Iterable[tuple[nn.Linear, RealBatchNorm]]", zip(self.linears, self.norms, strict=True))
+
+    def _sparing(self, pieces: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
+        """(P, K) of each group -> (P, H) before the last activation, with nothing kept in between.
+
+        The moments of a layer's input are those of all pairs, so every layer begins anew at the features, some pairs
+        at a time; and so does the backward pass.
+        """
+        folded: tuple[Tensor, ...] = ()
+        for linear, norm in self._layers():
+            folded += _folded(linear, norm, pieces, groups, before=folded)
+        return [torch.cat([_recomputed(_through, chunk, *folded) for chunk in _chunks(piece)]) for piece in pieces]
 
     def _in_chunks(self, p4: Tensor, group: Group) -> Tensor:
         """The bias of one group in inference, where no batch statistics tie pairs together, a few pairs at a time.
@@ -158,17 +170,19 @@ class PairEmbedding(nn.Module):
             p4: (b n, 4).
             group: its pairs.
         """
-        layers = list(cast("Iterable[tuple[nn.Linear, RealBatchNorm]]", zip(self.linears, self.norms, strict=True)))
-        folded = [_folded(linear, norm, (), (), activated=False) for linear, norm in layers]
-        size = CHUNK if p4.device.type == "cpu" else CHUNK_ELSEWHERE
+        folded = [tensor for linear, norm in self._layers() for tensor in _folded(linear, norm, (), ())]
         values = []
-        for pair_i, pair_j in zip(torch.split(group.pair_i, size), torch.split(group.pair_j, size), strict=True):
+        for pair_i, pair_j in zip(_chunks(group.pair_i), _chunks(group.pair_j), strict=True):
             x = self.norm(pair_features(p4[pair_i], p4[pair_j]).to(self.norm.weight.dtype))
-            for place, (weight, bias) in enumerate(folded):
-                x = F.linear(gelu(x) if place else x, weight, bias)
+            x = _through(x, *folded)
             values.append(gelu(x) if self.last_activation else x)
         square: Tensor = _Square.apply(torch.cat(values), group)
         return square
+
+
+def _chunks(rows: Tensor) -> tuple[Tensor, ...]:
+    """(P, ...) in pieces of `CHUNK` rows."""
+    return torch.split(rows, CHUNK if rows.device.type == "cpu" else CHUNK_ELSEWHERE)
 
 
 def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -176,21 +190,30 @@ def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
-def _linear(piece: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(F.gelu(piece), weight, bias)
+def _through(rows: Tensor, *folded: Tensor) -> Tensor:
+    """Rows (P, K) after the layers whose weights and biases these are in turn, before the last activation."""
+    for place in range(0, len(folded), 2):
+        rows = F.linear(gelu(rows) if place else rows, folded[place], folded[place + 1])
+    return rows
 
 
 def _folded(
-    linear: nn.Linear, norm: RealBatchNorm, pieces: Sequence[Tensor], groups: Sequence[Group], activated: bool
+    linear: nn.Linear,
+    norm: RealBatchNorm,
+    pieces: Sequence[Tensor],
+    groups: Sequence[Group],
+    before: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor]:
     """Weight and bias of one linear layer that does what ``linear`` and ``norm`` do in turn.
 
     In training too: the mean and variance of W x + b over the batch follow from the mean and covariance of x, which
     is one small matrix product, where normalising the outputs would take several passes over every pair.
+
+    ``pieces`` are the layer's input; where layers ``before`` are given, those layers' and what follows from it.
     """
     with torch.autocast(linear.weight.device.type, enabled=False):
         if norm.training and (is_spread() or sum(len(piece) for piece in pieces) > 1):
-            input_mean, covariance, count = _moments(pieces, groups, activated)
+            input_mean, covariance, count = _moments(pieces, groups, before)
             mean = linear(input_mean)
             variance = ((linear.weight @ covariance) * linear.weight).sum(1)
             norm.track(mean, variance, count)
@@ -200,18 +223,24 @@ def _folded(
         return linear.weight * scale[:, None], (linear.bias - mean) * scale + norm.bias
 
 
-def _moments(pieces: Sequence[Tensor], groups: Sequence[Group], activated: bool) -> tuple[Tensor, Tensor, Tensor | int]:
-    """Mean (K,), covariance (K, K) and number of the real rows of all pieces (P, K), or of their recomputed GELU."""
+def _moments(
+    pieces: Sequence[Tensor], groups: Sequence[Group], before: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Mean (K,), covariance (K, K) and number of the real rows of all pieces (P, K), or of what follows from them."""
     if groups[0].pair_is_real is None:
         count: Tensor | int = sum(len(piece) for piece in pieces)
         real: list[Tensor | None] = [None] * len(pieces)
     else:
         real = [cast("Tensor", group.pair_is_real)[:, None].to(pieces[0].dtype) for group in groups]
         count = torch.stack([cast("Tensor", weight).sum() for weight in real]).sum()
-    sums = [
-        _recomputed(_sums, F.gelu, piece, weight) if activated else _sums(None, piece, weight)
-        for piece, weight in zip(pieces, real, strict=True)
-    ]
+    sums = []
+    for piece, weight in zip(pieces, real, strict=True):
+        if not before:
+            sums.append(_sums(piece, weight))
+            continue
+        chunks = _chunks(piece)
+        weights = [None] * len(chunks) if weight is None else _chunks(weight)
+        sums += [_recomputed(_sums, *pair, *before) for pair in zip(chunks, weights, strict=True)]
     first = torch.stack([rows for rows, _ in sums]).sum(0)
     second = torch.stack([products for _, products in sums]).sum(0)
     if is_spread():
@@ -221,9 +250,9 @@ def _moments(pieces: Sequence[Tensor], groups: Sequence[Group], activated: bool)
     return mean, second - mean[:, None] * mean, count
 
 
-def _sums(activation: Callable[[Tensor], Tensor] | None, piece: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sum (K,) of the rows of (P, K) and of their outer products (K, K)."""
-    rows = piece if activation is None else activation(piece)
+def _sums(piece: Tensor, weight: Tensor | None, *before: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum (K,) of the rows of (P, K) and of their outer products (K, K), after the layers ``before`` and their GELU."""
+    rows = gelu(_through(piece, *before)) if before else piece
     rows = rows if weight is None else rows * weight
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     sums: tuple[Tensor, Tensor] = _Sums.apply(rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jettag.config.flavour import ORIGINS
 from jettag.data.jets import JetTable, Table
-from jettag.data.loader import once
+from jettag.data.once import once
 from jettag.models.vertices import vertex_index
 from jettag.objectives.flavour import Flavour, FlavourOutput
 from jettag.training import Tagger

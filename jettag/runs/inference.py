@@ -15,7 +15,7 @@ from torch import Tensor
 from jettag import __version__
 from jettag.data.card import DataCard, load_card
 from jettag.data.jets import Jets, JetTable, Table
-from jettag.data.loader import once
+from jettag.data.once import once
 from jettag.data.opening import expand_data, open_jets, origin_names, split_of
 from jettag.data.read import InputFile, read_table
 from jettag.data.shard_table import ShardTable

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from jettag.data.jets import Table
-from jettag.data.loader import once
+from jettag.data.once import once
 from jettag.objectives import Classification, Objective
 from jettag.training.loop import Criterion
 from jettag.weak.measures import argos

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from jettag.config.files import sync, write_atomically
+from jettag.config.files import sync, usual_permissions, write_atomically
 from jettag.errors import CheckpointError, ResourceError
 
 __all__ = [
@@ -76,6 +76,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bo
             if tensors:
                 path = temporary / f"{part}.safetensors"
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+                usual_permissions(path)
                 sums[path.name] = _sha256(path)
                 sync(path)
         state = {"format": FORMAT, "step": checkpoint.step, "sha256": sums, **checkpoint.state}

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from jettag.data.jets import Table
-from jettag.data.loader import once
+from jettag.data.once import once
 from jettag.models.particle_transformer import ParticleTransformer
 
 __all__ = ["Probe"]

@@ -26,6 +26,12 @@ def test_an_unknown_rival_is_a_usage_error(jettag):
     assert "only weaver is known" in err
 
 
+def test_an_unknown_size_is_refused_before_any_jet_is_made(jettag):
+    code, _, err = jettag("bench", "scale", "--size", "tinny")
+    assert code == 3
+    assert "did you mean tiny" in err
+
+
 def test_scale_tells_every_point_and_how_it_grows(call_json):
     words = ["--most-jets", 200, "--most-constituents", 16, "--size", "tiny", "--batch-size", 4]
     found = call_json("bench", "scale", *words)

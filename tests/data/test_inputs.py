@@ -64,3 +64,12 @@ def test_a_broken_link_is_said(folder):
         expand_inputs(["*.root"])
     with pytest.raises(DataError, match="no such file"):
         expand_inputs(["c.root"])
+
+
+def test_a_folder_tells_what_it_is(folder):
+    (folder / "jets").mkdir()
+    with pytest.raises(DataError, match=r"give a glob such as jets/\*\.root"):
+        expand_inputs(["jets"])
+    (folder / "jets" / ".staging").mkdir()
+    with pytest.raises(DataError, match=r"was not finished in jets; call the `jettag data prepare`"):
+        expand_inputs(["jets"])

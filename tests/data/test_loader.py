@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jettag.data.card import load_card
-from jettag.data.loader import WINDOW, Loader, longest_jets, once
+from jettag.data.loader import WINDOW, Loader, longest_jets
 from jettag.data.opening import expand_data, open_jets, origin_names
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import expand_inputs, read_table
@@ -174,19 +174,6 @@ def test_blocks_are_mixed_when_small_windows_read_them(shards):
     assert momenta(first) != momenta(next(Loader(shards, batch_size=3, seed=0, bucket=False, shuffle=False)))
 
 
-def test_once_from_shards_and_over_ranks(shards):
-    energies = shards.load(np.arange(len(shards.block_sizes)))[0]
-    for world_size in (1, 3):
-        seen = {}
-        for rank in range(world_size):
-            for index, jets in once(shards, 11, rank=rank, world_size=world_size):
-                assert not seen.keys() & set(index.tolist())
-                seen |= dict(zip(index.tolist(), momenta(jets), strict=True))
-                assert (jets.label.numpy() == shards.label[index]).all()
-        assert sorted(seen) == list(range(300))
-        assert [seen[j] for j in range(300)] == [tuple(row) for row in energies.p4[energies.offsets[:-1]].tolist()]
-
-
 def test_fewer_jets_than_ranks():
     with pytest.raises(DataError, match="97 jets for 98 processes"):
         Loader(TABLE, batch_size=100, seed=0, world_size=98)
@@ -224,14 +211,6 @@ def test_a_state_of_other_data_or_settings_is_refused():
         Loader(TABLE.select(np.arange(50)), batch_size=8, seed=0).load_state_dict(state)
     with pytest.raises(CheckpointError, match="batch_size 8 then, 9 now"):
         Loader(TABLE, batch_size=9, seed=0).load_state_dict(state)
-
-
-def test_once_gives_every_jet_with_its_row():
-    seen = []
-    for index, jets in once(TABLE, 10):
-        assert row_ids(jets) == index.tolist()
-        seen += index.tolist()
-    assert sorted(seen) == list(range(len(TABLE)))
 
 
 def test_a_batch_tells_where_its_jets_come_from():

@@ -77,6 +77,11 @@ def test_the_splits_hold_every_jet_of_the_files_once(files, made):
         np.testing.assert_allclose(found[key][0], features, rtol=2**-11, atol=2**-25)
 
 
+def test_whoever_may_read_the_manifest_may_read_the_shards(made):
+    modes = {path.stat().st_mode & 0o777 for path in made.rglob("*.*") if path.is_file()}
+    assert modes == {(made / "dataset.json").stat().st_mode & 0o777}
+
+
 def test_f32_is_exact(files, tmp_path):
     prepare(
         expand_inputs(files), CARD, tmp_path / "s", Preparation(dtype="f32", fractions=(1, 0, 0), max_constituents=5)

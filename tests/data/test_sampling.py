@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from jettag.config.sampling import SamplingRecipe
-from jettag.data.loader import Loader, once
+from jettag.data.loader import Loader
+from jettag.data.once import once
 from jettag.data.sampling import fit_sampling, fit_shape, sampling_of
 from jettag.errors import DataError, RecipeError
 

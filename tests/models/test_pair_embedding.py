@@ -66,3 +66,24 @@ def test_inference_in_chunks_is_the_network_at_once(kind, monkeypatch):
     with torch.inference_mode():
         for one, other in zip(at_once, embedding(*arguments), strict=True):
             torch.testing.assert_close(other, one.detach(), rtol=1e-12, atol=1e-12)
+
+
+def kept_bytes(embedding, num_jets):
+    """What the graph of so many jets of 40 constituents keeps, and how many pairs they have."""
+    jets = random_jets([40] * num_jets)
+    layout = Layout.packed(jets.mask)
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+    return sum(t.untyped_storage().nbytes() for t in kept.values()), sum(len(g.pair_i) for g in layout.groups)
+
+
+def test_training_in_chunks_keeps_the_features_and_the_biases_of_a_pair():
+    """Before and after their normalisation; not 64 numbers a layer. Pairs of one chunk: more cost a chunk's weights."""
+    few, many = (kept_bytes(PairEmbedding([64, 64, 64, 8], recompute=True).train(), jets) for jets in (1, 2))
+    assert many[0] - few[0] <= 4 * (4 + 4 + 8) * (many[1] - few[1])

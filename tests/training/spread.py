@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 from jettag.config.recipe import TrainingRecipe
+from jettag.data.card import load_card
 from jettag.data.jets import Jets
 from jettag.data.loader import Loader
+from jettag.data.opening import expand_data, open_jets
 from jettag.errors import JettagError, ResourceError
 from jettag.models import compiling
 from jettag.models.pair_embedding import RealBatchNorm
@@ -35,13 +37,17 @@ MODELS = {
 
 
 class InPrecision(Trainer):
-    """Takes its training batches in the precision of the model."""
+    """Takes its training batches in the precision of the model, and can spoil one."""
 
     of = torch.float32
+    nan_at = -1  # the step whose batch has such a number in its second jet
 
     def next_batch(self) -> Jets:
         jets = super().next_batch()
-        return replace(jets, features=jets.features.to(self.of), p4=jets.p4.to(self.of))
+        features = jets.features.to(self.of)
+        if self.step == self.nan_at:
+            features[1, 0, 0] = torch.nan
+        return replace(jets, features=features, p4=jets.p4.to(self.of))
 
 
 def run(
@@ -55,18 +61,28 @@ def run(
     batch_statistics: bool = True,
     term_at: tuple[int, int] = (-1, -1),
     fail_at: tuple[int, int] = (-1, -1),
+    nan_at: int = -1,
     max_tokens: int | None = None,
+    shards: str | None = None,
     **changes: object,
 ) -> None:
     """Train; every step's loss is in ``metrics.jsonl``, the validation losses before the first in ``before.json``.
 
-    ``term_at`` and ``fail_at`` are a rank and the step at which that process gets SIGTERM, or fails.
+    ``term_at`` and ``fail_at`` are a rank and the step at which that process gets SIGTERM, or fails;
+    ``nan_at`` the step of a batch with a jet that is not finite; ``shards`` is a prepared directory whose jets are
+    taken instead of some in memory.
     """
     folder.mkdir(exist_ok=True, parents=True)
     precision = torch.float64 if double else torch.float32
     torch.set_num_threads(1)
     compiling.BACKEND = "eager"  # what is asked here is how the processes go together, not what inductor makes
-    table, val_table = make_table(150), make_table(70, seed=9)  # batches of 32 with a rest of 22
+    if shards:
+        told = {"features": "jetclass_kin", "labels": True}
+        table, val_table = (
+            open_jets(expand_data([shards]), load_card("generated"), split=split, **told) for split in ("train", "val")
+        )
+    else:
+        table, val_table = make_table(150), make_table(70, seed=9)  # batches of 32 with a rest of 22
     model = MODELS[objective](table).to(precision)
     if objective == "lpft":
         table, val_table = (embedded(part, model, torch.device("cpu"), print, world) for part in (table, val_table))
@@ -83,7 +99,7 @@ def run(
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
     loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens)
     trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
-    trainer.of = precision
+    trainer.of, trainer.nan_at = precision, nan_at
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
     if double:  # the validation reads single precision: it has its test in the other case

@@ -32,6 +32,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert torch.equal(loaded.model["w"], torch.full((3,), 1.5))
     assert torch.equal(loaded.optimizer["rng"], torch.arange(4))
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "optimizer.safetensors", "state.json"}
+    assert len({p.stat().st_mode for p in folder.iterdir()}) == 1, "whoever may read one may read all"
 
 
 def test_old_ones_go_but_never_the_best_or_the_last(tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from jettag.data.loader import Loader, once
+from jettag.data.loader import Loader
+from jettag.data.once import once
 from jettag.errors import Stopped
 from jettag.objectives.phases import FROZEN, Phases
 from jettag.training import Limits, Trainer, load_checkpoint, resolve_checkpoint, train
