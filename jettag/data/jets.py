@@ -208,11 +208,11 @@ class JetTable:
         """Labels and those jet columns that there are, of all jets at once."""
         yield self.label, {name: self.jet[name] for name in columns if name in self.jet}
 
-    def batch(self, index: npt.NDArray[np.int64]) -> Jets:
-        """The jets at ``index`` (B,), padded to the longest of them."""
+    def batch(self, index: npt.NDArray[np.int64], width: int | None = None) -> Jets:
+        """The jets at ``index`` (B,), padded to the longest of them, or to ``width``."""
         begins = self.offsets[index]
         counts = self.offsets[index + 1] - begins
-        width = int(counts.max(initial=1))
+        width = int(counts.max(initial=1)) if width is None else width
         mask = np.arange(width) < counts[:, None]
         # Padding is read from whatever follows and then set to zero: whole rows move faster than chosen elements.
         rows = np.minimum(begins[:, None] + np.arange(width), max(len(self.p4) - 1, 0)).reshape(-1)

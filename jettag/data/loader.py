@@ -3,11 +3,12 @@
 An epoch is the table's blocks in a random order, cut into windows of some batches. A window is loaded at once; its jets
 are shuffled, sorted by length, cut into batches, and the batches are shuffled. So memory is that of a window, whatever
 the size of the table, and a shard on disk is read in stretches. Several ranks plan a window alike, from the lengths and
-labels of its jets; then each reads its own share of the blocks, and a few that it shares with its neighbours.
+labels of its jets; then each reads its own share of the blocks, and a few that it shares with its neighbours, and
+builds its own jets of each batch.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,25 @@ from jettag.data.sampling import Sampling
 from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError, DataError, UsageError
 
-__all__ = ["WINDOW", "Loader", "longest_jets"]
+__all__ = ["WINDOW", "Loader", "Share", "longest_jets"]
 
 WINDOW = 64  # batches whose jets are sorted by length together: wide enough to save padding, narrow enough to mix
 
 Index = npt.NDArray[np.int64]
+
+
+class Share(NamedTuple):
+    """What a rank has of a batch.
+
+    Attributes:
+        total: jets of the batch of all ranks.
+        places: (B,) of this rank's jets in it.
+        width: constituents of its longest jet, to which every rank pads.
+    """
+
+    total: int
+    places: Index
+    width: int
 
 
 class Loader:
@@ -80,6 +95,7 @@ class Loader:
         self._window = -1
         self._cursor = 0
         self._batches: list[Index] = []
+        self._shares: list[Share] = []
         self._loaded: JetTable | None = None
         self._begin_epoch(0)
 
@@ -171,21 +187,26 @@ class Loader:
         blocks, inside = self._blocks(window)
         if self._world_size > 1 and isinstance(self._table, ShardTable):
             look = self._table.look(blocks)
-            own = [
-                self._near(batch) for batch in self._plan(window, look.outline, np.arange(len(look.outline))[inside])
-            ]
+            batches = self._plan(window, look.outline, np.arange(len(look.outline))[inside])
+            self._shares = [self._share(batch, look.outline, near=True) for batch in batches]
+            own = [batch[share.places] for batch, share in zip(batches, self._shares, strict=True)]
             mine = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *own]))
             self._loaded = look.take(mine)
             self._batches = [np.searchsorted(mine, batch) for batch in own]
             return
         self._loaded, rows = self._table.load(blocks)
         batches = self._plan(window, self._loaded, rows[inside])
-        self._batches = [batch[self._rank :: self._world_size] for batch in batches]
+        self._shares = [self._share(batch, self._loaded, near=False) for batch in batches]
+        self._batches = [batch[share.places] for batch, share in zip(batches, self._shares, strict=True)]
 
-    def _near(self, batch: Index) -> Index:
-        """This rank's part of a batch from disk: jets of nearby blocks, nearly the same ones in every batch."""
-        edges = [len(batch) * rank // self._world_size for rank in (self._rank, self._rank + 1)]
-        return np.sort(batch)[slice(*edges)]
+    def _share(self, batch: Index, loaded: JetTable, *, near: bool) -> Share:
+        """This rank's part of a batch; ``near``, of jets of nearby blocks, nearly the same ones in every batch."""
+        places = np.arange(self._rank, len(batch), self._world_size)
+        if near:
+            edges = [len(batch) * rank // self._world_size for rank in (self._rank, self._rank + 1)]
+            places = np.argsort(batch, kind="stable")[slice(*edges)]
+        width = int((loaded.offsets[batch + 1] - loaded.offsets[batch]).max(initial=1))
+        return Share(len(batch), places, width)
 
     def __iter__(self) -> "Loader":
         return self
@@ -193,7 +214,7 @@ class Loader:
     def __next__(self) -> Jets:
         if self._window < 0:
             self._open(0)
-        while self._cursor == len(self._batches):
+        while self._cursor >= len(self._batches):  # more, where another number of ranks was before
             if self._window == self._windows - 1:
                 self._begin_epoch(self._epoch + 1)
                 self._window = -1
@@ -202,13 +223,17 @@ class Loader:
         self._cursor += 1
         assert self._loaded is not None  # opened above
         rows = self._batches[self._cursor - 1]
-        batch = self._loaded.batch(rows)
+        batch = self._loaded.batch(rows, self._shares[self._cursor - 1].width)
         if self._sampling is None or self._sampling.method != "weights":
             return batch
         label = None if self._loaded.label is None else self._loaded.label[rows]
         jet = {name: self._loaded.jet[name][rows] for name in self._sampling.columns}
         weight = self._sampling(label, jet, len(rows)).astype(np.float32)
         return replace(batch, weight=torch.from_numpy(weight))
+
+    def share(self) -> Share:
+        """What this rank has of the latest batch."""
+        return self._shares[max(self._cursor, 1) - 1]
 
     def origin(self) -> dict[str, Index]:
         """Of each jet of the latest batch: ``file`` and ``entry`` where the table has them, and its row.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.data.jets import Jets
+from jettag.data.loader import Share
 
 __all__ = ["Batches", "Prefetched"]
 
@@ -30,6 +31,9 @@ class Batches(Protocol):
     def origin(self) -> Origin:
         """Where each jet of the latest batch is from."""
 
+    def share(self) -> Share:
+        """What this rank has of the latest batch."""
+
     def state_dict(self) -> dict[str, int | str]:
         """The place behind the latest batch."""
 
@@ -43,6 +47,7 @@ class _Ready(NamedTuple):
     jets: Jets
     state: dict[str, int | str]
     origin: Origin
+    share: Share
 
 
 class _Ahead:
@@ -68,7 +73,7 @@ class _Ahead:
                     self.changed.wait_for(lambda: self.stopped or len(self.ready) < size)
                     if self.stopped:
                         return
-                made = _Ready(next(loader), loader.state_dict(), loader.origin())
+                made = _Ready(next(loader), loader.state_dict(), loader.origin(), loader.share())
                 with self.changed:
                     self.ready.append(made)
                     self.changed.notify_all()
@@ -95,6 +100,7 @@ class Prefetched:
         self._ahead: _Ahead | None = None
         self._state = loader.state_dict()
         self._origin: Origin = {}
+        self._share: Share | None = None
 
     @property
     def batch_size(self) -> int:
@@ -116,12 +122,17 @@ class Prefetched:
                 raise shared.problem
             made = shared.ready.popleft()
             shared.changed.notify_all()
-        self._state, self._origin = made.state, made.origin
+        self._state, self._origin, self._share = made.state, made.origin, made.share
         return made.jets
 
     def origin(self) -> Origin:
         """As the loader's, of the latest batch given."""
         return self._origin
+
+    def share(self) -> Share:
+        """As the loader's, of the latest batch given."""
+        assert self._share is not None  # there was a batch
+        return self._share
 
     def state_dict(self) -> dict[str, int | str]:
         """The loader's place behind the latest batch given."""

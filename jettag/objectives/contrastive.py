@@ -22,6 +22,7 @@ from jettag.data.jets import Jets
 from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.models.synchronise import gathered
+from jettag.objectives.chance import Chance
 from jettag.objectives.objective import Objective
 from jettag.objectives.views import Views
 
@@ -140,9 +141,9 @@ class Contrastive(Objective):
         self.temperature = recipe.temperature
         self.projection = Projection(backbone.dim, recipe.projection.hidden, recipe.projection.dim)
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+    def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """(B, K) on the CPU: what is random in the two views."""
-        return self.views.draw(jets, generator)
+        return self.views.draw(jets, chance)
 
     def forward(
         self,

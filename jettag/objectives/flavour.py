@@ -26,6 +26,7 @@ from jettag.models.adapters import draw_dropout
 from jettag.models.heads import ClassHead
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
 from jettag.models.track_heads import PairHead, TrackHead, track_pairs
+from jettag.objectives.chance import Chance, Shared
 from jettag.objectives.classification import Classification
 
 __all__ = ["CHARGE", "Flavour", "FlavourOutput", "pair_weight", "positive_pairs", "regression_target"]
@@ -53,6 +54,11 @@ class FlavourOutput:
     origin: Tensor | None
     pair: Tensor | None
     regression: Tensor | None
+
+
+def _at_least_something(counts: Tensor) -> Tensor:
+    """What losses are divided by: 1 where there is nothing."""
+    return torch.where(counts > 0, counts, 1.0)
 
 
 def positive_pairs(vertex: Tensor, track: Tensor) -> Tensor:
@@ -154,12 +160,15 @@ class Flavour(Classification):
         """(B, C) unnormalised log-probabilities of the jet classes."""
         return self.jet_logits(self.encoded(jets), jets.mask)
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """(B, T), equal rows: the denominator of each task's loss over the whole batch, for each of its jets."""
-        return (self._denominators(jets).clamp(min=TINY) / len(jets)).expand(len(jets), -1)
+        counts, total = self._counts(jets), len(jets)
+        if isinstance(chance, Shared):
+            counts, total = chance.sum(counts), chance.total
+        return (_at_least_something(counts).clamp(min=TINY) / total).expand(len(jets), -1)
 
-    def _denominators(self, jets: Jets) -> Tensor:
-        """(T,) what the losses of the tasks are divided by, of these jets alone; 1 where there is nothing."""
+    def _counts(self, jets: Jets) -> Tensor:
+        """(T,) what the loss of each task is a mean over, of these jets."""
         found = [self.jet_weight(jets).sum()]
         track = self.tracks(jets)
         if self.recipe.origin is not None:
@@ -176,8 +185,7 @@ class Flavour(Classification):
         for target, task in self.recipe.regression.items():
             columns = _present(jets.columns, "columns")
             found.append(regression_target(columns, self.recipe.jet_columns, target, task)[1].sum().float())
-        counts = torch.stack([value.float() for value in found])
-        return torch.where(counts > 0, counts, 1.0)
+        return torch.stack([value.float() for value in found])
 
     def jet_weight(self, jets: Jets) -> Tensor:
         """(B,) weight of each jet in the loss of jets: of its class, times its own where it has one."""
@@ -215,7 +223,7 @@ class Flavour(Classification):
         if self.regression is not None:
             sums += self._regression_sums(encoded, jets)
         total = torch.stack(sums)
-        own = self._denominators(jets)
+        own = _at_least_something(self._counts(jets))
         return {
             "loss": self._combined(total / (shared * len(jets))),
             **{f"{name}_loss": value for name, value in zip(self.tasks, (total / own).detach(), strict=True)},

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import Encoded
+from jettag.objectives.chance import Chance
 from jettag.objectives.contrastive import Compared, Contrastive, side_by_side
 from jettag.objectives.masked import MaskedModelling
 from jettag.objectives.objective import Objective
@@ -56,10 +57,10 @@ class Joint(Objective):
         """Fit the masked target."""
         self.masked.prepare(table, seed=seed)
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+    def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """(B, K) on the CPU: the numbers of the views, then what is hidden, slot after slot."""
-        views = self.contrastive.draw(jets, generator)
-        return torch.cat([views, self.masked.draw(jets, generator).flatten(1).to(views.dtype)], dim=1)
+        views = self.contrastive.draw(jets, chance)
+        return torch.cat([views, self.masked.draw(jets, chance).flatten(1).to(views.dtype)], dim=1)
 
     def forward(
         self,

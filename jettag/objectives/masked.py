@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from jettag.config.objectives import MaskPattern
 from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
+from jettag.objectives.chance import Chance
 from jettag.objectives.decoders import Scene
 from jettag.objectives.masks import draw_hidden
 from jettag.objectives.objective import Objective
@@ -105,15 +106,15 @@ class MaskedModelling(Objective):
         if self.observables is not None:
             self.observables.prepare(table, seed=seed)
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+    def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """What is hidden of a batch, on the CPU: `PADDED`, `VISIBLE` and `HIDDEN`, (B, N) int8.
 
         Where the target draws numbers too, they follow in a last axis: (B, N, 1 + Z) float32.
         """
         jets = jets.to("cpu")
-        hidden = draw_hidden(jets, self.mask_fraction, generator, pattern=self.mask_pattern, radius=self.mask_radius)
+        hidden = draw_hidden(jets, self.mask_fraction, chance, pattern=self.mask_pattern, radius=self.mask_radius)
         fate = jets.mask.to(torch.int8) + hidden
-        numbers = self.target.draw(jets.mask, generator)
+        numbers = self.target.draw(jets.mask, chance)
         return fate if numbers is None else torch.cat([fate[..., None].float(), numbers], dim=-1)
 
     def forward(

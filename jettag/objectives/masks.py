@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jettag.config.objectives import MaskPattern
 from jettag.data.jets import Jets
+from jettag.objectives.chance import Chance, uniform
 from jettag.physics.kinematics import delta_r, pt
 
 __all__ = ["PATTERNS", "draw_hidden", "hide"]
@@ -26,22 +27,22 @@ LAST = torch.inf  # rank of what cannot be hidden
 Order = Callable[[Jets, Tensor], Tensor]
 
 
-def _random(jets: Jets, uniform: Tensor) -> Tensor:  # noqa: ARG001
-    return uniform
+def _random(jets: Jets, numbers: Tensor) -> Tensor:  # noqa: ARG001
+    return numbers
 
 
-def _pt_weighted(jets: Jets, uniform: Tensor) -> Tensor:
+def _pt_weighted(jets: Jets, numbers: Tensor) -> Tensor:
     """Draws without replacement with probabilities proportional to pT (Efraimidis and Spirakis 2006)."""
-    return -torch.log(uniform.clamp(min=torch.finfo(uniform.dtype).tiny)) / pt(jets.p4).clamp(min=1e-6)
+    return -torch.log(numbers.clamp(min=torch.finfo(numbers.dtype).tiny)) / pt(jets.p4).clamp(min=1e-6)
 
 
-def _hardest(jets: Jets, uniform: Tensor) -> Tensor:  # noqa: ARG001
+def _hardest(jets: Jets, numbers: Tensor) -> Tensor:  # noqa: ARG001
     return -pt(jets.p4)
 
 
-def _blob(jets: Jets, uniform: Tensor) -> Tensor:
+def _blob(jets: Jets, numbers: Tensor) -> Tensor:
     """Distance in (eta, phi) to a constituent drawn at random, which comes first itself."""
-    centre = uniform.masked_fill(~jets.mask, LAST).argmin(1, keepdim=True)
+    centre = numbers.masked_fill(~jets.mask, LAST).argmin(1, keepdim=True)
     at = jets.p4.gather(1, centre[..., None].expand(-1, -1, 4))
     distance = delta_r(jets.p4, at).nan_to_num(LAST, LAST)
     return distance.scatter(1, centre, -1.0)
@@ -68,7 +69,7 @@ def hide(order: Tensor, mask: Tensor, number: Tensor) -> Tensor:
 def draw_hidden(
     jets: Jets,
     fraction: float,
-    generator: torch.Generator | None = None,
+    chance: Chance = None,
     *,
     pattern: MaskPattern = "random",
     radius: float = 0.1,
@@ -78,7 +79,7 @@ def draw_hidden(
     Args:
         jets: the batch, on the CPU.
         fraction: of each jet's real constituents; of its pT for ``pt_fraction``.
-        generator: on the CPU.
+        chance: of the random numbers.
         pattern: ``random``; ``pt_weighted``, at random with chances proportional to pT; ``hardest``, the leading ones;
             ``pt_fraction``, in random order for as long as they hold no more than ``fraction`` of the jet's summed pT;
             ``nearest``, one at random and its nearest neighbours; ``radius``, those of them that lie within ``radius``.
@@ -89,8 +90,7 @@ def draw_hidden(
     """
     mask = jets.mask
     count = mask.sum(1)
-    uniform = torch.rand(mask.shape, generator=generator)
-    order = PATTERNS[pattern](jets, uniform)
+    order = PATTERNS[pattern](jets, uniform(mask.shape, chance))
     if pattern == "pt_fraction":
         by_order = order.masked_fill(~mask, LAST).argsort(dim=1, stable=True)
         hidden_pt = (pt(jets.p4) * mask).gather(1, by_order).cumsum(1)

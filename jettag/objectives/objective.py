@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets, Table
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.objectives.chance import Chance
 from jettag.objectives.phases import ALL_AT_ONCE, Phases
 
 __all__ = ["Objective"]
@@ -49,11 +49,12 @@ class Objective(nn.Module):
     def prepare(self, table: Table, *, seed: int) -> None:
         """Fit what must be known before the first step, on the training jets; most objectives need nothing."""
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
+    def draw(self, jets: Jets, chance: Chance) -> Tensor | None:  # noqa: ARG002
         """What is random in the loss of a batch, one row a jet, on the CPU; None where nothing is.
 
-        Drawn before a batch is cut, so that neither the number of pieces nor the device changes it. ``forward`` takes
-        the rows of its piece as ``drawn``.
+        Drawn before a batch is cut, so that neither the number of pieces nor the device changes it; nor, with the
+        `Shared` chance of a batch that several processes share, their number. ``forward`` takes the rows of its piece
+        as ``drawn``.
         """
         return None
 

@@ -123,7 +123,7 @@ class Observables(nn.Module):
     @torch.no_grad()
     def _compute(self, jets: Jets) -> dict[str, Tensor]:
         """The same of what constituents tell."""
-        found = {}
+        found: dict[str, Tensor] = {}
         if "c2" in self.computed or "d2" in self.computed:
             two, three = energy_correlations(jets.p4.float(), jets.mask)
             found |= {"c2": three.log() - 2 * two.log(), "d2": three.log() - 3 * two.log()}

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets, Table
+from jettag.objectives.chance import Chance, normal
 from jettag.objectives.quantities import IDENTITIES, Quantities, has_identity, identity_of
 from jettag.objectives.tokenizer import Tokenizer
 from jettag.objectives.tokens import KmeansTokens
@@ -42,7 +43,7 @@ class Target(nn.Module, ABC):
     def prepare(self, table: Table, *, seed: int) -> None:
         """Fit what must be known before the first step, on the training jets."""
 
-    def draw(self, mask: Tensor, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
+    def draw(self, mask: Tensor, chance: Chance) -> Tensor | None:  # noqa: ARG002
         """Numbers for each slot of a (B, N) batch, (B, N, Z) float32 on the CPU; None where the loss has no chance."""
         return None
 
@@ -171,9 +172,9 @@ class Regression(_Continuous):
         return {"loss": _mean(loss, counted), "absolute_error": _mean(error.detach(), counted)}
 
 
-def _times(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _times(shape: tuple[int, ...], chance: Chance) -> Tensor:
     """Times in (0, 1): the sigmoid of a standard normal number (arXiv:2409.12589)."""
-    return torch.randn(shape, generator=generator).sigmoid()
+    return normal(shape, chance).sigmoid()
 
 
 def _waves(time: Tensor) -> Tensor:
@@ -213,10 +214,10 @@ class Flow(_Continuous):
             before = hidden_width
         self.velocity = nn.Sequential(*steps, nn.Linear(before, count))
 
-    def draw(self, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, mask: Tensor, chance: Chance) -> Tensor:
         """(B, N, K + 1): noise and a time for each constituent."""
-        noise = torch.randn(*mask.shape, len(self.quantities), generator=generator)
-        return torch.cat([noise, _times((*mask.shape, 1), generator)], dim=-1)
+        noise = normal((*mask.shape, len(self.quantities)), chance)
+        return torch.cat([noise, _times((*mask.shape, 1), chance)], dim=-1)
 
     def forward(self, decoded: Tensor, jets: Jets, rows: Tensor, drawn: Tensor | None) -> dict[str, Tensor]:
         """Mean squared error of the velocity."""
@@ -247,10 +248,10 @@ class SetFlow(_Continuous):
         self.embed = nn.Linear(self.size + 2 * FREQUENCIES, width)
         self.head = nn.Linear(width, self.size)
 
-    def draw(self, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, mask: Tensor, chance: Chance) -> Tensor:
         """(B, N, size + 1): noise for each constituent and, repeated, the time of its jet."""
-        noise = torch.randn(*mask.shape, self.size, generator=generator)
-        time = _times((len(mask), 1, 1), generator).expand(-1, mask.shape[1], -1)
+        noise = normal((*mask.shape, self.size), chance)
+        time = _times((len(mask), 1, 1), chance).expand(-1, mask.shape[1], -1)
         return torch.cat([noise, time], dim=-1)
 
     def _wanted(self, jets: Jets, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import Jets, Table
 from jettag.data.loader import Loader
 from jettag.errors import DataError
+from jettag.objectives.chance import Chance, uniform
 from jettag.objectives.codebook import Codebook, usage
 from jettag.objectives.objective import Objective
 from jettag.objectives.quantities import IDENTITIES, Quantities, has_identity, identity_of
@@ -186,9 +187,9 @@ class TokenizerTraining(Objective):
         kmeans = MiniBatchKMeans(codes, batch_size=4096, n_init=1, random_state=seed, max_iter=20).fit(latents)
         self.tokenizer.codebook.begin(torch.from_numpy(kmeans.cluster_centers_.astype(np.float32)))
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+    def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """(B, N) random numbers, which decide what replaces dead codes."""
-        return torch.rand(jets.mask.shape, generator=generator)
+        return uniform(jets.mask.shape, chance)
 
     def forward(
         self, jets: Jets, generator: torch.Generator | None = None, drawn: Tensor | None = None

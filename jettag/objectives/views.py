@@ -21,6 +21,7 @@ from jettag.config.objectives import AugmentationRecipe
 from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
+from jettag.objectives.chance import Chance, normal, uniform
 from jettag.physics.augmentations import moved, rotated, smeared, split, translated
 from jettag.physics.kinematics import eta, pt
 
@@ -75,15 +76,14 @@ class Views:
         self.names = feature_names
         self.slots = slots
 
-    def draw(self, jets: Jets, generator: torch.Generator) -> Tensor:
+    def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """(B, K) on the CPU: all that is random in the views, one row a jet."""
         batch, width = jets.mask.shape
         widths = self._widths(width)
         splitting = 2 * sum(widths[:-1])
-        uniform = torch.rand(batch, FIXED + splitting, generator=generator)
-        drawn = [uniform, torch.randn(batch, 2 * widths[-1], generator=generator)]
+        drawn = [uniform((batch, FIXED + splitting), chance), normal((batch, 2 * widths[-1]), chance)]
         if self.recipe.dropping is not None:
-            drawn.append(torch.rand(batch, 2 * width, generator=generator))
+            drawn.append(uniform((batch, 2 * width), chance))
         return torch.cat(drawn, dim=1)
 
     def num_drawn(self, jets: Jets) -> int:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,35 +11,59 @@ import numpy.typing as npt
 from jettag.config.files import write_atomically
 from jettag.data.jets import Jets
 
-__all__ = ["blame"]
+__all__ = ["Suspect", "blame", "suspects"]
 
 MOST = 3  # jets named in the one line; the file names all
 
 
-def blame(
-    run: Path | None, jets: Jets, origin: Mapping[str, npt.NDArray[np.int64]], files: Sequence[str], **facts: Any
-) -> str:
+class Suspect(NamedTuple):
+    """A jet of the batch: its place there, whether its own numbers are finite, and where it is from."""
+
+    place: int
+    is_finite: bool
+    row: dict[str, Any]
+
+
+def suspects(
+    jets: Jets,
+    origin: Mapping[str, npt.NDArray[np.int64]],
+    places: npt.NDArray[np.int64],
+    files: Sequence[str],
+) -> list[Suspect]:
+    """What one process knows of its jets.
+
+    Args:
+        jets: its part of the batch.
+        origin: of each, as `jettag.data.loader.Loader.origin` tells.
+        places: of each in the batch.
+        files: names behind the numbers in ``origin["file"]``.
+    """
+    finite = (jets.features.isfinite().flatten(1).all(1) & jets.p4.isfinite().flatten(1).all(1)).tolist()
+    rows = [_row({key: int(column[i]) for key, column in origin.items()}, files) for i in range(len(jets))]
+    return [Suspect(*told) for told in zip(places.tolist(), finite, rows, strict=True)]
+
+
+def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> str:
     """Say where the jets of a batch came from, in a few words and in full in ``run/bad_batch.json``.
 
     Args:
         run: the run directory, or None to write nothing.
-        jets: the batch.
-        origin: of each jet, as `jettag.data.loader.Loader.origin` tells.
-        files: names behind the numbers in ``origin["file"]``.
+        batch: the jets of all processes.
         facts: what else stands in the file.
 
     Returns:
         The jets whose own numbers are not finite, or the first of the batch.
     """
-    bad = ~(jets.features.isfinite().flatten(1).all(1) & jets.p4.isfinite().flatten(1).all(1)).numpy()
-    rows = [_row({key: int(column[i]) for key, column in origin.items()}, files) for i in range(len(jets))]
+    batch = sorted(batch, key=lambda suspect: suspect.place)
+    bad = [suspect.row for suspect in batch if not suspect.is_finite]
+    rows = [suspect.row for suspect in batch]
     if run is not None:
-        content = {**facts, "not_finite_jets": [rows[i] for i in np.flatnonzero(bad)], "jets": rows}
+        content = {**facts, "not_finite_jets": bad, "jets": rows}
         write_atomically(run / "bad_batch.json", json.dumps(content, indent=1, default=str) + "\n")
-    chosen = np.flatnonzero(bad) if bad.any() else np.arange(len(jets))
-    named = ", ".join(_words(rows[i]) for i in chosen[:MOST])
+    chosen = bad or rows
+    named = ", ".join(_words(row) for row in chosen[:MOST])
     more = f" and {len(chosen) - MOST} more" if len(chosen) > MOST else ""
-    what = "jets that are not finite themselves" if bad.any() else "finite jets"
+    what = "jets that are not finite themselves" if bad else "finite jets"
     return f"{what}: {named}{more}"
 
 

@@ -68,6 +68,14 @@ class World:
         dist.all_gather(found, x)
         return found
 
+    def union(self, members: list[T]) -> list[T]:
+        """What all processes have, in order of rank."""
+        if self.size == 1:
+            return members
+        found: list[list[T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(found, members)
+        return [member for of_rank in found for member in of_rank]
+
     def first(self, function: Callable[[], T]) -> T:
         """Let the first process call ``function``; all return what it returned, or raise what it raised."""
         if self.size == 1:

@@ -1,4 +1,4 @@
-"""A batch cut in pieces: over the processes of a training, and one after the other where memory is short."""
+"""A process's part of a batch, cut in pieces that come one after the other where memory is short."""
 
 from collections.abc import Iterator
 
@@ -15,20 +15,24 @@ Piece = tuple[Jets, Tensor | None, bool]  # its jets, what was drawn for them, w
 TINY = 1e-12  # weight of a batch in which nothing counts: its loss is 0 then, and not 0 / 0
 
 
-def cut(jets: Jets, drawn: Tensor | None, world: World, parts: int) -> Iterator[Piece]:
-    """This process's pieces of a batch, with the rows drawn for them, and whether a piece is the last.
+def cut(jets: Jets, drawn: Tensor | None, parts: int, least: int) -> Iterator[Piece]:
+    """This process's jets in pieces, with the rows drawn for them, and whether a piece is the last.
 
-    The batch is dealt out jet by jet, so that all pieces are alike. Every process gets equally many pieces, none of
-    them empty: fewer than ``parts`` where the batch has too few jets.
+    They are dealt out jet by jet, so that all pieces are alike.
+
+    Args:
+        jets: this process's part of a batch.
+        drawn: what was drawn for them.
+        parts: pieces that are asked for.
+        least: jets that every process has at least: none has more pieces, so that all have equally many and none is
+            empty.
     """
-    parts = max(min(parts, len(jets) // world.size), 1)
-    every = parts * world.size
+    parts = max(min(parts, least), 1)
     for part in range(parts):
-        chosen = slice(part * world.size + world.rank, None, every)
-        whole = every == 1
+        chosen = slice(part, None, parts)
         yield (
-            jets if whole else jets.rows(chosen),
-            drawn if whole or drawn is None else drawn[chosen],
+            jets if parts == 1 else jets.rows(chosen),
+            drawn if parts == 1 or drawn is None else drawn[chosen],
             part + 1 == parts,
         )
 

@@ -39,17 +39,17 @@ class _Window(JetTable):
     is_frozen: Callable[[], bool] = bool
     original: Callable[[], tuple[JetTable, Index]] = None  # type: ignore[assignment]
 
-    def batch(self, index: Index) -> Jets:
+    def batch(self, index: Index, width: int | None = None) -> Jets:
         if not self.is_frozen():  # the backbone was set free within this window
             table, rows = self.original()
-            return table.batch(rows[index])
+            return table.batch(rows[index], width)
         label = None if self.label is None else torch.from_numpy(self.label[index])
         if len(self.embedding) == len(self):
             own = torch.from_numpy(self.embedding[index])
             jets = Jets(own[:, None], torch.zeros(len(index), 1, 4), torch.ones(len(index), 1, dtype=torch.bool))
             return replace(jets, label=label, embedding=own)
         whole = replace(self, features=self.embedding, p4=np.zeros((len(self.embedding), 4), np.float32))
-        jets = JetTable.batch(whole, index)
+        jets = JetTable.batch(whole, index, width)
         return replace(jets, embedding=jets.features)
 
 

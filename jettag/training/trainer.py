@@ -12,11 +12,13 @@ from torch import Tensor
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets, Table
+from jettag.data.loader import Share
 from jettag.data.prefetch import Batches
 from jettag.errors import CheckpointError, DivergenceError
 from jettag.models.compiling import compile_blocks
 from jettag.objectives import Objective
-from jettag.training.blame import blame
+from jettag.objectives.chance import Chance, Shared
+from jettag.training.blame import blame, suspects
 from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
 from jettag.training.comparing import compare
 from jettag.training.distributed import ALONE, World, spread
@@ -118,18 +120,16 @@ class Trainer:
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
     def next_batch(self) -> Jets:
-        """The next batch that has a jet for every process; a smaller rest of an epoch is left out."""
-        jets = next(self.loader)
-        while len(jets) < self.world.size:
-            jets = next(self.loader)
-        return jets
+        """This process's part of the next batch."""
+        return next(self.loader)
 
     def update(self, limits: Limits) -> dict[str, Tensor]:
         """One optimizer step on the next batch. Losses stay on the device: nothing here waits for an accelerator."""
         self.go_to(limits.progress(self.step, self.seconds))
         place = self.loader.state_dict()
         batch = self.next_batch()
-        losses = self.gradients(batch)
+        share = self.loader.share()
+        losses = self.gradients(batch, share)
         norm = clip(self.model, self.recipe.clip_gradient_norm)
         self.unchecked.append((self.step, place, torch.stack([losses["loss"], norm.to(losses["loss"].dtype)])))
         if self.device.type == "cpu":
@@ -141,7 +141,7 @@ class Trainer:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.jets += len(batch)
+        self.jets += share.total
         if self.ema is not None:
             self.ema.update(self.model, self.step)
         return losses | {"gradient_norm": norm}
@@ -156,18 +156,23 @@ class Trainer:
         self.rate = self.recipe.learning_rate * head
         set_learning_rate(self.optimizer, self.rate, self.recipe.learning_rate * backbone)
 
-    def gradients(self, batch: Jets) -> dict[str, Tensor]:
+    def gradients(self, batch: Jets, share: Share | None = None) -> dict[str, Tensor]:
         """Gradients of a batch's loss in the parameters, and its losses.
 
         The batch may be spread over processes and cut in ``training.accumulate`` pieces. Then each piece gives
         loss * weight, and the sum is divided by the weight of the whole batch when that is known.
+
+        Args:
+            batch: this process's jets.
+            share: what they are of the whole batch; None where they are all of it.
         """
-        drawn = self.model.draw(batch, self.generator)
+        total = len(batch) if share is None else share.total
+        drawn = self.model.draw(batch, self._chance(share))
         means = Means(self.world)
         alone = True
-        pieces = list(cut(batch, drawn, self.world, self.recipe.accumulate))
-        for (jets, rows, is_last), more in zip(pieces, self._compared(pieces, len(batch)), strict=True):
-            alone = len(jets) == len(batch)
+        pieces = list(cut(batch, drawn, self.recipe.accumulate, total // self.world.size))
+        for (jets, rows, is_last), more in zip(pieces, self._compared(pieces, total), strict=True):
+            alone = len(jets) == total
             hold = (
                 contextlib.nullcontext() if is_last or self.sharded or self.world.size == 1 else self.parallel.no_sync()
             )
@@ -175,7 +180,7 @@ class Trainer:
                 with self.autocast():
                     losses = self.parallel(upload(jets, self.device), drawn=rows, **more)
                 weight = losses.pop("weight").detach()
-                loss = losses["loss"] if alone else losses["loss"] * weight[0] * (self.world.size / len(batch))
+                loss = losses["loss"] if alone else losses["loss"] * weight[0] * (self.world.size / total)
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             means.add(losses, weight)
         if self.scaler is not None:
@@ -183,8 +188,14 @@ class Trainer:
         found, weight = means.finish()
         if not alone:
             present = [p.grad for p in self.model.parameters() if p.grad is not None]
-            torch._foreach_mul_(parts(present), len(batch) / weight)
+            torch._foreach_mul_(parts(present), total / weight)
         return found
+
+    def _chance(self, share: Share | None) -> Chance:
+        """What the objective draws from: the same numbers for a jet whichever process has it."""
+        if self.world.size == 1 or share is None:
+            return self.generator
+        return Shared(self.generator, share.total, torch.from_numpy(share.places), self.world.sum)
 
     def _compared(self, pieces: Sequence[Piece], total: int) -> list[dict[str, Any]]:
         """What each piece must be told of the whole batch, where jets are compared beyond their piece."""
@@ -208,7 +219,9 @@ class Trainer:
             first = int((~numbers.isfinite().all(1)).nonzero()[0, 0])
             (step, place, _), (loss, norm) = self.unchecked[first], numbers[first].tolist()
             self.loader.load_state_dict(place)
-            culprits = blame(self.run, self.next_batch(), self.loader.origin(), self.files, step=step, loader=place)
+            batch = self.next_batch()
+            told = suspects(batch, self.loader.origin(), self.loader.share().places, self.files)
+            culprits = blame(self.run, self.world.union(told), step=step, loader=place)
             raise DivergenceError(
                 f"loss {loss:g} with gradient norm {norm:g} at step {step} ({culprits})",
                 where=self.run / "bad_batch.json" if self.run else "",

@@ -40,13 +40,13 @@ class InPrecision(Trainer):
     """Takes its training batches in the precision of the model, and can spoil one."""
 
     of = torch.float32
-    nan_at = -1  # the step whose batch has such a number in its second jet
+    nan_at = -1  # the step whose batch has such a number in the last process's first jet
 
     def next_batch(self) -> Jets:
         jets = super().next_batch()
         features = jets.features.to(self.of)
-        if self.step == self.nan_at:
-            features[1, 0, 0] = torch.nan
+        if self.step == self.nan_at and self.world.rank == self.world.size - 1:
+            features[0, 0, 0] = torch.nan
         return replace(jets, features=features, p4=jets.p4.to(self.of))
 
 
@@ -97,7 +97,7 @@ def run(
             if isinstance(module, RealBatchNorm):
                 module.train(False).train = lambda mode=True: None
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
-    loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens)
+    loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens, rank=world.rank, world_size=world.size)
     trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
     trainer.of, trainer.nan_at = precision, nan_at
     if has_checkpoint(folder):

@@ -11,7 +11,6 @@ from jettag.models import build_backbone
 from jettag.models.pair_embedding import RealBatchNorm
 from jettag.objectives.build import JetsAre, build_objective
 from jettag.training import Limits
-from jettag.training.distributed import World
 from jettag.training.memory import estimate, size
 from jettag.training.pieces import cut
 
@@ -96,7 +95,7 @@ def test_pieces_are_compared_with_the_whole_batch_from_the_same_random_numbers(t
     contrastive = held if name == "contrastive" else held.contrastive
     contrastive.projection.register_forward_hook(lambda _m, _i, out: seen.append(torch.stack(out.chunk(2), 1)))
     torch.manual_seed(7)
-    for jets, rows, _ in cut(batch, drawn, World(), 3):
+    for jets, rows, _ in cut(batch, drawn, 3, len(batch)):
         losses = held(jets, drawn=rows)
         if name == "joint":
             masked.append((losses["loss"] - held.compare(seen[-1])["loss"]) * len(jets))
@@ -122,7 +121,8 @@ def test_a_batch_in_which_nothing_counts_has_loss_zero_and_moves_nothing():
 def test_every_jet_is_in_one_piece_and_no_piece_is_empty(table, jets, size, parts):
     batch = table.batch(np.arange(jets))
     drawn = torch.arange(jets)
-    pieces = [list(cut(batch, drawn, World(rank, size), parts)) for rank in range(size)]
+    of_ranks = [slice(rank, None, size) for rank in range(size)]
+    pieces = [list(cut(batch.rows(own), drawn[own], parts, jets // size)) for own in of_ranks]
     assert len({len(of_rank) for of_rank in pieces}) == 1
     found = []
     for piece, rows, _ in (p for of_rank in pieces for p in of_rank):
