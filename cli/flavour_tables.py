@@ -33,7 +33,7 @@ def _rejection(entry: Mapping[str, Any]) -> str:
 def _share(found: Mapping[str, Any], name: str) -> str:
     if found[name] is None:
         return "-"
-    return f"{_number(found[name])} [{_number(found[f'{name}_low'])}, {_number(found[f'{name}_high'])}]"
+    return f"{found[name]:.2f} [{found[f'{name}_low']:.2f}-{found[f'{name}_high']:.2f}]"  # fits 80 columns
 
 
 def print_flavour(console: Console, reports: Sequence[Mapping[str, Any]]) -> None:

@@ -38,13 +38,15 @@ def vertex_lines(report: Mapping[str, Any]) -> list[str]:
             head = [f"{name}, {kind}", str(found["jets"]), str(found["true"])]
             first, second, last = (_share(found, key) for key in SHARES)
             lines.append(_row([*head, first, second, *tracks, last]))
-    for kind, by_class in report.get("vertices_by_pt", {}).items():
-        lines += ["", f"Against pT, {kind}:", "", _row(["", "pT [GeV]", "true", *SHARES[:2], "jets with one"])]
-        lines += ["|---|" + "---:|" * 5]
-        for name, rows in by_class.items():
-            for found in rows:
-                head = [name, f"{found['pt_low']}-{found['pt_high']}", str(found["true"])]
-                lines.append(_row([*head, *(_share(found, key) for key in SHARES)]))
+    by_pt = report.get("vertices_by_pt")
+    if by_pt:
+        heads = ["", "pT [GeV]", "jets with one", "efficiency", "purity", "inclusive efficiency", "inclusive purity"]
+        lines += ["", "Against pT:", "", _row(heads), "|---|" + "---:|" * 6]
+        for name, rows in by_pt["exclusive"].items():
+            for found, together in zip(rows, by_pt["inclusive"][name], strict=True):
+                cells = [_share(found, "found_rate")]
+                cells += [_share(which, key) for which in (found, together) for key in SHARES[:2]]
+                lines.append(_row([name, f"{found['pt_low']}-{found['pt_high']}", *cells]))
     lines += ["", "By the number of true vertices in the jet, exclusive:", ""]
     lines += [_row(["", "true", "jets", *SHARES[:2], "jets with one"]), "|---|" + "---:|" * 5]
     for name, rows in report["vertices_by_number"].items():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jettag import __version__
+from jettag.config.schemes import find_sums
 from jettag.data.card import DataCard, load_card
 from jettag.data.jets import Jets, JetTable, Table
 from jettag.data.once import once
@@ -124,6 +125,8 @@ def evaluate(
     done = 0
     for name, run in zip(name_runs(runs), runs, strict=True):
         tagger = load_tagger(run)
+        if asking.scheme is not None:
+            find_sums(tagger.class_names, asking.scheme)  # before anything takes time
         chosen = _card(card, tagger.run)
         if isinstance(tagger.model, Flavour):
             chosen = flavour_card(chosen, tagger.model.recipe.scheme)

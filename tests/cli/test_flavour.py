@@ -138,6 +138,7 @@ def test_predict_writes_what_puma_and_salt_read(tagger, flavour_files, call_json
     charged = source.part_charge != 0
     assert tracks["valid"].sum(axis=1).tolist() == ak.sum(charged, axis=1).tolist()
     valid = tracks["valid"]
+    np.testing.assert_array_equal(tracks["mask"], ~valid)  # salt's is true of padding
     assert tracks["ftagTruthOriginLabel"][valid].tolist() == ak.flatten(source.part_origin[charged]).tolist()
     np.testing.assert_array_equal(tracks[f"{name}_aux_VertexIndex"], tracks["VertexIndex"])
     said = np.stack([tracks[f"{name}_p{origin}"] for origin in ORIGINS], -1)
@@ -231,6 +232,25 @@ def test_wrong_input_is_named_in_one_line(what, jettag, tmp_path):
     line = err.strip().splitlines()[-1]
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_a_wrong_sign_of_d0_is_told_before_the_training(flavour_files, jettag, tmp_path):
+    flipped = with_truth(100, 5, seed=10)
+    flipped["part_d0val"] = -flipped["part_d0val"]
+    path = write_root(tmp_path / "b.root", flipped)
+    others = [flavour_files / "train" / f"{name}.root" for name in ("c", "light")]
+    for files, told in (((path, *others), True), ((flavour_files / "train" / "b.root", *others), False)):
+        words = ["--data", *files, "--max-steps", 1, "--out", tmp_path / str(told)]
+        code, _, err = jettag(*FLAVOUR, *words)
+        assert code == 0, err
+        assert ("sign of d0 looks opposite" in err) == told
+
+
+def test_a_scheme_that_classes_do_not_add_up_to_is_refused_before_jets_are_judged(tagger, flavour_files, jettag):
+    code, _, err = jettag("eval", tagger, "--data", flavour_files / "test" / "b.root", "--scheme", "resonance")
+    assert code == 2
+    assert "b, c, light do not add up to resonance" in err
+    assert "jets/s" not in err
 
 
 def test_origins_of_another_tool_are_refused(jettag, tmp_path):

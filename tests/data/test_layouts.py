@@ -390,6 +390,10 @@ def test_delphes_flavour_has_its_own_order_of_origins(truth, tmp_path):
     found = ak.flatten(read_events(path, "delphes_flavour").constituents.origin)
     assert found.tolist() == np.where(track["origin"] == 1, -1, track["origin"]).tolist()
     classes(path, "delphes_flavour", truth)
+    # The files have no errors: one for all makes significances of d0, and the default features of flavour tagging.
+    table = read_table(expand_inputs([path]), load_card("delphes_flavour"), features="flavour", labels=True)
+    column = table.features[:, table.feature_names.index("part_d0sig_lifetime")]
+    np.testing.assert_allclose(np.abs(column), np.minimum(np.arcsinh(np.abs(track["d0"]) / 0.05), 5), atol=1e-4)
 
 
 def test_secondary_vertex_finding(truth, tmp_path):

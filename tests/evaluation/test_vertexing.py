@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from jettag.evaluation.flavour_plots import across_bins
 from jettag.evaluation.vertex_plots import draw_vertices
 from jettag.evaluation.vertex_report import vertex_lines
 from jettag.evaluation.vertexing import against_number, against_pt, count_vertices, summary
@@ -92,16 +93,18 @@ def test_against_pt_each_bin_counts_its_own_jets_and_intervals_are_those_of_so_f
         vertex_lines(
             {
                 "vertices": {"exclusive": {"b": summary(counts, heavy)}},
-                "vertices_by_pt": {"exclusive": {"b": rows}},
+                "vertices_by_pt": {"exclusive": {"b": rows}, "inclusive": {"b": rows}},
                 "vertices_by_number": {"b": against_number(counts, heavy)},
             }
         )
     )
-    assert "| b | 20-30 | 1 | 1 [0.16, 1] | 1 [0.16, 1] | 1 [0.16, 1] |" in text
-    figure = draw_vertices({"exclusive": {"b": rows, "light": light}})
+    assert "| b | 20-30 | 1 [0.16, 1] | 1 [0.16, 1] | 1 [0.16, 1] | 1 [0.16, 1] | 1 [0.16, 1] |" in text
+    figure = draw_vertices({kind: {"b": rows, "light": light} for kind in ("exclusive", "inclusive")})
     efficiency, _, share = figure.axes
-    assert [text.get_text() for text in efficiency.get_legend().get_texts()] == ["b"]
+    assert [text.get_text() for text in efficiency.get_legend().get_texts()] == ["b", "b, together"]
     assert [text.get_text() for text in share.get_legend().get_texts()] == ["b", "light"]
+    (low, _), (left, right) = across_bins(rows, 0, 3)  # the first of three: a quarter into its bin
+    assert (low, left[0], right[0]) == (22.5, 2.5, 7.5)
 
 
 def test_by_number_jets_with_many_vertices_are_counted_together():
