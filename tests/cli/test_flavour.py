@@ -235,11 +235,13 @@ def test_wrong_input_is_named_in_one_line(what, jettag, tmp_path):
 
 
 def test_a_wrong_sign_of_d0_is_told_before_the_training(flavour_files, jettag, tmp_path):
-    flipped = with_truth(100, 5, seed=10)
-    flipped["part_d0val"] = -flipped["part_d0val"]
-    path = write_root(tmp_path / "b.root", flipped)
-    others = [flavour_files / "train" / f"{name}.root" for name in ("c", "light")]
-    for files, told in (((path, *others), True), ((flavour_files / "train" / "b.root", *others), False)):
+    right = [flavour_files / "train" / f"{name}.root" for name in CODES]
+    flipped = []
+    for name, code in CODES.items():
+        columns = with_truth(100, code, seed=code)
+        columns["part_d0val"] = -columns["part_d0val"]
+        flipped.append(write_root(tmp_path / f"{name}.root", columns))
+    for files, told in ((flipped, True), (right, False)):
         words = ["--data", *files, "--max-steps", 1, "--out", tmp_path / str(told)]
         code, _, err = jettag(*FLAVOUR, *words)
         assert code == 0, err
