@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from jettag.evaluation.flavour import Discriminant, FlavourScores
 from jettag.evaluation.metrics import Curve, rejection_curve
@@ -16,6 +17,7 @@ __all__ = ["across_bins", "draw_by_pt", "draw_rejection", "draw_scan", "scale_pt
 
 LOWEST, POINTS = 0.4, 200  # signal efficiencies shown
 LOG_BEYOND = 1000  # GeV
+LOG_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # GeV
 SCAN_PANELS = 4
 ENOUGH = 10  # background jets that pass, for the scale of a ratio
 
@@ -81,8 +83,12 @@ def across_bins(rows: Sequence[Mapping[str, Any]], series: int, of: int) -> tupl
 
 def scale_pt(place: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     """The axis of pT, logarithmic beyond a TeV."""
-    if rows and max(row["pt_high"] for row in rows) > LOG_BEYOND:
+    if rows and (highest := max(row["pt_high"] for row in rows)) > LOG_BEYOND:
         place.set_xscale("log")
+        lowest = min(row["pt_low"] for row in rows)
+        shown = [value for value in LOG_TICKS if lowest <= value <= highest]
+        place.set_xticks(shown, [str(value) for value in shown])
+        place.xaxis.set_minor_formatter(NullFormatter())
     place.set_xlabel("Jet $p_T$ [GeV]")
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jettag.evaluation.flavour_plots import across_bins
+from jettag.evaluation.flavour_plots import across_bins, scale_pt
 from jettag.evaluation.vertex_plots import draw_vertices
 from jettag.evaluation.vertex_report import vertex_lines
 from jettag.evaluation.vertexing import against_number, against_pt, count_vertices, summary
@@ -105,6 +105,8 @@ def test_against_pt_each_bin_counts_its_own_jets_and_intervals_are_those_of_so_f
     assert [text.get_text() for text in share.get_legend().get_texts()] == ["b", "light"]
     (low, _), (left, right) = across_bins(rows, 0, 3)  # the first of three: a quarter into its bin
     assert (low, left[0], right[0]) == (22.5, 2.5, 7.5)
+    scale_pt(share, [{"pt_low": 250, "pt_high": 6000}])
+    assert [label.get_text() for label in share.get_xticklabels()] == ["500", "1000", "2000", "5000"]
 
 
 def test_by_number_jets_with_many_vertices_are_counted_together():
