@@ -248,10 +248,18 @@ def test_a_wrong_sign_of_d0_is_told_before_the_training(flavour_files, jettag, t
         assert ("sign of d0 looks opposite" in err) == told
 
 
-def test_a_scheme_that_classes_do_not_add_up_to_is_refused_before_jets_are_judged(tagger, flavour_files, jettag):
-    code, _, err = jettag("eval", tagger, "--data", flavour_files / "test" / "b.root", "--scheme", "resonance")
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--scheme", "resonance", "b, c, light do not add up to resonance"),
+        ("--discriminant", "b:c=0.2,light=0.9", "fractions on the simplex"),
+        ("--discriminant", "b:tau=1", "no class 'tau'"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_jets_are(option, value, said, tagger, flavour_files, jettag):
+    code, _, err = jettag("eval", tagger, "--data", flavour_files / "test" / "b.root", option, value)
     assert code == 2
-    assert "b, c, light do not add up to resonance" in err
+    assert said in err.replace("\n", " ")
     assert "jets/s" not in err
 
 
