@@ -10,7 +10,13 @@ from rich.text import Text
 
 __all__ = ["print_flavour"]
 
-STYLE: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+STYLE: dict[str, Any] = {
+    "title_justify": "left",
+    "caption_justify": "left",
+    "box": box.SIMPLE_HEAD,
+    "padding": (0, 1, 0, 0),
+    "pad_edge": False,
+}
 
 
 def _number(value: float | None) -> str:
@@ -22,6 +28,12 @@ def _rejection(entry: Mapping[str, Any]) -> str:
         return f"> {_number(entry['background_rejection_low'])}"
     edges = f"{_number(entry['bootstrap_low'])}, {_number(entry['bootstrap_high'])}"
     return f"{_number(entry['background_rejection'])} [{edges}]"
+
+
+def _share(found: Mapping[str, Any], name: str) -> str:
+    if found[name] is None:
+        return "-"
+    return f"{found[name]:.2f} [{found[f'{name}_low']:.2f}-{found[f'{name}_high']:.2f}]"  # fits 80 columns
 
 
 def print_flavour(console: Console, reports: Sequence[Mapping[str, Any]]) -> None:
@@ -46,6 +58,12 @@ def _points(run: str, name: str, found: Mapping[str, Any]) -> Table:
     for point in found["working_points"]:
         cells = [_rejection(point["rejections"][key]) for key in found["auc"]]
         table.add_row(f"{point['signal_efficiency']:.0%}", f"{point['threshold']:.3f}", *cells)
+    for point in found.get("baseline_working_points", ()):
+        cells = [_rejection(point["rejections"][key]) for key in found["auc"]]
+        table.add_row(f"{point['signal_efficiency']:.0%} *", f"{point['threshold']:.3f}", *cells)
+    if "baseline_auc" in found:
+        areas = ", ".join(f"{key} {value:.4f}" for key, value in found["baseline_auc"].items())
+        table.caption = f"* mean signed d0 significance alone; AUC against {areas}"
     return table
 
 
@@ -78,6 +96,6 @@ def _vertices(run: str, found: Mapping[str, Any]) -> Table:
         table.add_column(head, justify="left" if head == "jets" else "right")
     for kind, by_class in found.items():
         for name, one in by_class.items():
-            shares = [_number(one[key]) for key in ("efficiency", "purity", "found_rate")]
+            shares = [_share(one, key) for key in ("efficiency", "purity", "found_rate")]
             table.add_row(Text(f"{name}, {kind}"), str(one["true"]), *shares)
     return table

@@ -86,7 +86,7 @@ def find_sums(class_names: Sequence[str], coarse: str) -> dict[str, tuple[str, .
             return candidate.sums[coarse]
     possible = [name for name, one in _schemes().items() if coarse in one.sums]
     shown = ", ".join(class_names[:6]) + (", ..." if len(class_names) > 6 else "")
-    do = f"schemes that do: {', '.join(possible)}" if possible else "no scheme does"
+    do = f"classes that do are those of {', '.join(possible)}" if possible else "no scheme does"
     raise UsageError(f"the classes {shown} do not add up to {coarse}", do=do)
 
 

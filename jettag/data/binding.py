@@ -97,7 +97,8 @@ def bind(
     def want(field: str) -> None:
         column = card.column("constituents", field)
         if column is None:
-            raise CardError(f"constituents.{field} is needed and missing", where=f"card {card.name}")
+            do = "name its branch on a copy of the card, or choose other data.features (`jettag data check` lists them)"
+            raise CardError(f"constituents.{field} is needed and missing", where=f"card {card.name}", do=do)
         bound = locate(card, source.names, "constituents", field)
         if bound is None:
             missing.append(" or ".join(column.branches))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from jettag.data.columns import Piece
 
-__all__ = ["HEAVY", "SignCheck"]
+__all__ = ["DISPLACED", "HEAVY", "SignCheck", "sign_verdict"]
 
 # Classes of jets with b and c hadrons, which fly; in others only strange particles do.
 HEAVY = ("b", "c", "bb", "cc", "bc", "Hbb", "Hcc", "Tbqq", "Tbl")
@@ -19,6 +19,14 @@ FEWEST = 30  # displaced tracks; below, five standard deviations mean that nearl
 SMALLEST_ERROR, LARGEST_ERROR = 0.012, 0.4
 PT_RANGE = (1.0, 10.0)  # of these tracks [GeV]
 SAMPLE = 100_000  # tracks are enough for a median
+
+
+def sign_verdict(ahead: int, behind: int) -> str:
+    """``agrees``, ``opposite``, or ``undecided`` where displaced tracks are too few, or as many on either side."""
+    excess, tracks = ahead - behind, ahead + behind
+    if tracks < FEWEST or abs(excess) < SIGNIFICANT * np.sqrt(tracks):
+        return "undecided"
+    return "agrees" if excess > 0 else "opposite"
 
 
 @dataclass
@@ -74,11 +82,8 @@ class SignCheck:
 
     @property
     def verdict(self) -> str:
-        """``agrees``, ``opposite``, or ``undecided`` where the tracks are too few, or as many on either side."""
-        excess, tracks = self.ahead - self.behind, self.ahead + self.behind
-        if tracks < FEWEST or abs(excess) < SIGNIFICANT * np.sqrt(tracks):
-            return "undecided"
-        return "agrees" if excess > 0 else "opposite"
+        """That of `sign_verdict`."""
+        return sign_verdict(self.ahead, self.behind)
 
     @property
     def median_error(self) -> float | None:

@@ -14,6 +14,7 @@ __all__ = ["HDF5", "refuse_unknown_kind", "write_columns"]
 
 TREE = "tree"
 VALID = "valid"  # the field by which the flavour-tagging tools tell padding
+PADDING = "mask"  # salt's name for the opposite
 HDF5 = (".h5", ".hdf5")
 KINDS = (".root", ".parquet", *HDF5)
 
@@ -74,11 +75,11 @@ def _structured(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _padded(columns: Mapping[str, ak.Array]) -> dict[str, np.ndarray]:
-    """Jagged (J, var) -> (J, N): NaN, -1 or False where there is nothing, and `VALID`, which tells."""
+    """Jagged (J, var) -> (J, N): NaN, -1 or False where there is nothing, and `VALID` and `PADDING`, which tell."""
     counts = np.asarray(ak.num(next(iter(columns.values()))))
     width = max(int(counts.max(initial=0)), 1)
     valid = np.arange(width) < counts[:, None]
-    found = {VALID: valid}
+    found = {VALID: valid, PADDING: ~valid}
     for name, column in columns.items():
         values = np.asarray(ak.flatten(column))
         fill = {"f": np.nan, "i": -1}.get(values.dtype.kind, 0)

@@ -1,6 +1,6 @@
 """Flavour tagging judged: discriminants, working points, dependence on pT, origins, vertices, and a simple baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,12 +14,12 @@ from jettag.evaluation.discriminants import WORKING_POINTS, discriminant, equal_
 from jettag.evaluation.metrics import auc, background_rejection, clopper_pearson, working_point
 from jettag.evaluation.origins import origin_report
 from jettag.evaluation.scores import Scores
-from jettag.evaluation.vertexing import VertexCounts, count_vertices, summary
+from jettag.evaluation.vertexing import VertexCounts, against_number, against_pt, count_vertices, summary
 
 __all__ = ["Discriminant", "FlavourScores", "TrackScores", "judge", "mean_signed_significance", "parse_discriminant"]
 
 PT_EDGES = (20, 30, 40, 60, 85, 110, 140, 175, 250, 400, 600, 800, 1000, 1500, 2000, 3000, 4500, 6000)  # GeV
-FLAT_EFFICIENCY = 0.7  # at which rejection is shown against pT
+FLAT_EFFICIENCY = 0.7  # at which rejection is shown against pT, and that of the baseline
 LARGEST_SIGNIFICANCE = 10.0  # one track of a long-lived strange hadron must not decide a mean
 TYPICAL = ("b", "c")
 
@@ -181,10 +181,16 @@ def judge(run: FlavourScores) -> dict[str, Any]:
         report["origins"] = origin_report(tracks.true_origin[is_track], tracks.origin[is_track])
     counts = vertex_counts(run)
     if counts is not None:
+        jets = {name: run.of((name,)) for name in run.scores.class_names}
         report["vertices"] = {
-            kind: {name: summary(found, run.of((name,))) for name in run.scores.class_names}
-            for kind, found in counts.items()
+            kind: {name: summary(found, own) for name, own in jets.items()} for kind, found in counts.items()
         }
+        report["vertices_by_number"] = {name: against_number(counts["exclusive"], own) for name, own in jets.items()}
+        if run.pt is not None:
+            report["vertices_by_pt"] = {
+                kind: {name: against_pt(found, own, run.pt, PT_EDGES) for name, own in jets.items()}
+                for kind, found in counts.items()
+            }
     return report
 
 
@@ -211,22 +217,41 @@ def _judge_discriminant(run: FlavourScores, chosen: Discriminant) -> dict[str, A
     if not is_signal.any() or not backgrounds:
         return report
     report["auc"] = {name: auc(score[is_signal], score[mask]) for name, mask in backgrounds.items()}
-    if run.baseline is not None:
-        base = run.baseline
-        report["baseline_auc"] = {name: auc(base[is_signal], base[mask]) for name, mask in backgrounds.items()}
     event = np.arange(len(score)) if run.event is None else run.event
-    for efficiency in WORKING_POINTS:
-        point = working_point(score[is_signal], efficiency)
-        entry: dict[str, Any] = {"signal_efficiency": efficiency, "threshold": point.threshold, "rejections": {}}
-        cut = chosen.cuts.get(f"{efficiency:g}")
+    report["working_points"] = _working_points(score, is_signal, backgrounds, event, WORKING_POINTS)
+    for entry in report["working_points"]:
+        cut = chosen.cuts.get(f"{entry['signal_efficiency']:g}")
         if cut is not None:
             passing = {name: float(np.mean(score[mask] >= cut)) for name, mask in backgrounds.items()}
             entry |= {"stored_cut": cut, "efficiency_at_stored_cut": float(np.mean(score[is_signal] >= cut))}
             entry |= {"background_efficiency_at_stored_cut": passing}
+    if run.baseline is not None:
+        report["baseline_auc"] = {
+            name: auc(run.baseline[is_signal], run.baseline[mask]) for name, mask in backgrounds.items()
+        }
+        report["baseline_working_points"] = _working_points(
+            run.baseline, is_signal, backgrounds, event, (FLAT_EFFICIENCY,)
+        )
+    if run.pt is not None:
+        report["by_pt"] = by_pt(score, is_signal, backgrounds, run.pt)
+    return report
+
+
+def _working_points(
+    score: FloatArray,
+    is_signal: npt.NDArray[np.bool_],
+    backgrounds: Mapping[str, npt.NDArray[np.bool_]],
+    event: Ints,
+    efficiencies: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Threshold and rejections at signal efficiencies, with intervals by counting and by event."""
+    points = []
+    for efficiency in efficiencies:
+        rejections: dict[str, Any] = {}
         for name, mask in backgrounds.items():
             found = background_rejection(score[is_signal], score[mask], efficiency)
             low, high = bootstrap_rejection(score[is_signal], score[mask], event[is_signal], event[mask], efficiency)
-            entry["rejections"][name] = {
+            rejections[name] = {
                 "background_rejection": found.value,
                 "background_rejection_low": found.low,
                 "background_rejection_high": found.high,
@@ -235,10 +260,9 @@ def _judge_discriminant(run: FlavourScores, chosen: Discriminant) -> dict[str, A
                 "n_background": found.n_background,
                 "n_background_pass": found.n_pass,
             }
-        report["working_points"].append(entry)
-    if run.pt is not None:
-        report["by_pt"] = by_pt(score, is_signal, backgrounds, run.pt)
-    return report
+        threshold = working_point(score[is_signal], efficiency).threshold
+        points.append({"signal_efficiency": efficiency, "threshold": threshold, "rejections": rejections})
+    return points
 
 
 def by_pt(

@@ -4,16 +4,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from jettag.evaluation.flavour import Discriminant, FlavourScores
 from jettag.evaluation.metrics import Curve, rejection_curve
 from jettag.evaluation.plots import COLOURS, DASHES, house_style
 
-__all__ = ["draw_by_pt", "draw_rejection", "draw_scan"]
+__all__ = ["across_bins", "draw_by_pt", "draw_rejection", "draw_scan", "scale_pt"]
 
 LOWEST, POINTS = 0.4, 200  # signal efficiencies shown
+LOG_BEYOND = 1000  # GeV
+LOG_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # GeV
+SCAN_PANELS = 4
 ENOUGH = 10  # background jets that pass, for the scale of a ratio
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def _style(i: int) -> dict[str, Any]:
@@ -62,6 +70,28 @@ def draw_rejection(runs: Sequence[tuple[FlavourScores, Discriminant]]) -> Figure
         return figure
 
 
+def across_bins(rows: Sequence[Mapping[str, Any]], series: int, of: int) -> tuple[FloatArray, FloatArray]:
+    """Where a series' points stand in its bins of pT, beside those of the others, and how far the bins reach.
+
+    Returns:
+        (R,) [GeV] and (2, R) [GeV] to the edges below and above.
+    """
+    edges = np.array([(row["pt_low"], row["pt_high"]) for row in rows], dtype=np.float64).reshape(-1, 2)
+    place = edges[:, 0] + (edges[:, 1] - edges[:, 0]) * (series + 1) / (of + 1)
+    return place, np.stack([place - edges[:, 0], edges[:, 1] - place])
+
+
+def scale_pt(place: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The axis of pT, logarithmic beyond a TeV."""
+    if rows and (highest := max(row["pt_high"] for row in rows)) > LOG_BEYOND:
+        place.set_xscale("log")
+        lowest = min(row["pt_low"] for row in rows)
+        shown = [value for value in LOG_TICKS if lowest <= value <= highest]
+        place.set_xticks(shown, [str(value) for value in shown])
+        place.xaxis.set_minor_formatter(NullFormatter())
+    place.set_xlabel("Jet $p_T$ [GeV]")
+
+
 def draw_by_pt(rows: Sequence[Mapping[str, Any]], signal: str) -> Figure:
     """Rejection against jet pT, left with one cut for all, right with one of equal efficiency in each bin.
 
@@ -79,42 +109,46 @@ def draw_by_pt(rows: Sequence[Mapping[str, Any]], signal: str) -> Figure:
                 value = np.array([entry["background_rejection"] for entry in found])
                 low = np.array([entry["background_rejection_low"] for entry in found])
                 high = np.array([entry["background_rejection_high"] for entry in found])
-                edges = np.array([(row["pt_low"], row["pt_high"]) for row in have]).reshape(-1, 2)
-                middle, half = edges.mean(axis=1), np.diff(edges, axis=1)[:, 0] / 2
+                middle, half = across_bins(have, i, len(names))
                 error = (value - low, high - value)
                 place.errorbar(middle, value, yerr=error, xerr=half, fmt="o", ms=4, label=name, color=COLOURS[i])
-                for row in there:
-                    if row not in have:  # nothing passes: a lower limit
-                        low_pt, high_pt = row["pt_low"], row["pt_high"]
-                        limit = row[kind]["rejections"][name]["background_rejection_low"]
-                        style = {"color": COLOURS[i], "marker": "^", "ms": 6, "mfc": "none", "ls": "none"}
-                        place.errorbar((low_pt + high_pt) / 2, limit, xerr=(high_pt - low_pt) / 2, **style)
+                nothing = [row for row in there if row not in have]
+                if nothing:  # passes: a lower limit
+                    limit = [row[kind]["rejections"][name]["background_rejection_low"] for row in nothing]
+                    middle, half = across_bins(nothing, i, len(names))
+                    style = {"color": COLOURS[i], "marker": "^", "ms": 6, "mfc": "none", "ls": "none"}
+                    place.errorbar(middle, limit, xerr=half, **style)
+            scale_pt(place, rows)
             place.set_yscale("log")
-            place.set_xlabel("Jet $p_T$ [GeV]")
+            place.set_ylim(top=3 * place.get_ylim()[1])  # room for the legend
             place.set_ylabel("Background rejection")
             place.set_title(f"D({signal}), {title}", fontsize=12, loc="left")
-            place.legend(frameon=False)
+            place.legend(frameon=False, ncols=3)
         return figure
 
 
 def draw_scan(chosen: Discriminant) -> Figure:
-    """Efficiencies of the first two backgrounds over the scanned fractions, and the point that was chosen."""
+    """Efficiencies over the scanned fractions, of the first background against each other, and the chosen point."""
     efficiencies = np.array(chosen.scan["efficiencies"])
     names = chosen.scan["backgrounds"]
     best = efficiencies[chosen.scan["best"]]
+    others = range(1, min(len(names), SCAN_PANELS + 1))
     with house_style():
-        figure = Figure(figsize=(6, 5), layout="constrained")
-        place = figure.subplots()
+        figure = Figure(figsize=(5.0 * len(others) + 1, 5), layout="constrained")
+        axes = figure.subplots(1, len(others), squeeze=False, sharex=True)[0]
         fraction = np.array(chosen.scan["fractions"])[:, 0]
-        dots = place.scatter(efficiencies[:, 0], efficiencies[:, 1], c=fraction, cmap="viridis", s=12)
-        figure.colorbar(dots, ax=place, label=f"$f_{{{names[0]}}}$")
         shown = ", ".join(f"$f_{{{name}}}$ = {value:.3g}" for name, value in chosen.fractions.items())
-        place.plot(best[0], best[1], "*", color=COLOURS[2], ms=14, label=shown)
-        place.set_xlabel(f"{names[0]} efficiency")
-        place.set_ylabel(f"{names[1]} efficiency")
-        if efficiencies.min() > 0:
-            place.set_xscale("log")
-            place.set_yscale("log")
-        place.set_title(f"D({chosen.name}), validation jets", fontsize=12, loc="left")
-        place.legend(frameon=False)
+        for place, k in zip(axes, others, strict=True):
+            dots = place.scatter(
+                efficiencies[:, 0], efficiencies[:, k], c=fraction, cmap="viridis", s=12, clip_on=False
+            )
+            place.plot(best[0], best[k], "*", color=COLOURS[2], ms=14, clip_on=False)
+            place.set_xlabel(f"{names[0]} efficiency")
+            place.set_ylabel(f"{names[k]} efficiency")
+            if efficiencies[:, [0, k]].min() > 0:
+                place.set_yscale("log")
+            else:
+                place.set_ylim(bottom=0)
+            place.set_title(f"D({chosen.name}), validation jets\n{shown}", fontsize=12, loc="left")
+        figure.colorbar(dots, ax=axes, label=f"$f_{{{names[0]}}}$")
         return figure

@@ -7,6 +7,8 @@ from jettag.config.origins import ORIGINS
 from jettag.evaluation import flavour_plots as draw
 from jettag.evaluation.flavour import FlavourScores
 from jettag.evaluation.plots import draw_confusion, render
+from jettag.evaluation.vertex_plots import draw_vertices
+from jettag.evaluation.vertex_report import vertex_lines
 
 __all__ = ["contents", "to_markdown"]
 
@@ -36,6 +38,10 @@ def _discriminant_lines(name: str, found: Mapping[str, Any]) -> list[str]:
     for point in found["working_points"]:
         cells = [_rejection(point["rejections"][key]) for key in backgrounds]
         lines.append(f"| {point['signal_efficiency']:.0%} | {point['threshold']:.3f} | " + " | ".join(cells) + " |")
+    for point in found.get("baseline_working_points", ()):
+        cells = [_rejection(point["rejections"][key]) for key in backgrounds]
+        head = f"| {point['signal_efficiency']:.0%}, significance alone | {point['threshold']:.3f} | "
+        lines.append(head + " | ".join(cells) + " |")
     stored = [point for point in found["working_points"] if "stored_cut" in point]
     if stored:
         lines += ["", "What passes the cuts that were chosen on validation jets:", ""]
@@ -66,17 +72,7 @@ def to_markdown(reports: Sequence[Mapping[str, Any]]) -> str:
             lines += ["| origin | recall | precision |", "|---|---:|---:|"]
             rows = [(n, _number(origins["recall"][n], 3), _number(origins["precision"][n], 3)) for n in ORIGINS]
             lines += [f"| {name} | {recall} | {precision} |" for name, recall, precision in rows] + [""]
-        if "vertices" in report:
-            lines += ["### Vertices of b and c hadrons", ""]
-            lines += ["The share of light jets with one is the fake rate.", ""]
-            lines += ["| | jets | true | efficiency | purity | track efficiency | track purity | jets with one |"]
-            lines += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
-            for kind, by_class in report["vertices"].items():
-                for name, found in by_class.items():
-                    shares = ("efficiency", "purity", "track_efficiency", "track_purity", "found_rate")
-                    cells = " | ".join(_number(found[key], 3) for key in shares)
-                    lines.append(f"| {name}, {kind} | {found['jets']} | {found['true']} | {cells} |")
-            lines += [""]
+        lines += vertex_lines(report)
     return "\n".join(lines)
 
 
@@ -101,6 +97,8 @@ def contents(runs: Sequence[FlavourScores], reports: Sequence[Mapping[str, Any]]
         if "origins" in report:
             origins = report["origins"]
             figures[f"origins{suffix}"] = draw_confusion(origins["confusion"], origins["classes"], "origin")
+        if any(rows for rows in report.get("vertices_by_pt", {}).get("exclusive", {}).values()):
+            figures[f"vertices{suffix}"] = draw_vertices(report["vertices_by_pt"])
     for name, figure in figures.items():
         for kind in ("png", "pdf"):
             files[f"{name}.{kind}"] = render(figure, kind)

@@ -7,17 +7,21 @@ tracks is left out. Pairs of a true and a found vertex are matched one to one, m
 smaller true one, then the smaller found one), where they share 65 % of the true one and 50 % of the found one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jettag.config.flavour import ORIGINS
+from jettag.evaluation.metrics import clopper_pearson
 
-__all__ = ["VertexCounts", "count_vertices", "summary"]
+__all__ = ["MANY", "VertexCounts", "against_number", "against_pt", "count_vertices", "summary"]
 
 RECALL, PURITY = 0.65, 0.5
+MANY = 3  # true vertices in a jet; more are counted with these
 PRIMARY = ORIGINS.index("Primary")
 HEAVY = tuple(ORIGINS.index(name) for name in ("FromB", "FromBC", "FromC"))
 
@@ -120,10 +124,19 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def summary(counts: VertexCounts, jets: npt.NDArray[np.bool_]) -> dict[str, float | int | None]:
+def _share(name: str, part: int, whole: int) -> dict[str, float | None]:
+    """A share and the 68 % Clopper-Pearson interval of its count."""
+    if not whole:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    low, high = clopper_pearson(part, whole)
+    return {name: part / whole, f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def summary(counts: VertexCounts, jets: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Efficiency and purity of vertices and of their tracks, and how often anything is found, for some of the jets.
 
-    ``found_rate`` is the share of jets with a vertex found: of light jets, the fake rate. None is for a share of none.
+    ``found_rate`` is the share of jets with a vertex found: of light jets, the fake rate. ``_low`` and ``_high`` are
+    68 % Clopper-Pearson intervals, as if vertices were independent. None is for a share of none.
     """
     totals = {name: int(getattr(counts, name)[jets].sum()) for name in VertexCounts.__dataclass_fields__}
     return {
@@ -131,9 +144,24 @@ def summary(counts: VertexCounts, jets: npt.NDArray[np.bool_]) -> dict[str, floa
         "true": totals["true"],
         "found": totals["found"],
         "matched": totals["matched"],
-        "efficiency": _ratio(totals["matched"], totals["true"]),
-        "purity": _ratio(totals["matched"], totals["found"]),
+        **_share("efficiency", totals["matched"], totals["true"]),
+        **_share("purity", totals["matched"], totals["found"]),
         "track_efficiency": _ratio(totals["shared_tracks"], totals["true_tracks"]),
         "track_purity": _ratio(totals["shared_tracks"], totals["found_tracks"]),
-        "found_rate": _ratio(int((counts.found[jets] > 0).sum()), int(jets.sum())),
+        **_share("found_rate", int((counts.found[jets] > 0).sum()), int(jets.sum())),
     }
+
+
+def against_pt(
+    counts: VertexCounts, jets: npt.NDArray[np.bool_], pt: npt.NDArray[np.float64], edges: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The `summary` of some of the jets in each bin of pT [GeV] that has any of them."""
+    inside = ((low, high, jets & (pt >= low) & (pt < high)) for low, high in pairwise(edges))
+    return [{"pt_low": low, "pt_high": high, **summary(counts, rows)} for low, high, rows in inside if rows.any()]
+
+
+def against_number(counts: VertexCounts, jets: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """The `summary` of some of the jets by how many true vertices they have: none, one, two, three or more."""
+    number = np.minimum(counts.true, MANY)
+    groups = ((count, jets & (number == count)) for count in range(MANY + 1))
+    return [{"vertices": count, **summary(counts, rows)} for count, rows in groups if rows.any()]

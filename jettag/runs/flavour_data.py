@@ -11,14 +11,16 @@ from jettag.data.inputs import InputFile
 from jettag.data.jets import JetTable, Table
 from jettag.data.opening import split_of
 from jettag.data.read import stored_in_all
+from jettag.data.sign_check import DISPLACED, HEAVY, sign_verdict
 from jettag.errors import CardError, DataError
 
-__all__ = ["check_origins", "flavour_card", "origin_weights", "refuse_missing_truth"]
+__all__ = ["check_origins", "flavour_card", "opposite_sign", "origin_weights", "refuse_missing_truth"]
 
 FLAVOUR = "flavour"  # the jet column with codes such as 5, 4, 15, 0
 EXTENDED = "flavour_extended"  # the one that has 44, 54 and 55 too
 OUTSIDE = "outside the scheme"
 COMMONEST = 1.0  # weight of the most common origin
+LIFETIME_SIGNED = "part_d0sig_lifetime"  # the feature with the arcsinh of the significance
 
 
 def flavour_card(card: DataCard, name: str) -> DataCard:
@@ -104,3 +106,17 @@ def origin_weights(table: Table) -> tuple[float, ...] | None:
     origin = table.constituent["origin"].astype(np.int64)
     counts = np.bincount(origin[origin >= 0], minlength=len(ORIGINS))
     return tuple((np.where(counts > 0, counts.max(initial=1) / np.maximum(counts, 1), COMMONEST)).tolist())
+
+
+def opposite_sign(table: Table) -> str:
+    """A warning where displaced tracks of b and c jets lie behind them, as with d0 of the other sign; else nothing."""
+    if not isinstance(table, JetTable) or LIFETIME_SIGNED not in table.feature_names or table.label is None:
+        return ""
+    heavy = np.isin(table.label, [place for place, name in enumerate(table.class_names) if name in HEAVY])
+    signed = table.features[np.repeat(heavy, table.counts), table.feature_names.index(LIFETIME_SIGNED)]
+    cut = np.arcsinh(DISPLACED)
+    ahead, behind = int(np.count_nonzero(signed > cut)), int(np.count_nonzero(signed < -cut))
+    if sign_verdict(ahead, behind) != "opposite":
+        return ""
+    share = f"{behind} of {ahead + behind} displaced tracks of b and c jets lie behind their jet"
+    return f"warning: the sign of d0 looks opposite to the card's, {share}; `jettag data check` tells more"

@@ -13,6 +13,7 @@ from jettag.data.jets import JetTable, Table
 from jettag.data.opening import split_of
 from jettag.data.read import stored_in_all
 from jettag.errors import UsageError
+from jettag.evaluation.discriminants import discriminant
 from jettag.evaluation.flavour import (
     Discriminant,
     FlavourScores,
@@ -25,7 +26,16 @@ from jettag.objectives import Flavour
 from jettag.runs.flavour_asking import Asked
 from jettag.training import Tagger
 
-__all__ = ["NOTHING_MORE", "Asking", "Extra", "add_up_scores", "extra_columns", "flavour_scores", "impact_of"]
+__all__ = [
+    "NOTHING_MORE",
+    "Asking",
+    "Extra",
+    "add_up_scores",
+    "extra_columns",
+    "flavour_scores",
+    "impact_of",
+    "refuse_unknown",
+]
 
 CONSTITUENTS = ("origin", "vertex", "d0", "d0_error", "charge")
 
@@ -46,6 +56,17 @@ class Asking:
 
 
 NOTHING_MORE = Asking()
+
+
+def refuse_unknown(asking: Asking, class_names: Sequence[str]) -> None:
+    """See that a run of these classes has the scheme and the discriminants that are asked for.
+
+    Raises:
+        UsageError: the classes do not add up, a class is unknown, or fractions are off the simplex.
+    """
+    names = tuple(find_sums(class_names, asking.scheme)) if asking.scheme else tuple(class_names)
+    for chosen in asking.discriminants:
+        discriminant(np.ones((1, len(names))), names, chosen.signal, chosen.fractions, chosen.groups)
 
 
 @dataclass(frozen=True)

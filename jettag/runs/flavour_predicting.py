@@ -6,7 +6,7 @@ In HDF5 the names are those of ATLAS's salt and puma, both where they differ, an
             HadronConeExclTruthLabelID where the files have them
     tracks  of charged constituents NAME_pPileup ... NAME_pOtherSecondary; NAME_aux_TrackOrigin, NAME_aux_VertexIndex
             (puma) and VertexIndex (salt); ftagTruthOriginLabel, ftagTruthVertexIndex where the files have them; index,
-            the place in the file's jet; valid, mask
+            the place in the file's jet; valid, and salt's mask, which is true of padding
 
 In ROOT and Parquet: ``score_CLASS``, and jagged ``part_index`` (place of the constituent in the file's jet),
 ``part_is_track``, ``part_pORIGIN``, ``part_predicted_origin``, ``part_predicted_vertex``.
@@ -168,11 +168,11 @@ def _ftag(
     pt = pt * np.float32(MEV)
     rows |= {"pt": ak.Array(pt), "pt_btagJes": ak.Array(pt), "eta": ak.Array(eta), "eta_btagJes": ak.Array(eta)}
     rows |= {theirs: ak.Array(stored[ours].astype(np.int64)) for ours, theirs in JET_TRUTH.items() if ours in stored}
-    theirs = {"index": "index", "is_track": "mask"}
+    theirs = {"index": "index"}
     theirs |= {f"true_{ours}": label for ours, label in TRACK_TRUTH.items()}
     theirs |= {f"p{origin}": f"{name}_p{origin}" for origin in ORIGINS}
     theirs |= {"origin": f"{name}_aux_TrackOrigin", "vertex": f"{name}_aux_VertexIndex"}
-    rows |= {theirs[ours]: column for ours, column in tracks.items()}
+    rows |= {theirs[ours]: column for ours, column in tracks.items() if ours in theirs}
     if "vertex" in tracks:
         rows["VertexIndex"] = tracks["vertex"]
     return rows

@@ -27,7 +27,15 @@ from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Flavour
 from jettag.runs.flavour_asking import ask
 from jettag.runs.flavour_data import check_origins, flavour_card
-from jettag.runs.flavour_judging import NOTHING_MORE, Asking, add_up_scores, extra_columns, flavour_scores, impact_of
+from jettag.runs.flavour_judging import (
+    NOTHING_MORE,
+    Asking,
+    add_up_scores,
+    extra_columns,
+    flavour_scores,
+    impact_of,
+    refuse_unknown,
+)
 from jettag.runs.flavour_predicting import predict_flavour
 from jettag.runs.seen import seen_in_training
 from jettag.training import Tagger, load_backbone, load_tagger
@@ -124,6 +132,7 @@ def evaluate(
     done = 0
     for name, run in zip(name_runs(runs), runs, strict=True):
         tagger = load_tagger(run)
+        refuse_unknown(asking, tagger.class_names)  # before anything takes time
         chosen = _card(card, tagger.run)
         if isinstance(tagger.model, Flavour):
             chosen = flavour_card(chosen, tagger.model.recipe.scheme)

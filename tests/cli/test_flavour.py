@@ -138,6 +138,7 @@ def test_predict_writes_what_puma_and_salt_read(tagger, flavour_files, call_json
     charged = source.part_charge != 0
     assert tracks["valid"].sum(axis=1).tolist() == ak.sum(charged, axis=1).tolist()
     valid = tracks["valid"]
+    np.testing.assert_array_equal(tracks["mask"], ~valid)  # salt's is true of padding
     assert tracks["ftagTruthOriginLabel"][valid].tolist() == ak.flatten(source.part_origin[charged]).tolist()
     np.testing.assert_array_equal(tracks[f"{name}_aux_VertexIndex"], tracks["VertexIndex"])
     said = np.stack([tracks[f"{name}_p{origin}"] for origin in ORIGINS], -1)
@@ -231,6 +232,35 @@ def test_wrong_input_is_named_in_one_line(what, jettag, tmp_path):
     line = err.strip().splitlines()[-1]
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_a_wrong_sign_of_d0_is_told_before_the_training(flavour_files, jettag, tmp_path):
+    right = [flavour_files / "train" / f"{name}.root" for name in CODES]
+    flipped = []
+    for name, code in CODES.items():
+        columns = with_truth(100, code, seed=code)
+        columns["part_d0val"] = -columns["part_d0val"]
+        flipped.append(write_root(tmp_path / f"{name}.root", columns))
+    for files, told in ((flipped, True), (right, False)):
+        words = ["--data", *files, "--max-steps", 1, "--out", tmp_path / str(told)]
+        code, _, err = jettag(*FLAVOUR, *words)
+        assert code == 0, err
+        assert ("sign of d0 looks opposite" in err) == told
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--scheme", "resonance", "b, c, light do not add up to resonance"),
+        ("--discriminant", "b:c=0.2,light=0.9", "fractions on the simplex"),
+        ("--discriminant", "b:tau=1", "no class 'tau'"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_jets_are(option, value, said, tagger, flavour_files, jettag):
+    code, _, err = jettag("eval", tagger, "--data", flavour_files / "test" / "b.root", option, value)
+    assert code == 2
+    assert said in err.replace("\n", " ")
+    assert "jets/s" not in err
 
 
 def test_origins_of_another_tool_are_refused(jettag, tmp_path):

@@ -28,6 +28,20 @@ def test_a_scheme_of_double_hadrons_reads_the_extended_column():
         flavour_card(load_card("generated"), "extended")
 
 
+@pytest.mark.parametrize(
+    ("name", "cone", "extended"),
+    [
+        ("flavour", "jet_flavour", "jet_flavour_extended"),
+        ("atlas_ftag", "jets/HadronConeExclTruthLabelID", "jets/HadronGhostExtendedTruthLabelID"),
+    ],
+)
+def test_shipped_cards_have_both_columns(name, cone, extended):
+    card = load_card(name)
+    # Written by `predict` as HadronConeExclTruthLabelID, which knows no double hadrons.
+    assert card.column("jet", "flavour").branches == (cone,)
+    assert flavour_card(card, "extended").labels.branch == extended
+
+
 def test_one_hot_classes_are_taken_by_name():
     names = scheme("deepjet").classes
     labels = {"kind": "one_hot", "classes": {name: f"is_{name}" for name in reversed(names)}}

@@ -95,7 +95,7 @@ def write_atlas(path, truth, **changed):
     return path
 
 
-def agree(path, card, truth, *, vertex=True, origin=True, atol=2e-4):
+def agree(path, card, truth, *, vertex=True, origin=True, errors=True, atol=2e-4):
     """Momenta, impact parameters and truth of every track, as `read_events` gives them in the file's order."""
     _, _, track = truth
     found = ak.flatten(read_events(path, card).constituents)
@@ -103,7 +103,7 @@ def agree(path, card, truth, *, vertex=True, origin=True, atol=2e-4):
         np.testing.assert_allclose(ak.to_numpy(getattr(found, name)), values, rtol=1e-3, atol=atol)
     np.testing.assert_allclose(np.cos(ak.to_numpy(found.phi) - track["phi"]), 1, atol=1e-5)
     assert found.charge.tolist() == track["charge"].tolist()
-    if "d0_error" in found.fields:
+    if errors:
         np.testing.assert_allclose(found.d0_error, track["d0err"], rtol=1e-3)
         np.testing.assert_allclose(found.dz_error, track["z0err"], rtol=1e-3)
     if vertex:
@@ -376,7 +376,9 @@ def test_delphes_flavour_has_its_own_order_of_origins(truth, tmp_path):
         "charge": track["charge"].astype("i4"),
         "truth_origin_label": origin.astype("i4"),
         "truth_vertex_idx": track["vertex"].astype("i4"),
+        "is_charged_had": np.ones(len(owner), "i4"),
     }
+    consts |= {f"is_{kind}": np.zeros(len(owner), "i4") for kind in ("neutral_had", "gamma", "electron", "muon")}
     path = tmp_path / "train.h5"
     with h5py.File(path, "w") as file:
         names = {"pt": "pt", "eta": "eta", "phi": "phi", "mass": "mass"}
@@ -386,10 +388,14 @@ def test_delphes_flavour_has_its_own_order_of_origins(truth, tmp_path):
         )
         file["jets"].attrs["flavour_label"] = ["bjets", "cjets", "ujets"]
         file["consts"] = padded(counts, consts)
-    agree(path, "delphes_flavour", truth, origin=False)
+    agree(path, "delphes_flavour", truth, origin=False, errors=False)
     found = ak.flatten(read_events(path, "delphes_flavour").constituents.origin)
     assert found.tolist() == np.where(track["origin"] == 1, -1, track["origin"]).tolist()
     classes(path, "delphes_flavour", truth)
+    # The files have no errors: one for all makes significances of d0, and the default features of flavour tagging.
+    table = read_table(expand_inputs([path]), load_card("delphes_flavour"), features="flavour", labels=True)
+    column = table.features[:, table.feature_names.index("part_d0sig_lifetime")]
+    np.testing.assert_allclose(np.abs(column), np.minimum(np.arcsinh(np.abs(track["d0"]) / 0.05), 5), atol=1e-4)
 
 
 def test_secondary_vertex_finding(truth, tmp_path):

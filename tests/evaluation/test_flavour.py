@@ -22,7 +22,6 @@ from jettag.evaluation.flavour import (
 )
 from jettag.evaluation.origins import origin_report
 from jettag.evaluation.scores import Scores
-from jettag.evaluation.vertexing import count_vertices, summary
 from jettag.runs.flavour_judging import add_up_scores
 
 NAMES = ("b", "c", "light")
@@ -165,59 +164,6 @@ def test_the_confusion_matrix_of_a_hand_counted_sample():
     assert report["balanced_accuracy"] == pytest.approx((0 + 2 / 3 + 1 / 2 + 1) / 4)
 
 
-def jets_of(*jets):
-    """Arrays of several jets, each with true vertices, true origins, found vertices and predicted origins."""
-    offsets = np.cumsum([0] + [len(jet[0]) for jet in jets])
-    return offsets, *(np.concatenate([np.array(jet[k]) for jet in jets]) for k in range(4))
-
-
-P, B, BC, C = 2, 3, 4, 5
-
-
-def test_vertices_of_jets_that_were_matched_by_hand():
-    right = ([0, 0, 1, 1, 1], [P, P, B, B, B], [0, 0, 1, 1, 1], [P, P, B, B, B])
-    # Two of three true tracks and one of another vertex: recall 0.67, purity 0.67.
-    enough = ([0, 0, 0, 1, 1, 1], [P, P, P, B, B, B], [0, 0, 1, 1, 1, 2], [P, P, P, B, B, B])
-    # One of two true tracks: recall 0.5 is below 0.65.
-    too_few = ([0, 0, 1, 1, 0], [P, P, B, B, P], [0, 0, 1, 2, 1], [P, P, B, B, B])
-    # Predicted, but not there: the fake rate of light jets.
-    fake = ([0, 0, 0, 0], [P, P, P, P], [0, 0, 1, 1], [P, P, C, P])
-    nothing = ([-1], [-1], [-1], [-1])
-    counts = count_vertices(*jets_of(right, enough, too_few, fake, nothing))
-    assert counts.true.tolist() == [1, 1, 1, 0, 0]
-    assert counts.found.tolist() == [1, 1, 1, 1, 0]
-    assert counts.matched.tolist() == [1, 1, 0, 0, 0]
-    found = summary(counts, np.array([True, True, True, False, False]))
-    assert found["efficiency"] == pytest.approx(2 / 3)
-    assert found["purity"] == pytest.approx(2 / 3)
-    assert found["track_efficiency"] == pytest.approx(5 / 6)  # 3 of 3 and 2 of 3
-    assert found["track_purity"] == pytest.approx(5 / 6)
-    light = summary(counts, np.array([False, False, False, True, True]))
-    assert light["found_rate"] == 0.5
-    assert light["efficiency"] is None
-
-
-def test_secondary_and_tertiary_vertices_are_one_when_they_are_taken_together():
-    jet = ([0, 0, 1, 1, 2, 2], [P, P, B, B, BC, BC], [0, 0, 1, 1, 1, 1], [P, P, B, B, BC, BC])
-    one_by_one = count_vertices(*jets_of(jet))
-    together = count_vertices(*jets_of(jet), inclusive=True)
-    assert (one_by_one.true[0], one_by_one.found[0], one_by_one.matched[0]) == (2, 1, 1)
-    assert (together.true[0], together.found[0], together.matched[0]) == (1, 1, 1)
-
-
-def test_cleaning_needs_purity_of_the_truth_and_a_heavy_track_of_the_found():
-    mixed = ([1, 1, 2, 2], [B, P, C, C], [0, 0, 1, 1], [7, 7, C, 7])
-    counts = count_vertices(*jets_of(mixed))
-    assert counts.true[0] == 1  # the first has a primary track
-    assert counts.found[0] == 1  # the first has no track predicted to be of a hadron
-    assert counts.matched[0] == 1
-    offsets, true_vertex, true_origin, vertex, _ = jets_of(
-        ([0] * 3 + [1] * 2, [P] * 3 + [C] * 2, [0] * 3 + [1] * 2, [0] * 5)
-    )
-    without = count_vertices(offsets, true_vertex, true_origin, vertex, None)
-    assert (without.found[0], without.matched[0]) == (1, 1)  # the largest is taken for the primary one
-
-
 def test_the_baseline_signs_tracks_by_where_they_come_from():
     """A track from a point on the jet's axis ahead of the beam is positive, from behind negative, by construction."""
     jet_phi = 0.3
@@ -252,11 +198,26 @@ def test_a_report_has_every_part_and_plain_values():
     point = report["discriminants"]["b"]["working_points"][2]
     score = discriminant(scores.probabilities, NAMES, ("b",), {"c": 0.2, "light": 0.8})
     assert point["efficiency_at_stored_cut"] == pytest.approx((score[label == 0] >= 0.5).mean())
+    base, passing = p[:, 0], report["discriminants"]["b"]["baseline_working_points"]
+    cut = np.sort(base[label == 0])[::-1][math.ceil(0.7 * (label == 0).sum()) - 1]
+    assert [one["signal_efficiency"] for one in passing] == [0.7]
+    assert passing[0]["rejections"]["light"]["background_rejection"] == pytest.approx(
+        1 / (base[label == 2] >= cut).mean(), rel=0.05
+    )
     assert [one["signal_efficiency"] for one in report["discriminants"]["b"]["working_points"]] == [
         0.6, 0.65, 0.7, 0.77, 0.85, 0.9,
     ]  # fmt: skip
     assert report["origins"]["accuracy"] == 1
     assert report["vertices"]["exclusive"]["b"]["efficiency"] in (None, 1)
+    for kind in ("exclusive", "inclusive"):
+        for name in NAMES:  # every jet is in one bin of pT, and has one number of vertices
+            bins, whole = report["vertices_by_pt"][kind][name], report["vertices"][kind][name]
+            for key in ("jets", "true", "found", "matched"):
+                assert sum(row[key] for row in bins) == whole[key]
+    for name in NAMES:
+        rows, whole = report["vertices_by_number"][name], report["vertices"]["exclusive"][name]
+        assert sum(row["jets"] for row in rows) == whole["jets"]
+        assert sum(row["matched"] for row in rows) == whole["matched"]
     json.dumps(report, allow_nan=False)
     other = stored_discriminants(NAMES, {})
     assert [one.name for one in other] == ["b", "c"]
