@@ -54,9 +54,7 @@ def _command(method: str) -> Callable[..., None]:
         window: Annotated[str, typer.Option("--window", metavar="LOW:HIGH", help="Signal region.")],
         runs: Runs = 10,
         methods: Annotated[str, typer.Option("--methods", help="Of these.", hidden=method != "compare")] = (
-            "cwola,cathode,lacathode,ranode,curtains,combined,iad,supervised"
-            if method == "compare"
-            else ",".join((method, *BOUNDS))
+            COMPARED if method == "compare" else ",".join((method, *BOUNDS))
         ),
         card: Annotated[str, typer.Option("--card", help="Data card.")] = "dijets",
         mass: Annotated[str, typer.Option("--mass", help="Column [GeV].")] = "m_jj",
@@ -65,6 +63,7 @@ def _command(method: str) -> Callable[..., None]:
         simulation: Annotated[list[str] | None, typer.Option("--simulation", help="Files, of salad and feta.")] = None,
         shift: Annotated[float, typer.Option("--shift", help="x mass added to m_j1, delta_m_j.")] = 0.0,
         noise: Noise = 0,
+        classifier: Annotated[str, typer.Option("--classifier", help="trees, network or both.")] = "trees",
         folds: Folds = 5,
         epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of flows, at most.")] = 40,
         flow: Annotated[str, typer.Option("--flow", metavar="NxW", help="Splines x width.")] = "3x64",
@@ -90,6 +89,7 @@ def _command(method: str) -> Callable[..., None]:
             features=names(features) if features else run.HUNT_FEATURES,
             shift=shift,
             noise_features=noise,
+            classifiers=names(classifier),
             settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds),
         )
         with weak_progress(method) as told:

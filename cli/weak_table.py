@@ -31,7 +31,7 @@ __all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers",
 
 # What does not fit a terminal is in the files.
 LEFT_OUT = ("ARGOS", "runs")
-LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]")
+LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]", "KPD")
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
