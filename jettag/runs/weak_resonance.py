@@ -32,7 +32,7 @@ from jettag.weak.resonance import (
     Sample,
     score_events,
 )
-from jettag.weak.sculpting import Sculpting, sculpting
+from jettag.weak.sculpting import Sculpting, keep_share, sculpting
 from jettag.weak.study import judge, study_json
 from jettag.weak.windows import Window, check_regions
 
@@ -202,6 +202,8 @@ def _notes(study: ResonanceStudy) -> list[str]:
         "FPD, KPD: Fréchet and kernel physics distance of these two, 0 at best",
         f"sculpting: test background of all these masses, {CUT:.0%} of it kept, the cut from its other half",
     ]
+    if "ranode" in study.methods:
+        notes.append("ranode: unless events held out tell signal from background, every event scores the same")
     if study.runs < 10:
         notes.append(f"{study.runs} runs: a band wants at least 10")
     if "combined" in study.methods:
@@ -300,8 +302,9 @@ def _judge(
     """Numbers of one training from its scores of `_test`."""
     background = pools["test_background"]
     on_background = score[: len(background)]
-    half = np.random.default_rng(seed).random(len(background)) < 0.5
-    passed = on_background[~half] > np.quantile(on_background[half], 1 - CUT)
+    random = np.random.default_rng(seed)
+    half = random.random(len(background)) < 0.5
+    passed = keep_share(on_background[~half], on_background[half], CUT, random)
     try:
         shape: Sculpting | None = sculpting(background.mass[~half], passed, seed=seed)
     except DataError:  # too few test events for a spectrum: the gain is still worth telling

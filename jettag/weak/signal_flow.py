@@ -8,6 +8,7 @@ more like signal than another.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,35 +95,19 @@ def fit_signal_flow(
     """
     chosen = settings or FlowSettings()
     scaling = Scaling.fit(features, mass)
-    x, context = scaling.forward(features), scaling.context(mass)
     fixed = background.log_prob(features, mass) - scaling.log_derivative(features)
-    other = torch.from_numpy(fixed.astype(np.float32))
+    events = scaling.forward(features), scaling.context(mass), torch.from_numpy(fixed.astype(np.float32))
     members: list[tuple[ConditionalFlow, float]] = []
     evidence = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fold = torch.randperm(len(x)) % folds
+        fold = torch.randperm(len(mass)) % folds
         for k in range(folds):
-            inner, held = (torch.nonzero(chosen_rows)[:, 0] for chosen_rows in (fold != k, fold == k))
-            network = make_network(x.shape[1], chosen)
-            odds = nn.Parameter(torch.tensor(FIRST_ODDS))
-
-            def gain(rows: Tensor, network: nn.Module = network, odds: Tensor = odds) -> Tensor:
-                """(r,) log likelihood above background alone."""
-                signal = nn.functional.logsigmoid(odds) + network(context[rows]).log_prob(x[rows]) - other[rows]
-                return torch.logaddexp(signal, nn.functional.logsigmoid(-odds))
-
-            lowest = train(
-                [{"params": list(network.parameters())}, {"params": [odds], "lr": ODDS_RATE}],
-                [network, nn.ParameterList([odds])],
-                lambda rows, gain=gain: -gain(rows).mean(),  # type: ignore[misc]
-                (inner, held),
-                replace(chosen, batch_size=max(min(chosen.batch_size, len(inner) // STEPS), 1)),
-                judge=lambda rows, gain=gain: -gain(rows).clamp_max(MOST_GAIN).mean(),  # type: ignore[misc]
-            )
-            evidence.append(max(-lowest, 0.0) * len(held))
-            if lowest < 0:
-                members.append((ConditionalFlow(network.eval(), scaling), float(torch.sigmoid(odds.detach()))))
+            rows = torch.nonzero(fold != k)[:, 0], torch.nonzero(fold == k)[:, 0]
+            network, fraction, gained = _fit_member(*events, rows, chosen)
+            evidence.append(gained)
+            if gained > 0:
+                members.append((ConditionalFlow(network, scaling), fraction))
     return SignalModel(
         background,
         tuple(members),
@@ -131,3 +116,33 @@ def fit_signal_flow(
         # The best epoch's ratio is at most the sum over epochs.
         wanted=float(np.log(chosen.epochs / CHANCE)),
     )
+
+
+def _fit_member(
+    x: Tensor, context: Tensor, other: Tensor, rows: tuple[Tensor, Tensor], settings: FlowSettings
+) -> tuple[nn.Module, float, float]:
+    """A signal's flow, w, and the log likelihood that both gain over background alone on the events held out.
+
+    Args:
+        x: (n, F) scaled features.
+        context: (n, 1) scaled masses.
+        other: (n,) log density of the background in the scaled features.
+        rows: that train, and that are held out.
+        settings: of network and training.
+    """
+    network: Any = make_network(x.shape[1], settings)
+    odds = nn.Parameter(torch.tensor(FIRST_ODDS))
+
+    def gain(at: Tensor) -> Tensor:
+        signal = nn.functional.logsigmoid(odds) + network(context[at]).log_prob(x[at]) - other[at]
+        return torch.logaddexp(signal, nn.functional.logsigmoid(-odds))
+
+    lowest = train(
+        [{"params": list(network.parameters())}, {"params": [odds], "lr": ODDS_RATE}],
+        [network, nn.ParameterList([odds])],
+        lambda at: -gain(at).mean(),
+        rows,
+        replace(settings, batch_size=max(min(settings.batch_size, len(rows[0]) // STEPS), 1)),
+        judge=lambda at: -gain(at).clamp_max(MOST_GAIN).mean(),
+    )
+    return network.eval(), float(torch.sigmoid(odds.detach())), max(-lowest, 0.0) * len(rows[1])
