@@ -17,7 +17,7 @@ from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import Pool, WeakSources, read_pools
-from jettag.runs.weak_hunt import HUNT_FEATURES, read_events_of
+from jettag.runs.weak_hunt import HUNT_FEATURES, injected, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
@@ -112,6 +112,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
     check_regions(study.window, everything.mass)
     check_features(everything.features, tuple(study.features), everything.mass)
     fractions = sorted({0.0, *study.fractions})
+    injected(fractions[-1], len(everything) // 2, len(pools["signal"]))  # refused before hours, not after
     points = [
         (method, row, None if method == "supervised" else fraction, seed)
         for seed in range(study.runs)
@@ -150,6 +151,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
                 "seed": seed,
                 "varied": VARIED,
                 **_judge(study, score, region, pools, seed),
+                **settings.label_free(method),
                 **_closure(settings.template(method), region, seed),
                 "seconds": round(time.monotonic() - begin, 2),
             }
@@ -259,12 +261,8 @@ def _region(
     random = np.random.default_rng([seed, 10])
     rows, drawn = random.permutation(len(background)), random.permutation(len(signal))
     half = len(background) // 2
-    count = round(fraction / (1 - fraction) * half)
-    if count > len(signal):
-        what = f"{count} signal events needed for a fraction of {fraction:g}, {len(signal)} there"
-        raise DataError(what, do="give more --signal or a smaller --fraction")
-    first, injected = background.select(rows[:half]), signal.select(drawn[:count])
-    data = first.join(injected)
+    count = injected(fraction, half, len(signal))
+    data = background.select(rows[:half]).join(signal.select(drawn[:count]))
     other = background.select(rows[half:])
     return Region(
         window=study.window,

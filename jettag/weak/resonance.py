@@ -20,6 +20,7 @@ from jettag.weak.morphing import Mover, move_by_likelihood, move_by_transport, m
 from jettag.weak.neural import make_neural
 from jettag.weak.outliers import isolation_forest, mahalanobis
 from jettag.weak.signal_flow import fit_signal_flow
+from jettag.weak.study import label_free
 from jettag.weak.windows import Window
 
 __all__ = [
@@ -100,6 +101,8 @@ class ResonanceSettings:
         oversampling: events drawn from a flow for each event of the signal region's data.
         classifier: of `CLASSIFIERS`.
         combined: methods whose mean score is the method ``combined``, of `COMBINABLE`.
+        free: by method and classifier, what is known without a true label of the events scored last.
+        last: the same of the classifier that was trained last.
     """
 
     flow: FlowSettings = field(default_factory=FlowSettings)
@@ -109,6 +112,8 @@ class ResonanceSettings:
     combined: tuple[str, ...] = ()
     _fitted: "tuple[Region, int, ConditionalFlow] | None" = field(default=None, init=False)
     _templates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
+    free: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict, init=False)
+    last: dict[str, float] = field(default_factory=dict, init=False)
     _scored: "tuple[Region, Sample, int, dict[tuple[str, str], FloatArray]] | None" = field(default=None, init=False)
 
     def outside(self, region: Region, seed: int) -> ConditionalFlow:
@@ -133,8 +138,12 @@ class ResonanceSettings:
         known = self._scored
         if known is None or known[0] is not region or known[1] is not test or known[2] != seed:
             self._scored = known = region, test, seed, {}
-            self._templates = {}
+            self._templates, self.free = {}, {}
         return known[3]
+
+    def label_free(self, method: str) -> dict[str, float]:
+        """ARGOS and the mixtures' AUC of a method's out-of-fold scores; empty where no classifier was trained."""
+        return self.free.get((method, self.classifier), {})
 
     def template(self, method: str) -> npt.NDArray[np.float32] | None:
         """(n, F) background that a method drew for the events scored last; None where it draws none."""
@@ -165,7 +174,9 @@ def score_events(method: str, region: Region, test: Sample, settings: ResonanceS
     known = settings.scores(region, test, seed)
     key = method, settings.classifier
     if key not in known:
+        settings.last = {}
         known[key] = _METHODS[method](region, test, settings, seed)
+        settings.free[key] = settings.last
     return known[key]
 
 
@@ -183,7 +194,9 @@ def _classify(
     if template_weight is not None:
         weight = np.concatenate([np.ones(len(data)), template_weight / template_weight.mean()])
     features = np.concatenate([data, template])
-    return fit_folds(settings.make, features, label, test, folds=settings.folds, seed=seed, weight=weight).test
+    scores = fit_folds(settings.make, features, label, test, folds=settings.folds, seed=seed, weight=weight)
+    settings.last = label_free(scores, label)
+    return scores.test
 
 
 def _cwola(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -280,6 +293,7 @@ def _combined(region: Region, test: Sample, settings: ResonanceSettings, seed: i
     if len(settings.combined) < 2:
         raise UsageError("combined is the mean of two methods or more", do=f"name some of {', '.join(COMBINABLE)}")
     each = [score_events(method, region, test, settings, seed=seed) for method in settings.combined]
+    settings.last = {}  # that of the methods behind it
     mean: FloatArray = np.mean(each, axis=0)
     return mean
 

@@ -41,6 +41,7 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, jettag, c
         assert {"max_sic_median", "max_sic_low", "max_sic_high", "auc_median", "chi2_per_ndof_median"} <= set(row)
     assert rows["cathode", 0.03]["template_auc_median"] < 0.9
     assert rows["iad", 0.03]["template_auc_median"] is None
+    assert rows["iad", 0.03]["argos_median"] > rows["iad", 0.0]["argos_median"]  # out of folds, without a label
     assert rows["cathode", 0.03]["template_fpd_median"] < 0.5
     assert rows["cathode", 0.03]["template_kpd_median"] is not None
     curve = rows["supervised", None]["sic_curve"]
@@ -103,3 +104,17 @@ def test_features_that_tell_the_mass_or_nothing_are_one_line(events, jettag, tmp
     assert (code, out) == (4, ""), err
     assert err.rstrip().splitlines()[-1].startswith("error: ")
     assert said in err
+
+
+@pytest.mark.parametrize("command", ["cwola", "cathode", "hunt"])
+def test_too_little_signal_is_told_before_anything_is_trained(events, jettag, tmp_path, command):
+    """Half of signal in the last of several fractions, and in a study with a folder."""
+    more = ["--background", events / "background.root", "--signal", events / "signal.root", "--runs", 1]
+    more += ["--fraction", "0.5", "--out", tmp_path / "study"]
+    if command != "hunt":
+        more += ["--test", events / "test.root"]
+    more += ["--card", "dijets", "--features", "m_j1"] if command == "cwola" else ["--window", "3300:3700"]
+    code, out, err = jettag("weak", command, *more)
+    assert (code, out) == (4, ""), err
+    assert "there; give more --signal" in err.rstrip().splitlines()[-1]
+    assert not list((tmp_path / "study").glob("points/*"))
