@@ -41,7 +41,7 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
     title = f"{judges}, {first['n_runs']} runs"
     table = Table(title=Text(title), **STYLE)
     names = heads(content)
-    left_out = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
+    left_out: tuple[str, ...] = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
     if len({(row["method"], row["row"]) for row in content["rows"]}) > len({row["method"] for row in content["rows"]}):
         left_out = tuple(name for name in left_out if name != "row")  # a method of two classifiers
     shown = [place for place, name in enumerate(names) if name not in left_out]

@@ -39,8 +39,8 @@ class _Neural:
         self._mean, self._width = rich.mean(0), np.maximum(rich.std(0), 1e-12)
         x, truth = self._scaled(features), torch.from_numpy(label.astype(np.float32))
         weight = np.ones(len(label)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        for value in (0, 1):
-            inside = label == value
+        for kind in (0, 1):
+            inside = label == kind
             weight = np.where(inside, weight / weight[inside].sum() * len(label) / 2, weight)
         each = torch.from_numpy(weight.astype(np.float32))
         with torch.random.fork_rng(devices=[]):

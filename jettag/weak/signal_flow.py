@@ -137,8 +137,9 @@ def _fit_member(
         signal = nn.functional.logsigmoid(odds) + network(context[at]).log_prob(x[at]) - other[at]
         return torch.logaddexp(signal, nn.functional.logsigmoid(-odds))
 
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}, {"params": [odds], "lr": ODDS_RATE}]
     lowest = train(
-        [{"params": list(network.parameters())}, {"params": [odds], "lr": ODDS_RATE}],
+        groups,
         [network, nn.ParameterList([odds])],
         lambda at: -gain(at).mean(),
         rows,
