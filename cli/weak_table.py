@@ -31,7 +31,7 @@ __all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers",
 
 # What does not fit a terminal is in the files.
 LEFT_OUT = ("ARGOS", "runs")
-LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]")
+LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]", "template AUC", "FPD", "KPD")
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
@@ -41,7 +41,9 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
     title = f"{judges}, {first['n_runs']} runs"
     table = Table(title=Text(title), **STYLE)
     names = heads(content)
-    left_out = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
+    left_out: tuple[str, ...] = LEFT_OUT if len(names) == len(HEAD) else LEFT_OUT_OF_RESONANCES
+    if len({(row["method"], row["row"]) for row in content["rows"]}) > len({row["method"] for row in content["rows"]}):
+        left_out = tuple(name for name in left_out if name != "row")  # a method of two classifiers
     shown = [place for place, name in enumerate(names) if name not in left_out]
     for place in shown:
         is_text = names[place] in ("method", "row")
@@ -52,8 +54,19 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
         table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
     console.print(table)
     console.print(Text(content["statement"], style="dim"))
-    for note in remarks(content):
+    for note in [*_templates(content), *remarks(content)]:
         console.print(Text(f"- {note}"))
+
+
+def _templates(content: Mapping[str, Any]) -> list[str]:
+    """How near the templates of the runs without signal are to the true background: medians, in one line."""
+    found = {
+        row["method"]: f"{row['method']} AUC {row['template_auc_median']:.3f}, FPD {row['template_fpd_median']:.2g}, "
+        f"KPD {row['template_kpd_median']:.2g}"
+        for row in content["rows"]
+        if row["fraction"] == 0 and row.get("template_kpd_median") is not None
+    }
+    return [f"templates without signal: {'; '.join(found.values())}"] if found else []
 
 
 def print_hunt(console: Console, content: Mapping[str, Any]) -> None:

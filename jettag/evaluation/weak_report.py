@@ -43,6 +43,8 @@ SCULPTING = (
     ("jsd_nats", "JSD [nats]"),
     ("s_over_b", "S/B in region"),
     ("template_auc", "template AUC"),
+    ("template_fpd", "FPD"),
+    ("template_kpd", "KPD"),
 )
 
 
@@ -70,11 +72,14 @@ def lines(content: Mapping[str, Any]) -> list[list[str]]:
 def _shape(row: Mapping[str, Any]) -> list[str]:
     purity = f"{100 * row['s_over_b_median']:.2g} %"
     closure = row.get("template_auc_median")
-    template = "" if closure is None else f"{closure:.3f}"
+    template = ["" if closure is None else f"{closure:.3f}"]
+    for name in ("template_fpd", "template_kpd"):
+        distance = row.get(f"{name}_median")
+        template.append("" if distance is None else f"{distance:.2g}")
     if row["chi2_per_ndof_median"] is None:  # too few test events
-        return ["n/a", "n/a", purity, template]
+        return ["n/a", "n/a", purity, *template]
     divergence = f"{row['jsd_nats_median']:.2g} (random {row['jsd_floor_nats_median']:.2g})"
-    return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity, template]
+    return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity, *template]
 
 
 def _percent(fraction: float | None) -> str:

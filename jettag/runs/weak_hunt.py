@@ -26,7 +26,7 @@ from jettag.weak.hunt import HuntPlan, WindowResult, hunt
 from jettag.weak.measures import band
 from jettag.weak.spectrum import BumpHunt
 
-__all__ = ["HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "read_events_of"]
+__all__ = ["HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "injected", "read_events_of"]
 
 HUNT_FEATURES = ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")
 MEASURED = ("p_value", "significance", "observed", "expected", "global_p_value")
@@ -136,12 +136,14 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     fractions: list[float | None] = [None] if study.data else [*sorted({0.0, *study.fractions})]
     background = read(study.data or study.background)
     signal = read(study.signal) if study.signal else None
+    if signal is not None:
+        injected(max(study.fractions, default=0.0), len(background), len(signal))  # refused before hours, not after
     records: list[dict[str, Any]] = []
     total = len(fractions) * study.runs
     for number, (seed, fraction) in enumerate((s, f) for s in range(study.runs) for f in fractions):
         told.log({"point": f"run {seed}", "done": number, "of": total, "seconds_left": None})
         first = study.plan.seed + seed
-        events, n_signal = _injected(background, signal, fraction or 0.0, first)
+        events, n_signal = _with_signal(background, signal, fraction or 0.0, first)
         features = with_noise(events.features, study.noise_features, [first, 5])
         names = [*study.features, *(f"noise {place}" for place in range(study.noise_features))]
         results, bumps = hunt(make_trees, features, names, events.mass, replace(study.plan, seed=first))
@@ -156,16 +158,26 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     return content
 
 
-def _injected(
+def injected(fraction: float, n_background: int, n_signal: int) -> int:
+    """Signal events that make up a fraction beside so many background events.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    count = round(fraction / (1 - fraction) * n_background)
+    if count > n_signal:
+        what = f"{count} signal events needed for a fraction of {fraction:g}, {n_signal} there"
+        raise DataError(what, do="give more --signal or a smaller --fraction")
+    return count
+
+
+def _with_signal(
     background: Events, signal: Events | None, fraction: float, seed: int
 ) -> tuple[Events, npt.NDArray[np.bool_]]:
     """Background with a draw of signal put in, and which events are signal (for the S/B that is told, nothing else)."""
     if signal is None or fraction == 0:
         return background, np.zeros(len(background), dtype=bool)
-    count = round(fraction / (1 - fraction) * len(background))
-    if count > len(signal):
-        what = f"{count} signal events needed for a fraction of {fraction:g}, {len(signal)} there"
-        raise DataError(what, do="give more --signal or a smaller --fraction")
+    count = injected(fraction, len(background), len(signal))
     drawn = signal.select(np.random.default_rng([seed, 6]).permutation(len(signal))[:count])
     return background.join(drawn), np.repeat([False, True], [len(background), count])
 
@@ -179,7 +191,7 @@ def _record(
     is_signal: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
     inside = result.window.inside(events.mass)
-    injected = int(np.count_nonzero(inside & is_signal))
+    n_signal = int(np.count_nonzero(inside & is_signal))
     bump = bumps.get(result.efficiency)
     return {
         "fraction": fraction,
@@ -190,7 +202,7 @@ def _record(
         "efficiency_achieved": result.achieved,
         "n_events": len(events),
         "n_region": int(np.count_nonzero(inside)),
-        "s_over_b": None if fraction is None else injected / max(int(np.count_nonzero(inside)) - injected, 1),
+        "s_over_b": None if fraction is None else n_signal / max(int(np.count_nonzero(inside)) - n_signal, 1),
         **asdict(result.excess),
         "bump": asdict(bump) if bump else None,
         "global_p_value": bump.global_p_value if bump else None,

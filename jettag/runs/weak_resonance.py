@@ -17,19 +17,28 @@ from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import Pool, WeakSources, read_pools
-from jettag.runs.weak_hunt import HUNT_FEATURES, read_events_of
+from jettag.runs.weak_hunt import HUNT_FEATURES, injected, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
-from jettag.weak.closure import classifier_test, frechet_distance
+from jettag.weak.closure import classifier_test, frechet_distance, kernel_distance
 from jettag.weak.features import with_noise
-from jettag.weak.resonance import COMBINABLE, RESONANCE_METHODS, Region, ResonanceSettings, Sample, score_events
-from jettag.weak.sculpting import Sculpting, sculpting
+from jettag.weak.resonance import (
+    CLASSIFIERS,
+    COMBINABLE,
+    RESONANCE_METHODS,
+    Region,
+    ResonanceSettings,
+    Sample,
+    score_events,
+)
+from jettag.weak.sculpting import Sculpting, keep_share, sculpting
 from jettag.weak.study import judge, study_json
 from jettag.weak.windows import Window, check_regions
 
 __all__ = ["ResonanceStudy", "resonance_study"]
 
+KERNEL_EVENTS = 1000  # of a batch of the kernel distance: its mean is that of any size, its cost the square
 CUT = 0.05  # share of the background that passes where sculpting is measured
 SHIFTED = ("m_j1", "delta_m_j")  # features that the stress test makes follow the mass
 LEARNERS = {"anode": "flow", "ranode": "flow", "isolation": "forest", "distance": "covariance"}  # of the others: trees
@@ -51,6 +60,7 @@ class ResonanceStudy:
         features: that methods see.
         shift: so many times the mass is added to m_j1 and delta_m_j, a stress test.
         noise_features: columns of pure noise.
+        classifiers: of `jettag.weak.resonance.CLASSIFIERS`; a row for each.
         settings: of the methods.
     """
 
@@ -64,6 +74,7 @@ class ResonanceStudy:
     features: Sequence[str] = HUNT_FEATURES
     shift: float = 0.0
     noise_features: int = 0
+    classifiers: Sequence[str] = ("trees",)
     settings: ResonanceSettings = field(default_factory=ResonanceSettings)
 
 
@@ -101,11 +112,13 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
     check_regions(study.window, everything.mass)
     check_features(everything.features, tuple(study.features), everything.mass)
     fractions = sorted({0.0, *study.fractions})
+    injected(fractions[-1], len(everything) // 2, len(pools["signal"]))  # refused before hours, not after
     points = [
-        (method, None if method == "supervised" else fraction, seed)
+        (method, row, None if method == "supervised" else fraction, seed)
         for seed in range(study.runs)
         for fraction in fractions
         for method in sorted(study.methods, key=lambda name: name == "combined")  # of scores that are there
+        for row in ((LEARNERS[method],) if method in LEARNERS else study.classifiers)
         if method != "supervised" or fraction == fractions[-1]
     ]
     found: list[dict[str, Any]] = []
@@ -116,8 +129,9 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
         test = _test(study, pools)
         region: Region | None = None
         key: tuple[float, int] | None = None
-        for number, (method, fraction, seed) in enumerate(points):
-            name = f"{method}-{'all' if fraction is None else f'{fraction:g}'}-run{seed}"
+        for number, (method, row, fraction, seed) in enumerate(points):
+            kind = f"-{row}" if row in study.classifiers and row != "trees" else ""
+            name = f"{method}{kind}-{'all' if fraction is None else f'{fraction:g}'}-run{seed}"
             of = f"-{'+'.join(_combined(study))}" if method == "combined" else ""
             path = out / "points" / f"{name}{of}.json" if out else None
             if path is not None and path.is_file():
@@ -128,14 +142,16 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
             if region is None or key != wanted:
                 region, key = _region(study, pools, simulation, *wanted), wanted
             begin = time.monotonic()
+            settings.classifier = row if row in CLASSIFIERS else study.settings.classifier
             score = score_events(method, region, test, settings, seed=seed)
             record = {
                 "method": method,
-                "row": LEARNERS.get(method, "trees"),
+                "row": row,
                 "fraction": fraction,
                 "seed": seed,
                 "varied": VARIED,
                 **_judge(study, score, region, pools, seed),
+                **settings.label_free(method),
                 **_closure(settings.template(method), region, seed),
                 "seconds": round(time.monotonic() - begin, 2),
             }
@@ -143,7 +159,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
                 write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
             found.append(record)
         order = {method: place for place, method in enumerate(study.methods)}
-        found.sort(key=lambda item: (order[item["method"]], item["fraction"] or -1.0, item["seed"]))
+        found.sort(key=lambda item: (order[item["method"]], item["row"], item["fraction"] or -1.0, item["seed"]))
         content = study_json(found, _notes(study))
         if out:
             write_study(out, content)
@@ -154,6 +170,9 @@ def _check(study: ResonanceStudy) -> None:
     for method in study.methods:
         if method not in RESONANCE_METHODS:
             raise UsageError(f"no method {method!r}", do=nearest(method, RESONANCE_METHODS))
+    for classifier in study.classifiers:
+        if classifier not in CLASSIFIERS:
+            raise UsageError(f"no classifier {classifier!r}", do=nearest(classifier, CLASSIFIERS))
     for fraction in study.fractions:
         if not 0 <= fraction < 1:
             raise UsageError(f"expected a signal fraction in [0, 1), found {fraction:g}", where="--fraction")
@@ -182,8 +201,11 @@ def _notes(study: ResonanceStudy) -> list[str]:
     notes = [
         regions,
         "template AUC: of a classifier that tells the drawn background from the true one of the region, 0.5 at best",
+        "FPD, KPD: Fréchet and kernel physics distance of these two, 0 at best",
         f"sculpting: test background of all these masses, {CUT:.0%} of it kept, the cut from its other half",
     ]
+    if "ranode" in study.methods:
+        notes.append("ranode: unless events held out tell signal from background, every event scores the same")
     if study.runs < 10:
         notes.append(f"{study.runs} runs: a band wants at least 10")
     if "combined" in study.methods:
@@ -239,12 +261,8 @@ def _region(
     random = np.random.default_rng([seed, 10])
     rows, drawn = random.permutation(len(background)), random.permutation(len(signal))
     half = len(background) // 2
-    count = round(fraction / (1 - fraction) * half)
-    if count > len(signal):
-        what = f"{count} signal events needed for a fraction of {fraction:g}, {len(signal)} there"
-        raise DataError(what, do="give more --signal or a smaller --fraction")
-    first, injected = background.select(rows[:half]), signal.select(drawn[:count])
-    data = first.join(injected)
+    count = injected(fraction, half, len(signal))
+    data = background.select(rows[:half]).join(signal.select(drawn[:count]))
     other = background.select(rows[half:])
     return Region(
         window=study.window,
@@ -262,14 +280,18 @@ def _test(study: ResonanceStudy, pools: Mapping[str, Sample]) -> Sample:
 
 
 def _closure(template: npt.NDArray | None, region: Region, seed: int) -> dict[str, float | None]:
-    """How near a template is to true background of the region: a classifier's AUC and the Fréchet distance."""
+    """How near a template is to true background of the region: a classifier's AUC, Fréchet and kernel distance."""
     if template is None or region.background is None:
-        return {"template_auc": None, "template_fpd": None}
+        return {"template_auc": None, "template_fpd": None, "template_kpd": None}
     random = np.random.default_rng([seed, 19])
     truth = region.background.features
     drawn = template[random.permutation(len(template))[: len(truth)]]
     test = classifier_test(drawn, truth, folds=2, seed=seed, iterations=50)
-    return {"template_auc": test.auc, "template_fpd": frechet_distance(truth, drawn, seed=seed)[0]}
+    return {
+        "template_auc": test.auc,
+        "template_fpd": frechet_distance(truth, drawn, seed=seed)[0],
+        "template_kpd": kernel_distance(truth, drawn, seed=seed, size=KERNEL_EVENTS)[0],
+    }
 
 
 def _judge(
@@ -278,8 +300,9 @@ def _judge(
     """Numbers of one training from its scores of `_test`."""
     background = pools["test_background"]
     on_background = score[: len(background)]
-    half = np.random.default_rng(seed).random(len(background)) < 0.5
-    passed = on_background[~half] > np.quantile(on_background[half], 1 - CUT)
+    random = np.random.default_rng(seed)
+    half = random.random(len(background)) < 0.5
+    passed = keep_share(on_background[~half], on_background[half], CUT, random)
     try:
         shape: Sculpting | None = sculpting(background.mass[~half], passed, seed=seed)
     except DataError:  # too few test events for a spectrum: the gain is still worth telling

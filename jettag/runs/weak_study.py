@@ -168,6 +168,8 @@ def weak_study(
         missing = [point for point in points if known[point] is None]
         if len(missing) < len(points):
             told.note(f"{len(points) - len(missing)} of {len(points)} trainings are there already")
+        for point in missing:
+            _mixture(study, point, pools)  # refused before hours, not after
         clock = _Clock()
         for number, point in enumerate(points):
             result = known[point]
@@ -245,8 +247,8 @@ def _order(study: WeakStudy, item: Mapping[str, Any]) -> tuple[Any, ...]:
     return study.methods.index(item["method"]), study.rows.index(item["row"]), fraction, item["seed"]
 
 
-def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, device: str) -> dict[str, Any]:
-    mixture = draw_mixture(
+def _mixture(study: WeakStudy, point: _Point, pools: Pools) -> Mixture:
+    return draw_mixture(
         point.method,
         len(pools.background),
         len(pools.signal),
@@ -255,6 +257,10 @@ def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, devi
         seed=point.seed,
         max_jets=study.max_jets,
     )
+
+
+def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, device: str) -> dict[str, Any]:
+    mixture = _mixture(study, point, pools)
     begin = time.monotonic()
     if point.row in NETWORKS:
         assert out is not None  # `_check`

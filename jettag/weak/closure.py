@@ -117,7 +117,9 @@ def _gaussian_distance(first: npt.NDArray, second: npt.NDArray) -> float:
     return float(shift @ shift + np.trace(c1 + c2) - 2 * roots.sum())
 
 
-def kernel_distance(reference: npt.NDArray, other: npt.NDArray, *, seed: int = 0) -> tuple[float, float]:
+def kernel_distance(
+    reference: npt.NDArray, other: npt.NDArray, *, seed: int = 0, size: int = KERNEL_SIZE
+) -> tuple[float, float]:
     """Kernel physics distance: median over batches, and half its 16-84 % width, of the squared mean discrepancy.
 
     The unbiased estimate with the kernel (x.y / F + 1)^4 on standardised features; it may be below zero.
@@ -126,10 +128,11 @@ def kernel_distance(reference: npt.NDArray, other: npt.NDArray, *, seed: int = 0
         reference: (n, F).
         other: (m, F).
         seed: of the draws.
+        size: events of a batch.
     """
     first, second = _standardised(reference, other)
     random = np.random.default_rng(seed)
-    size = min(KERNEL_SIZE, len(first), len(second))
+    size = min(size, len(first), len(second))
     values = [_mean_discrepancy(_draw(first, size, random), _draw(second, size, random)) for _ in range(KERNEL_BATCHES)]
     low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])
     return float(middle), float((high - low) / 2)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from jettag.errors import DataError, DivergenceError, ResourceError
 from jettag.weak.checks import FloatArray, check_features
 
-__all__ = ["ConditionalFlow", "FlowSettings", "Scaling", "fit_flow", "fit_signal_flow", "make_network", "train"]
+__all__ = ["ConditionalFlow", "FlowSettings", "Scaling", "fit_flow", "make_network", "split_rows", "train"]
 
 MARGIN = 0.02  # of the range beyond the outermost events, on each side
 EDGE = 1e-4  # closest to 0 and 1 that a scaled feature comes
 CLIP = 10.0  # of the gradient norm
+FEWEST = 100  # events that train
 
 
 @dataclass(frozen=True)
@@ -191,94 +192,62 @@ def fit_flow(
             return mean
 
         x, context = scaling.forward(features), scaling.context(mass)
-        train(list(network.parameters()), [network], loss, len(x), chosen)
+        train(list(network.parameters()), [network], loss, split_rows(len(x), chosen), chosen)
     return ConditionalFlow(network.eval(), scaling)
 
 
-def fit_signal_flow(
-    features: npt.NDArray,
-    mass: npt.NDArray,
-    background: ConditionalFlow,
-    *,
-    settings: FlowSettings | None = None,
-    seed: int = 0,
-) -> tuple[ConditionalFlow, float]:
-    """R-ANODE (arXiv:2312.11629): the signal alone is fitted, in p_data = w p_signal + (1 - w) p_background.
-
-    The background is fixed, the fraction w is learnt with the signal's flow.
-
-    Args:
-        features: (n, F) of the signal region's data.
-        mass: (n,).
-        background: fitted outside.
-        settings: of network and training.
-        seed: of weights, batches and the held-out part.
-
-    Returns:
-        The signal's density and w.
-    """
-    chosen = settings or FlowSettings()
-    scaling = Scaling.fit(features, mass)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = make_network(features.shape[1], chosen)
-        odds = nn.Parameter(torch.tensor(-3.0))  # w begins at 5 %
-        x, context = scaling.forward(features), scaling.context(mass)
-        fixed = background.log_prob(features, mass) - scaling.log_derivative(features)
-        other = torch.from_numpy(fixed.astype(np.float32))
-
-        def loss(rows: Tensor) -> Tensor:
-            signal = nn.functional.logsigmoid(odds) + network(context[rows]).log_prob(x[rows])
-            mean: Tensor = -torch.logaddexp(signal, nn.functional.logsigmoid(-odds) + other[rows]).mean()
-            return mean
-
-        holder = nn.ParameterList([odds])
-        train([*network.parameters(), odds], [network, holder], loss, len(x), chosen)
-    return ConditionalFlow(network.eval(), scaling), float(torch.sigmoid(odds.detach()))
+def split_rows(count: int, settings: FlowSettings) -> tuple[Tensor, Tensor]:
+    """Rows that train and rows held out, drawn at random."""
+    order = torch.randperm(count)
+    held = max(int(settings.val_fraction * count), 1)
+    return order[held:], order[:held]
 
 
 def train(
-    parameters: list[nn.Parameter],
+    parameters: list[nn.Parameter] | list[dict[str, Any]],
     modules: list[nn.Module],
     loss: Callable[[Tensor], Tensor],
-    count: int,
+    rows: tuple[Tensor, Tensor],
     settings: FlowSettings,
-) -> None:
-    """Minimise until patience ends; the parameters of the lowest validation loss stay.
+    *,
+    judge: Callable[[Tensor], Tensor] | None = None,
+) -> float:
+    """Minimise until patience ends; the parameters of the lowest validation loss stay, and it is returned.
 
     Args:
-        parameters: that move.
+        parameters: that move, or groups of them with learning rates.
         modules: that hold them.
         loss: of the events at these rows.
-        count: events.
+        rows: that train, and that are held out.
         settings: of the training.
+        judge: loss of the events held out, if it is another one.
 
     Raises:
         DataError: too few events.
         DivergenceError: the loss is not finite.
     """
-    order = torch.randperm(count)
-    held = max(int(settings.val_fraction * count), 1)
-    val, train = order[:held], order[held:]
-    if len(train) < 100:
-        raise DataError(f"{count} events are too few for a flow", do="give more events, or wider regions")
+    train, val = rows
+    if len(train) < FEWEST:
+        what = f"{len(train) + len(val)} events are too few for a flow"
+        raise DataError(what, do="give more events, or wider regions")
     optimizer = torch.optim.Adam(parameters, settings.learning_rate)
     steps = settings.epochs * -(-len(train) // settings.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, stale = float("inf"), 0
     kept = [copy.deepcopy(module.state_dict()) for module in modules]
     for _ in range(settings.epochs):
-        for rows in torch.split(train[torch.randperm(len(train))], settings.batch_size):
-            value = loss(rows)
+        for chosen in torch.split(train[torch.randperm(len(train))], settings.batch_size):
+            value = loss(chosen)
             if not value.isfinite():
                 raise DivergenceError("the flow's loss is not finite", do="check the features for outliers")
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, CLIP)
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], CLIP)
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            found = float(loss(val))
+            found = float((judge or loss)(val))
         if found < best:
             best, stale = found, 0
             kept = [copy.deepcopy(module.state_dict()) for module in modules]
@@ -288,3 +257,4 @@ def train(
                 break
     for module, state in zip(modules, kept, strict=True):
         module.load_state_dict(state)
+    return best

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from jettag.errors import DataError
 from jettag.weak.checks import FloatArray
-from jettag.weak.flow import ConditionalFlow, FlowSettings, Scaling, fit_flow, make_network, train
+from jettag.weak.flow import ConditionalFlow, FlowSettings, Scaling, fit_flow, make_network, split_rows, train
 
 __all__ = ["move_by_likelihood", "move_by_transport", "move_simulation", "sinkhorn_distance"]
 
@@ -65,7 +65,7 @@ def move_simulation(
         def loss(rows: Tensor) -> Tensor:
             return _surprise(network(context[rows]).transform, x[rows], base, context[rows])
 
-        train(list(network.parameters()), [network], loss, len(x), settings)
+        train(list(network.parameters()), [network], loss, split_rows(len(x), settings), settings)
 
     @torch.no_grad()
     def draw(mass: npt.NDArray, at_seed: int) -> npt.NDArray[np.float32]:
@@ -105,7 +105,7 @@ def move_by_likelihood(
             transform = network(torch.cat([context[rows], wanted], dim=1)).transform
             return _surprise(transform, x[rows], base, wanted)
 
-        train(list(network.parameters()), [network], loss, len(x), settings)
+        train(list(network.parameters()), [network], loss, split_rows(len(x), settings), settings)
     return _events_moved(network, scaling, data, mass)
 
 

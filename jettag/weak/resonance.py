@@ -14,14 +14,27 @@ from scipy.stats import gaussian_kde
 from jettag.errors import DataError, UsageError, nearest
 from jettag.weak.checks import FloatArray
 from jettag.weak.classifiers import make_trees
-from jettag.weak.flow import ConditionalFlow, FlowSettings, fit_flow, fit_signal_flow
+from jettag.weak.flow import ConditionalFlow, FlowSettings, fit_flow
 from jettag.weak.folds import Classifier, fit_folds
 from jettag.weak.morphing import Mover, move_by_likelihood, move_by_transport, move_simulation
+from jettag.weak.neural import make_neural
 from jettag.weak.outliers import isolation_forest, mahalanobis
+from jettag.weak.signal_flow import fit_signal_flow
+from jettag.weak.study import label_free
 from jettag.weak.windows import Window
 
-__all__ = ["COMBINABLE", "RESONANCE_METHODS", "Region", "ResonanceSettings", "Sample", "reweight", "score_events"]
+__all__ = [
+    "CLASSIFIERS",
+    "COMBINABLE",
+    "RESONANCE_METHODS",
+    "Region",
+    "ResonanceSettings",
+    "Sample",
+    "reweight",
+    "score_events",
+]
 
+CLASSIFIERS: dict[str, Callable[[int], Classifier]] = {"trees": make_trees, "network": make_neural}
 MOST_WEIGHT = 20.0  # of a reweighted event, in units of the mean: beyond it one event would be a sample of its own
 
 
@@ -86,18 +99,22 @@ class ResonanceSettings:
         flow: network and training of the flows.
         folds: of each ensemble of classifiers.
         oversampling: events drawn from a flow for each event of the signal region's data.
-        make: a fresh classifier of a seed.
+        classifier: of `CLASSIFIERS`.
         combined: methods whose mean score is the method ``combined``, of `COMBINABLE`.
+        free: by method and classifier, what is known without a true label of the events scored last.
+        last: the same of the classifier that was trained last.
     """
 
     flow: FlowSettings = field(default_factory=FlowSettings)
     folds: int = 5
     oversampling: int = 4
-    make: Callable[[int], Classifier] = make_trees
+    classifier: str = "trees"
     combined: tuple[str, ...] = ()
     _fitted: "tuple[Region, int, ConditionalFlow] | None" = field(default=None, init=False)
     _templates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
-    _scored: "tuple[Region, Sample, int, dict[str, FloatArray]] | None" = field(default=None, init=False)
+    free: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict, init=False)
+    last: dict[str, float] = field(default_factory=dict, init=False)
+    _scored: "tuple[Region, Sample, int, dict[tuple[str, str], FloatArray]] | None" = field(default=None, init=False)
 
     def outside(self, region: Region, seed: int) -> ConditionalFlow:
         """The flow of the side-bands; the last one is kept, for methods that follow each other share it."""
@@ -106,20 +123,34 @@ class ResonanceSettings:
             self._fitted = region, seed, flow
         return self._fitted[2]
 
-    def scores(self, region: Region, test: Sample, seed: int) -> dict[str, FloatArray]:
-        """Scores of the same events by method, as far as they are known; the last events' are kept."""
+    def make(self, seed: int) -> Classifier:
+        """A fresh classifier.
+
+        Raises:
+            UsageError: there is no such one.
+        """
+        if self.classifier not in CLASSIFIERS:
+            raise UsageError(f"no classifier {self.classifier!r}", do=nearest(self.classifier, CLASSIFIERS))
+        return CLASSIFIERS[self.classifier](seed)
+
+    def scores(self, region: Region, test: Sample, seed: int) -> dict[tuple[str, str], FloatArray]:
+        """Scores of the same events by method and classifier, as far as known; the last events' are kept."""
         known = self._scored
         if known is None or known[0] is not region or known[1] is not test or known[2] != seed:
             self._scored = known = region, test, seed, {}
-            self._templates = {}
+            self._templates, self.free = {}, {}
         return known[3]
+
+    def label_free(self, method: str) -> dict[str, float]:
+        """ARGOS and the mixtures' AUC of a method's out-of-fold scores; empty where no classifier was trained."""
+        return self.free.get((method, self.classifier), {})
 
     def template(self, method: str) -> npt.NDArray[np.float32] | None:
         """(n, F) background that a method drew for the events scored last; None where it draws none."""
         return self._templates.get(method)
 
     def keep(self, method: str, drawn: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Remember a template, and give it back."""
+        """Remember a template, which another classifier of the same events may take, and give it back."""
         self._templates[method] = drawn
         return drawn
 
@@ -141,9 +172,12 @@ def score_events(method: str, region: Region, test: Sample, settings: ResonanceS
     if method not in RESONANCE_METHODS:
         raise UsageError(f"no method {method!r}", do=nearest(method, RESONANCE_METHODS))
     known = settings.scores(region, test, seed)
-    if method not in known:
-        known[method] = _METHODS[method](region, test, settings, seed)
-    return known[method]
+    key = method, settings.classifier
+    if key not in known:
+        settings.last = {}
+        known[key] = _METHODS[method](region, test, settings, seed)
+        settings.free[key] = settings.last
+    return known[key]
 
 
 def _classify(
@@ -160,7 +194,9 @@ def _classify(
     if template_weight is not None:
         weight = np.concatenate([np.ones(len(data)), template_weight / template_weight.mean()])
     features = np.concatenate([data, template])
-    return fit_folds(settings.make, features, label, test, folds=settings.folds, seed=seed, weight=weight).test
+    scores = fit_folds(settings.make, features, label, test, folds=settings.folds, seed=seed, weight=weight)
+    settings.last = label_free(scores, label)
+    return scores.test
 
 
 def _cwola(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -171,7 +207,7 @@ def _cwola(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
 
 
 def _cathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
-    return _template("cathode", settings.outside(region, seed).sample, region, test, settings, seed)
+    return _template("cathode", lambda: settings.outside(region, seed).sample, region, test, settings, seed)
 
 
 def _lacathode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -193,8 +229,10 @@ def _anode(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
 def _ranode(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     inside = region.inside
     outside = settings.outside(region, seed)
-    signal, _ = fit_signal_flow(inside.features, inside.mass, outside, settings=settings.flow, seed=seed)
-    return signal.log_prob(test.features, test.mass) - outside.log_prob(test.features, test.mass)
+    signal = fit_signal_flow(
+        inside.features, inside.mass, outside, settings=settings.flow, folds=settings.folds, seed=seed
+    )
+    return signal.log_ratio(test.features, test.mass)
 
 
 def _salad(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
@@ -208,12 +246,14 @@ def _salad(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
 
 
 def _template(
-    method: str, draw: Mover, region: Region, test: Sample, settings: ResonanceSettings, seed: int
+    method: str, fit: Callable[[], Mover], region: Region, test: Sample, settings: ResonanceSettings, seed: int
 ) -> FloatArray:
     """Tell the data from what is drawn at its masses."""
     inside = region.inside
-    mass = _masses(inside.mass, settings.oversampling * len(inside), region.window, seed)
-    drawn = settings.keep(method, draw(mass, seed))
+    drawn = settings.template(method)
+    if drawn is None:
+        mass = _masses(inside.mass, settings.oversampling * len(inside), region.window, seed)
+        drawn = settings.keep(method, fit()(mass, seed))
     return _classify(inside.features, drawn, test.features, settings, seed)
 
 
@@ -221,28 +261,39 @@ def _feta(region: Region, test: Sample, settings: ResonanceSettings, seed: int) 
     if region.simulation is None:
         raise UsageError("feta moves a simulation", do="give one with --simulation")
     beside, simulation = region.beside, region.simulation
-    draw = move_simulation(
-        simulation.features, simulation.mass, beside.features, beside.mass, settings=settings.flow, seed=seed
-    )
-    return _template("feta", draw, region, test, settings, seed)
+
+    def fit() -> Mover:
+        return move_simulation(
+            simulation.features, simulation.mass, beside.features, beside.mass, settings=settings.flow, seed=seed
+        )
+
+    return _template("feta", fit, region, test, settings, seed)
 
 
 def _curtains(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     beside = region.beside
-    draw = move_by_transport(beside.features, beside.mass, settings=settings.flow, seed=seed)
-    return _template("curtains", draw, region, test, settings, seed)
+
+    def fit() -> Mover:
+        return move_by_transport(beside.features, beside.mass, settings=settings.flow, seed=seed)
+
+    return _template("curtains", fit, region, test, settings, seed)
 
 
 def _f4f(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
-    beside, outside = region.beside, settings.outside(region, seed)
-    draw = move_by_likelihood(beside.features, beside.mass, outside, settings=settings.flow, seed=seed)
-    return _template("f4f", draw, region, test, settings, seed)
+    beside = region.beside
+
+    def fit() -> Mover:
+        outside = settings.outside(region, seed)
+        return move_by_likelihood(beside.features, beside.mass, outside, settings=settings.flow, seed=seed)
+
+    return _template("f4f", fit, region, test, settings, seed)
 
 
 def _combined(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     if len(settings.combined) < 2:
         raise UsageError("combined is the mean of two methods or more", do=f"name some of {', '.join(COMBINABLE)}")
     each = [score_events(method, region, test, settings, seed=seed) for method in settings.combined]
+    settings.last = {}  # that of the methods behind it
     mean: FloatArray = np.mean(each, axis=0)
     return mean
 

@@ -10,7 +10,7 @@ from scipy.stats import chi2_contingency
 from jettag.errors import DataError
 from jettag.weak.checks import FloatArray, finite
 
-__all__ = ["Sculpting", "divergence", "equal_edges", "sculpting"]
+__all__ = ["Sculpting", "divergence", "equal_edges", "keep_share", "sculpting"]
 
 MOST_BINS = 300  # of arXiv:2210.14924
 DIVERGENCE_BINS = 50
@@ -50,6 +50,23 @@ def divergence(first: npt.NDArray, second: npt.NDArray, edges: npt.NDArray) -> f
     """Jensen-Shannon divergence in nats, from 0 to log 2, of two samples in bins; scipy returns its square root."""
     counts = [np.histogram(values, edges)[0] for values in (first, second)]
     return float(jensenshannon(*counts) ** 2)
+
+
+def keep_share(
+    scores: npt.NDArray, others: npt.NDArray, share: float, random: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """(n,) events that pass a cut which a share of others pass; of those that tie with it, as many as it takes.
+
+    Args:
+        scores: (n,) higher passes.
+        others: (m,) scores that decide the cut.
+        share: of them, above 0 and below 1.
+        random: draws among ties.
+    """
+    cut = np.quantile(others, 1 - share, method="higher")
+    tied = (share - np.mean(others > cut)) / np.mean(others == cut)
+    passed: npt.NDArray[np.bool_] = (scores > cut) | ((scores == cut) & (random.random(len(scores)) < tied))
+    return passed
 
 
 def sculpting(mass: npt.ArrayLike, passed: npt.NDArray[np.bool_], *, seed: int = 0) -> Sculpting:

@@ -24,7 +24,8 @@ SIC_KEYS = {efficiency: f"sic_{efficiency:.0e}".replace("e-0", "e-") for efficie
 MEASURES = ("max_sic", *SIC_KEYS.values(), "auc", "background_rejection", "mixture_auc", "argos")
 # Background efficiencies, descending, of the curves that are drawn.
 CURVE = tuple(round(float(value), 6) for value in np.geomspace(1, 1e-4, 33))
-SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b", "template_auc", "template_fpd")  # of resonances
+# Of resonances.
+SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b", "template_auc", "template_fpd", "template_kpd")
 VARIED = {
     "cwola": "signal draw, background split, initialisation",
     "iad": "signal draw, background split, initialisation",

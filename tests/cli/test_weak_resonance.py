@@ -26,7 +26,7 @@ def words(events, *more):
     return [*files, "--window", "3300:3700", "--range", "2500:4500", "--folds", 2, *more]
 
 
-def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json, tmp_path):
+def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, jettag, call_json, tmp_path):
     more = ["--fraction", "0.03", "--runs", 1, "--epochs", 3, "--features", "m_j1,tau21_j1"]
     out = tmp_path / "study"
     found = call_json("weak", "cathode", *words(events, *more, "--out", out))
@@ -41,6 +41,9 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json
         assert {"max_sic_median", "max_sic_low", "max_sic_high", "auc_median", "chi2_per_ndof_median"} <= set(row)
     assert rows["cathode", 0.03]["template_auc_median"] < 0.9
     assert rows["iad", 0.03]["template_auc_median"] is None
+    assert rows["iad", 0.03]["argos_median"] > rows["iad", 0.0]["argos_median"]  # out of folds, without a label
+    assert rows["cathode", 0.03]["template_fpd_median"] < 0.5
+    assert rows["cathode", 0.03]["template_kpd_median"] is not None
     curve = rows["supervised", None]["sic_curve"]
     assert len(curve["median"]) == len(found["curve_efficiencies"])
     assert curve["median"][0] == pytest.approx(1)  # without a cut
@@ -49,7 +52,17 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json
     again = call_json("weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode,f4f,combined,cwola"))
     assert [row["method"] for row in again["rows"][::2]] == ["cathode", "f4f", "combined", "cwola"]
     assert {name: (out / "points" / name).stat().st_mtime_ns for name in before} == before
-    assert "chi2/ndof" in (out / "table.md").read_text()
+    assert all(head in (out / "table.md").read_text() for head in ("chi2/ndof", "FPD", "KPD"))
+    both = call_json(
+        "weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode", "--classifier", "trees,network")
+    )
+    code, printed, _ = jettag("weak", "cathode", *words(events, *more, "--out", out))
+    assert code == 0
+    assert "templates without signal: cathode AUC 0." in printed
+    assert not [line for line in printed.splitlines() if line.strip().isdigit()]  # half of a number
+    assert [(row["method"], row["row"], row["fraction"]) for row in both["rows"]] == [
+        ("cathode", name, fraction) for name in ("network", "trees") for fraction in (0.0, 0.03)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +72,7 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, call_json
         ("feta", [], 2, "--simulation"),
         ("compare", ["--methods", "cathode,combined"], 2, "two methods"),
         ("cathode", ["--fraction", "x"], 2, "no number"),
+        ("cathode", ["--classifier", "netwrk"], 2, "network"),
         ("cathode", ["--flow", "3"], 2, "is not NxW"),
         ("cathode", ["--methods", "cathod"], 2, "cathode"),
         ("cathode", ["--window", "2000:3700"], 2, "overlap the signal region"),
@@ -72,3 +86,35 @@ def test_bad_input_is_one_line(events, jettag, command, more, code, said):
     found, out, err = jettag("weak", command, *words(events, "--fraction", "0.03", "--runs", 1, *more))
     assert (found, out) == (code, ""), err
     assert said in err.rstrip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["compare", "hunt"])
+@pytest.mark.parametrize(("kind", "said"), [("leak", "m_j1 tells the mass"), ("nan", "feature m_j1 are NaN")])
+def test_features_that_tell_the_mass_or_nothing_are_one_line(events, jettag, tmp_path, command, kind, said):
+    random = np.random.default_rng(1)
+    mass = random.uniform(2500, 4500, 900)
+    columns = {key: random.normal(size=900) for key in NAMES} | {"m_jj": mass}
+    columns["m_j1"] = mass / 20 if kind == "leak" else np.where(np.arange(900) == 7, np.nan, columns["m_j1"])
+    columns |= {"label_background": np.ones(900, dtype=bool), "label_signal": np.zeros(900, dtype=bool)}
+    path = write_root(tmp_path / "bad.root", columns)
+    more = ["--signal", events / "signal.root", "--fraction", "0.03", "--runs", 1, "--folds", 3]
+    more += ["--test", events / "test.root"] if command == "compare" else []
+    region = ["--window", "3300:3700", "--range", "2500:4500"]
+    code, out, err = jettag("weak", command, "--background", path, *more, *region)
+    assert (code, out) == (4, ""), err
+    assert err.rstrip().splitlines()[-1].startswith("error: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("command", ["cwola", "cathode", "hunt"])
+def test_too_little_signal_is_told_before_anything_is_trained(events, jettag, tmp_path, command):
+    """Half of signal in the last of several fractions, and in a study with a folder."""
+    more = ["--background", events / "background.root", "--signal", events / "signal.root", "--runs", 1]
+    more += ["--fraction", "0.5", "--out", tmp_path / "study"]
+    if command != "hunt":
+        more += ["--test", events / "test.root"]
+    more += ["--card", "dijets", "--features", "m_j1"] if command == "cwola" else ["--window", "3300:3700"]
+    code, out, err = jettag("weak", command, *more)
+    assert (code, out) == (4, ""), err
+    assert "there; give more --signal" in err.rstrip().splitlines()[-1]
+    assert not list((tmp_path / "study").glob("points/*"))

@@ -6,7 +6,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import kstest
 
 from jettag.errors import DataError
-from jettag.weak.flow import FlowSettings, fit_flow, fit_signal_flow
+from jettag.weak.flow import FlowSettings, fit_flow
 
 SMALL = FlowSettings(transforms=1, hidden=16, bins=6, epochs=20, patience=5, batch_size=512, learning_rate=1e-2)
 
@@ -41,15 +41,6 @@ def test_samples_and_latents_follow_what_was_fitted(fitted):
     assert kstest(latent, "norm").statistic < 0.06
     for part in (mass < -0.3, np.abs(mass) < 0.3, mass > 0.3):
         assert abs(latent[part].mean()) < 0.15
-
-
-def test_the_signal_flow_finds_fraction_and_place_of_a_peak(fitted):
-    features, mass = moving(4000, 4)
-    features[:400, 0] = np.random.default_rng(5).normal(2.0, 0.1, 400)
-    signal, fraction = fit_signal_flow(features, mass, fitted, settings=SMALL, seed=0)
-    assert fraction == pytest.approx(0.1, abs=0.04)
-    at = [signal.log_prob(np.array([[place]]), np.zeros(1))[0] for place in (2.0, 0.0)]
-    assert at[0] > at[1] + 2
 
 
 def test_bad_events_are_one_line():

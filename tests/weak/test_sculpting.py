@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kstest
 
 from jettag.errors import DataError
-from jettag.weak.sculpting import divergence, equal_edges, sculpting
+from jettag.weak.sculpting import divergence, equal_edges, keep_share, sculpting
 
 
 def test_a_cut_that_ignores_the_mass_has_chi2_per_ndof_one_and_uniform_p_values():
@@ -43,3 +43,15 @@ def test_edges_hold_equally_many_and_too_few_events_are_told():
     assert np.histogram(values, equal_edges(values, 10))[0].tolist() == [100] * 10
     with pytest.raises(DataError, match="too few"):
         sculpting(values, np.arange(1000) < 5)
+
+
+@pytest.mark.parametrize("levels", [1, 7, 100_000])
+def test_a_share_passes_however_many_scores_tie_and_ties_do_not_sculpt(levels):
+    """Scores that are all the same cut at random."""
+    random = np.random.default_rng(3)
+    scores, others = (random.integers(0, levels, 20_000).astype(float) for _ in range(2))
+    passed = keep_share(scores, others, 0.05, random)
+    assert passed.mean() == pytest.approx(0.05, abs=0.008)
+    assert sculpting(random.normal(size=20_000), passed).p_value > 1e-3
+    if levels > 1:
+        assert scores[passed].min() >= scores[~passed].max()
