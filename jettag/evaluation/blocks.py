@@ -22,7 +22,7 @@ __all__ = [
     "spread",
 ]
 
-CLASS_HEADS = ("classes", "jets", "accuracy", "mean AUC of pairs", "least recognised")
+CLASS_HEADS = ("classes", "jets", "accuracy", "AUC, pairs", "worst class")
 
 RULE = (
     "Background rejection is 1 / background efficiency. Score: p_S / (p_S + sum of p_B). Threshold: the (1 - signal "
@@ -101,15 +101,18 @@ def rejection_parts(row: Row) -> tuple[str, str, str]:
 
 
 def class_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """What stands under `CLASS_HEADS`, of `jettag.evaluation.multiclass.judge_classes`."""
+    """What stands under `CLASS_HEADS`, of `jettag.evaluation.multiclass.judge_classes`.
+
+    The error of the accuracy is the larger side of its interval.
+    """
     known = {name: value for name, value in found["recall"].items() if value is not None}
     worst = min(known, key=lambda name: known[name])
-    interval = f"+{found['accuracy_high'] - found['accuracy']:.4f} −{found['accuracy'] - found['accuracy_low']:.4f}"
+    error = max(found["accuracy_high"] - found["accuracy"], found["accuracy"] - found["accuracy_low"])
     area = "n/a" if found["auc_ovo"] is None else f"{found['auc_ovo']:.4f}"
     return (
         str(len(found["classes"])),
         grouped(found["n_jets"]),
-        f"{found['accuracy']:.4f} ({interval})",
+        f"{found['accuracy']:.4f}\u00a0±\u00a0{error:.4f}",
         area,
         f"{worst} {known[worst]:.1%}",
     )
