@@ -28,7 +28,10 @@ def energy_correlations(p4: Tensor, mask: Tensor, *, beta: float = 1.0) -> tuple
     Returns:
         e2 and e3, each (B,); exactly zero where a jet has too few constituents.
     """
-    p4 = torch.where(mask[..., None], p4, p4.new_tensor([1.0, 0.0, 0.0, 1.0]))  # padding has directions, too
+    real, padding = mask[..., None], (~mask).to(p4.dtype)
+    nothing = torch.zeros_like(padding)
+    # Padding needs a direction, too; numbers from the host would have to be copied to the device at every step.
+    p4 = torch.where(real, p4, torch.stack([padding, nothing, nothing, padding], dim=-1))
     size = pt(p4) * mask
     share = size / size.sum(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
     y, angle = rapidity(p4), phi(p4)

@@ -53,8 +53,8 @@ def at_step(number, what):
     """Send the process a signal in the middle of its ``number``-th step."""
     gradients = Trainer.gradients
 
-    def instead(trainer, batch):
-        found = gradients(trainer, batch)
+    def instead(trainer, *batch):
+        found = gradients(trainer, *batch)
         if trainer.step == number:
             os.kill(os.getpid(), what)
         return found

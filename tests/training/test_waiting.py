@@ -11,6 +11,7 @@ from jettag.config.loading import read_yaml
 from jettag.config.recipe import TrainingRecipe, load_any_recipe
 from jettag.config.shipped import list_shipped
 from jettag.config.study import STUDIES
+from jettag.data.loader import Share
 from jettag.models import build_backbone
 from jettag.objectives import Classification
 from jettag.objectives.build import JetsAre, build_objective, build_tokenizer
@@ -37,6 +38,9 @@ class _ToMeta:
 
     def __next__(self):
         return self.table.batch(np.arange(16))
+
+    def share(self):
+        return Share(16, np.arange(16), 12)
 
     def state_dict(self):
         return {}
