@@ -1,5 +1,6 @@
 """How a fine-tuning changes the backbone it starts from: the modes, and the settings of each."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -8,7 +9,16 @@ from jettag.config.loading import Section
 from jettag.config.objectives import Fraction
 from jettag.errors import nearest
 
-__all__ = ["LAYERWISE_DECAY", "MODES", "AdaptationRecipe", "LoraRecipe", "LpftRecipe", "Mode", "StagedRecipe"]
+__all__ = [
+    "LAYERWISE_DECAY",
+    "MODES",
+    "AdaptationRecipe",
+    "LoraRecipe",
+    "LpftRecipe",
+    "Mode",
+    "StagedRecipe",
+    "backbone_rate",
+]
 
 # What each mode trains. All but `full` adapt a backbone and make no sense without one.
 MODES: dict[str, str] = {
@@ -63,6 +73,19 @@ class LoraRecipe(Section):
     targets: tuple[Literal["q", "k", "v", "out", "fc1", "fc2"], ...] = Field(("q", "k", "v", "out"), min_length=1)
 
 
+FEW_LABELS, LEAST_RATE = 1_000, 0.1
+
+
+def backbone_rate(labels: int) -> float:
+    """Learning rate of a pre-trained backbone, relative to the head's, for so many labelled jets in training.
+
+    A tenth up to a thousand, which are fitted too closely otherwise; from there as the square root of their number to 1
+    for a hundred thousand, from which a backbone at a tenth learns too little (RESULTS.md). The published fine-tunings
+    take 0.02 to 0.2 (arXiv:2202.03772, OmniLearned), in longer runs.
+    """
+    return min(LEAST_RATE * math.sqrt(max(labels, FEW_LABELS) / FEW_LABELS), 1.0)
+
+
 class AdaptationRecipe(Section):
     """Settings of the modes; those of other modes than the run's are not read."""
 
@@ -80,10 +103,9 @@ class AdaptationRecipe(Section):
     # The hidden layer of mode head needs no such factor: 0.280 to 0.261, 0.270 to 0.260, and 0.331 to 0.968 of the
     # same runs; training.head_rate_multiplier of 3 pays where labels are many and steps few.
     probe_rate_multiplier: float = Field(30.0, gt=0)
-    # Learning rate of a pre-trained backbone in modes full, lpft, staged and layerwise, relative to the head's. The
-    # published fine-tunings take 0.02 to 0.2 (arXiv:2202.03772, OmniLearned); at 1 a thousand labels are fitted too
-    # closely (RESULTS.md).
-    backbone_rate_multiplier: float = Field(0.1, gt=0, le=1)
+    # Learning rate of a pre-trained backbone in modes full, lpft, staged and layerwise, relative to the head's; auto:
+    # as `backbone_rate` has it.
+    backbone_rate_multiplier: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     lpft: LpftRecipe = LpftRecipe()
     staged: StagedRecipe = StagedRecipe()
     lora: LoraRecipe = LoraRecipe()

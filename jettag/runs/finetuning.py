@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from jettag.config.adaptation import backbone_rate
 from jettag.config.recipe import FinetuneRecipe
 from jettag.data.jets import Table
 from jettag.errors import RecipeError
@@ -96,6 +97,11 @@ def finetune(
         names = model.trained()
         trainable = sum(p.numel() for name, p in model.named_parameters() if name in names)
         told.note(f"mode {mode}: trainable {trainable:,} of {parameter_count(model):,} parameters; {FROZEN_IS[mode]}")
+        if pretrained and recipe.adaptation.backbone_rate_multiplier == "auto" and model.phases.backbone_rate < 1:
+            told.note(
+                f"adaptation.backbone_rate_multiplier: auto takes {model.phases.backbone_rate:.2g} "
+                f"for {len(table):,} labelled jets"
+            )
         facts = carry_out(
             recipe,
             model,
@@ -136,7 +142,7 @@ def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table, 
         "class_weight": balancing(counts) if recipe.objective.balance_classes else None,
         "head_hidden": _head_hidden(recipe, backbone.dim),
         "attentive": recipe.mode == "attentive",
-        "phases": _phases(recipe, adapted=adapted),
+        "phases": _phases(recipe, adapted=adapted, labels=len(table)),
         "lora": recipe.adaptation.lora.model_dump(mode="json") if recipe.mode == "lora" else None,
     }
     flavour = flavour_of(recipe)
@@ -154,10 +160,12 @@ def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table, 
     )
 
 
-def _phases(recipe: FinetuneRecipe, *, adapted: bool) -> Phases:
+def _phases(recipe: FinetuneRecipe, *, adapted: bool, labels: int) -> Phases:
     """When the backbone is frozen, and its learning rate."""
     lpft, staged = recipe.adaptation.lpft, recipe.adaptation.staged
     slower = recipe.adaptation.backbone_rate_multiplier
+    if slower == "auto":
+        slower = backbone_rate(labels)
     if recipe.mode in ("head", "attentive"):
         return FROZEN
     if recipe.mode == "probe":
