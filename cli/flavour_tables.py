@@ -1,4 +1,4 @@
-"""Flavour tagging on the terminal: working points, origins, vertices."""
+"""Flavour tagging on the terminal: working points, origins, vertices, regressions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from jettag.evaluation.regression_report import MEASURES, compared_with, measure_text
 
 __all__ = ["print_flavour"]
 
@@ -47,6 +49,8 @@ def print_flavour(console: Console, reports: Sequence[Mapping[str, Any]]) -> Non
             console.print(_origins(report["run"], report["origins"]))
         if "vertices" in report:
             console.print(_vertices(report["run"], report["vertices"]))
+        for name, found in report.get("regression", {}).items():
+            console.print(_regression(report["run"], name, found))
 
 
 def _points(run: str, name: str, found: Mapping[str, Any]) -> Table:
@@ -98,4 +102,14 @@ def _vertices(run: str, found: Mapping[str, Any]) -> Table:
         for name, one in by_class.items():
             shares = [_share(one, key) for key in ("efficiency", "purity", "found_rate")]
             table.add_row(Text(f"{name}, {kind}"), str(one["true"]), *shares)
+    return table
+
+
+def _regression(run: str, name: str, found: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{run}: {name}, {compared_with(found)}", **STYLE)
+    for head in ("pT [GeV]", "jets", *(f"{measure.replace('_', '-')} [68 %]" for measure in MEASURES)):
+        table.add_column(head, justify="right")
+    for one in (found, *found.get("by_pt", ())):
+        bin_of_pt = f"{one['pt_low']}-{one['pt_high']}" if "pt_low" in one else "all"
+        table.add_row(bin_of_pt, str(one["jets"]), *(measure_text(one, measure) for measure in MEASURES))
     return table

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from jettag.data.columns import Piece
 
-__all__ = ["DISPLACED", "HEAVY", "SignCheck", "sign_verdict"]
+__all__ = ["DISPLACED", "HEAVY", "PT_RANGE", "SignCheck", "median_or_none", "sign_verdict", "unit_verdict"]
 
 # Classes of jets with b and c hadrons, which fly; in others only strange particles do.
 HEAVY = ("b", "c", "bb", "cc", "bc", "Hbb", "Hcc", "Tbqq", "Tbl")
@@ -27,6 +27,22 @@ def sign_verdict(ahead: int, behind: int) -> str:
     if tracks < FEWEST or abs(excess) < SIGNIFICANT * np.sqrt(tracks):
         return "undecided"
     return "agrees" if excess > 0 else "opposite"
+
+
+def median_or_none(errors: npt.NDArray[np.floating]) -> float | None:
+    """Median of the errors of d0 of tracks in `PT_RANGE`; None where they are fewer than `FEWEST`."""
+    return float(np.median(errors)) if len(errors) >= FEWEST else None
+
+
+def unit_verdict(error: float | None) -> str:
+    """What a median error of d0 [mm] says against the unit of length on the card; empty where nothing."""
+    if error is None or SMALLEST_ERROR <= error <= LARGEST_ERROR:
+        return ""
+    if error < SMALLEST_ERROR:
+        guess = "the file looks like cm where the card says mm: set `units: {length: cm}`"
+    else:
+        guess = "the file looks like mm where the card says cm, or um where it says mm: correct `units: {length: ...}`"
+    return f"the median error of d0 is {error:.3g} mm, and trackers have 0.03 to 0.1 mm; {guess} on the card"
 
 
 @dataclass
@@ -88,19 +104,9 @@ class SignCheck:
     @property
     def median_error(self) -> float | None:
         """Median error of d0 of tracks of 1 to 10 GeV [mm]; None where they are fewer than `FEWEST`."""
-        errors = np.concatenate(self._errors) if self._errors else np.zeros(0)
-        return float(np.median(errors)) if len(errors) >= FEWEST else None
+        return median_or_none(np.concatenate(self._errors) if self._errors else np.zeros(0))
 
     @property
     def unit_problem(self) -> str:
-        """What the size of the errors says against the unit of length on the card; empty where nothing."""
-        error = self.median_error
-        if error is None or SMALLEST_ERROR <= error <= LARGEST_ERROR:
-            return ""
-        if error < SMALLEST_ERROR:
-            guess = "the file looks like cm where the card says mm: set `units: {length: cm}`"
-        else:
-            guess = (
-                "the file looks like mm where the card says cm, or um where it says mm: correct `units: {length: ...}`"
-            )
-        return f"the median error of d0 is {error:.3g} mm, and trackers have 0.03 to 0.1 mm; {guess} on the card"
+        """That of `unit_verdict`."""
+        return unit_verdict(self.median_error)

@@ -1,4 +1,4 @@
-"""Flavour tagging judged: discriminants, working points, dependence on pT, origins, vertices, and a simple baseline."""
+"""Flavour tagging judged: discriminants, working points, origins, vertices, regressions, and a simple baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from jettag.evaluation.bootstrap import bootstrap_rejection
 from jettag.evaluation.discriminants import WORKING_POINTS, discriminant, equal_fractions
 from jettag.evaluation.metrics import auc, background_rejection, clopper_pearson, working_point
 from jettag.evaluation.origins import origin_report
+from jettag.evaluation.regression import RegressionScores, judge_regression
 from jettag.evaluation.scores import Scores
 from jettag.evaluation.vertexing import VertexCounts, against_number, against_pt, count_vertices, summary
 
@@ -83,6 +84,7 @@ class FlavourScores:
         event: (J,) number of each jet's event; None counts every jet as an event.
         tracks: None for a run without track tasks, or jets without their truth.
         baseline: (J,) mean signed d0 significance, or None.
+        regressions: of the heads whose truth the jets have.
     """
 
     scores: Scores
@@ -91,6 +93,12 @@ class FlavourScores:
     event: Ints | None = None
     tracks: TrackScores | None = None
     baseline: FloatArray | None = None
+    regressions: tuple[RegressionScores, ...] = ()
+
+    @property
+    def events(self) -> Ints:
+        """(J,) which jets are of one event; each of its own where none is known."""
+        return np.arange(len(self.scores.label)) if self.event is None else self.event
 
     def score(self, chosen: Discriminant) -> FloatArray:
         """(J,) the discriminant of every jet."""
@@ -191,6 +199,10 @@ def judge(run: FlavourScores) -> dict[str, Any]:
                 kind: {name: against_pt(found, own, run.pt, PT_EDGES) for name, own in jets.items()}
                 for kind, found in counts.items()
             }
+    if run.regressions:
+        report["regression"] = {
+            head.name: judge_regression(head, run.events, run.pt, PT_EDGES) for head in run.regressions
+        }
     return report
 
 
@@ -217,8 +229,7 @@ def _judge_discriminant(run: FlavourScores, chosen: Discriminant) -> dict[str, A
     if not is_signal.any() or not backgrounds:
         return report
     report["auc"] = {name: auc(score[is_signal], score[mask]) for name, mask in backgrounds.items()}
-    event = np.arange(len(score)) if run.event is None else run.event
-    report["working_points"] = _working_points(score, is_signal, backgrounds, event, WORKING_POINTS)
+    report["working_points"] = _working_points(score, is_signal, backgrounds, run.events, WORKING_POINTS)
     for entry in report["working_points"]:
         cut = chosen.cuts.get(f"{entry['signal_efficiency']:g}")
         if cut is not None:
@@ -230,7 +241,7 @@ def _judge_discriminant(run: FlavourScores, chosen: Discriminant) -> dict[str, A
             name: auc(run.baseline[is_signal], run.baseline[mask]) for name, mask in backgrounds.items()
         }
         report["baseline_working_points"] = _working_points(
-            run.baseline, is_signal, backgrounds, event, (FLAT_EFFICIENCY,)
+            run.baseline, is_signal, backgrounds, run.events, (FLAT_EFFICIENCY,)
         )
     if run.pt is not None:
         report["by_pt"] = by_pt(score, is_signal, backgrounds, run.pt)

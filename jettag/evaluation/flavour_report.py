@@ -7,6 +7,7 @@ from jettag.config.origins import ORIGINS
 from jettag.evaluation import flavour_plots as draw
 from jettag.evaluation.flavour import FlavourScores
 from jettag.evaluation.plots import draw_confusion, render
+from jettag.evaluation.regression_report import regression_lines
 from jettag.evaluation.vertex_plots import draw_vertices
 from jettag.evaluation.vertex_report import vertex_lines
 
@@ -73,6 +74,7 @@ def to_markdown(reports: Sequence[Mapping[str, Any]]) -> str:
             rows = [(n, _number(origins["recall"][n], 3), _number(origins["precision"][n], 3)) for n in ORIGINS]
             lines += [f"| {name} | {recall} | {precision} |" for name, recall, precision in rows] + [""]
         lines += vertex_lines(report)
+        lines += regression_lines(report)
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ from jettag.runs.common import (
     parameter_count,
 )
 from jettag.runs.flavour_choices import store_choices
-from jettag.runs.flavour_data import opposite_sign, origin_weights
+from jettag.runs.flavour_data import opposite_sign, origin_weights, wrong_unit
 from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
 from jettag.training.distributed import choose_device
@@ -92,8 +92,9 @@ def finetune(
         table = jets.table
         counts = class_counts(table)
         model = _model(recipe, backbone, table, adapted=pretrained is not None)
-        if isinstance(model, Flavour) and (warning := opposite_sign(table)):
-            told.note(warning)
+        if isinstance(model, Flavour):
+            for warning in filter(None, (opposite_sign(table), wrong_unit(table))):
+                told.note(warning)
         names = model.trained()
         trainable = sum(p.numel() for name, p in model.named_parameters() if name in names)
         told.note(f"mode {mode}: trainable {trainable:,} of {parameter_count(model):,} parameters; {FROZEN_IS[mode]}")

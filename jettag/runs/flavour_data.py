@@ -11,15 +11,25 @@ from jettag.data.inputs import InputFile
 from jettag.data.jets import JetTable, Table
 from jettag.data.opening import split_of
 from jettag.data.read import stored_in_all
-from jettag.data.sign_check import DISPLACED, HEAVY, sign_verdict
+from jettag.data.sign_check import DISPLACED, HEAVY, PT_RANGE, median_or_none, sign_verdict, unit_verdict
 from jettag.errors import CardError, DataError
 
-__all__ = ["check_origins", "flavour_card", "opposite_sign", "origin_weights", "refuse_missing_truth"]
+__all__ = [
+    "COMPUTED",
+    "check_origins",
+    "flavour_card",
+    "opposite_sign",
+    "origin_weights",
+    "refuse_missing_truth",
+    "wrong_unit",
+]
 
+COMPUTED = ("pt", "energy", "mass")  # jet columns of every file
 FLAVOUR = "flavour"  # the jet column with codes such as 5, 4, 15, 0
 EXTENDED = "flavour_extended"  # the one that has 44, 54 and 55 too
 OUTSIDE = "outside the scheme"
 COMMONEST = 1.0  # weight of the most common origin
+ERROR = "part_d0err"  # the feature with the error of d0, at most 1 [mm]
 LIFETIME_SIGNED = "part_d0sig_lifetime"  # the feature with the arcsinh of the significance
 
 
@@ -75,7 +85,7 @@ def refuse_missing_truth(inputs: Sequence[InputFile], card: DataCard, recipe: Fl
     wanted = [("constituents", name) for name in recipe.constituent_columns]
     for owner, name in [*wanted, *(("jet", name) for name in recipe.jet_columns)]:
         found = stored_in_all(inputs, card, [name], "jet" if owner == "jet" else "constituents")
-        if not found and not (owner == "jet" and name in ("pt", "energy", "mass")):
+        if not found and not (owner == "jet" and name in COMPUTED):
             column = card.column("jet" if owner == "jet" else "constituents", name)
             what = f"no branch {' or '.join(column.branches)}" if column else f"no {owner}.{name} on card {card.name}"
             more = f" and {len(inputs) - 1} more files" if len(inputs) > 1 else ""
@@ -120,3 +130,13 @@ def opposite_sign(table: Table) -> str:
         return ""
     share = f"{behind} of {ahead + behind} displaced tracks of b and c jets lie behind their jet"
     return f"warning: the sign of d0 looks opposite to the card's, {share}; `jettag data check` tells more"
+
+
+def wrong_unit(table: Table) -> str:
+    """A warning where the errors of d0 are those of another unit, as cm for mm; else nothing."""
+    if not isinstance(table, JetTable) or ERROR not in table.feature_names:
+        return ""
+    error = table.features[:, table.feature_names.index(ERROR)]
+    pt = np.hypot(table.p4[:, 0], table.p4[:, 1])
+    problem = unit_verdict(median_or_none(error[(error > 0) & (pt > PT_RANGE[0]) & (pt < PT_RANGE[1])]))
+    return f"warning: {problem}; `jettag data check` tells more" if problem else ""

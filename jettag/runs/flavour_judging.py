@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from jettag.config.schemes import add_up, find_sums
 from jettag.data.card import DataCard
@@ -21,9 +22,12 @@ from jettag.evaluation.flavour import (
     mean_signed_significance,
     stored_discriminants,
 )
+from jettag.evaluation.regression import RegressionScores
 from jettag.evaluation.scores import Scores
 from jettag.objectives import Flavour
+from jettag.objectives.flavour import regression_target
 from jettag.runs.flavour_asking import Asked
+from jettag.runs.flavour_data import COMPUTED
 from jettag.training import Tagger
 
 __all__ = [
@@ -82,7 +86,10 @@ def extra_columns(tagger: Tagger, inputs: Sequence[InputFile], card: DataCard) -
     if not isinstance(tagger.model, Flavour) or split_of(inputs[0], "test") is not None:
         return Extra()
     found = stored_in_all(inputs, card, CONSTITUENTS, "constituents")
-    return Extra((*found, "dphi") if "d0" in found else found, ("pt",))
+    wanted = tagger.model.recipe.jet_columns
+    known = {*COMPUTED, *stored_in_all(inputs, card, [name for name in wanted if name not in COMPUTED])}
+    jet = dict.fromkeys(("pt", *(name for name in wanted if name in known)))
+    return Extra((*found, "dphi") if "d0" in found else found, tuple(jet))
 
 
 def impact_of(table: Table, features: str, how: Impact) -> Table:
@@ -131,6 +138,7 @@ def flavour_scores(tagger: Tagger, scores: Scores, table: Table, asked: Asked, a
         event=table.jet["event_number"].astype(np.int64) if "event_number" in table.jet else None,
         tracks=_tracks(table, asked),
         baseline=_baseline(table),
+        regressions=_regressions(tagger, table, asked),
     )
 
 
@@ -141,6 +149,23 @@ def _tracks(table: JetTable, asked: Asked) -> TrackScores | None:
     origin = None if asked.origin is None else np.where(asked.track, asked.origin.argmax(axis=1), -1)
     vertex = truth["vertex"].astype(np.int64) if "vertex" in truth else None
     return TrackScores(table.offsets, truth["origin"].astype(np.int64), origin, vertex, asked.vertex)
+
+
+def _regressions(tagger: Tagger, table: JetTable, asked: Asked) -> tuple[RegressionScores, ...]:
+    """Of the heads whose columns the files have."""
+    model = tagger.model
+    if not isinstance(model, Flavour) or asked.regression is None:
+        return ()
+    heads = []
+    for predicted, (target, task) in zip(asked.regression.T, model.recipe.regression.items(), strict=True):
+        names = [name for name in (target, task.relative_to) if name]
+        if all(name in table.jet for name in names):
+            columns = torch.tensor(np.stack([table.jet[name].astype(np.float64) for name in names], axis=1))
+            value, counts = regression_target(columns, names, target, task)
+            true = torch.where(counts, value.exp() if task.logarithm else value, torch.nan).numpy()
+            said = predicted.astype(np.float64)
+            heads.append(RegressionScores(target, said, true, task.relative_to, task.logarithm))
+    return tuple(heads)
 
 
 def _baseline(table: JetTable) -> np.ndarray | None:

@@ -1,8 +1,10 @@
 """Material of the tracker: photons that convert, hadrons that interact, at the radii of its pixel layers.
 
 Beam pipe and layers are cylinders; what crosses them at a polar angle theta sees 1 / sin(theta) more. Conversions share
-the photon's energy uniformly and are collinear; an interaction gives three pions with transverse kicks of a pion mass's
-order. Radii and thicknesses are of the size that experiments report (arXiv:1609.04305), not those of one detector.
+the photon's energy uniformly and are collinear. An interaction gives the hadron itself and a pair pi+ pi-, with kicks
+of the order of a pion's mass: charge, momentum and flavour are conserved. Energy is not: the momentum is shared, and
+the masses are those of what comes out, as if the nucleus, whose remains are not made, gave or took the rest. Radii and
+thicknesses are of the size that experiments report (arXiv:1609.04305), not those of one detector.
 """
 
 import numpy as np
@@ -17,8 +19,9 @@ PIPE_X0, LAYER_X0 = 0.006, 0.028  # thickness in radiation lengths
 INTERACTION = 0.2  # nuclear interaction lengths in a radiation length of silicon, 9.4 cm / 46.5 cm
 CONVERSION = 7.0 / 9.0
 MIN_PT, MAX_ETA = 0.5, 2.6  # others leave no selected track [GeV]
-PIONS = (211, -211, 211)
-KICK = 0.3  # transverse momentum of each pion [GeV]
+PIONS = (211, -211)  # beside the hadron itself
+PRONGS = 1 + len(PIONS)
+KICK = 0.3  # transverse momentum of each prong [GeV]
 PION_MASS, ELECTRON_MASS = 0.13957, 0.000511
 
 
@@ -46,7 +49,7 @@ def interact(particles: Particles, layers: tuple[float, ...], rng: np.random.Gen
         at[hit] = layer
     rows = np.flatnonzero(at >= 0)
     parts = [_take(particles, np.flatnonzero(at < 0))]
-    for chosen, make in ((rows[code[rows] == 22], _pairs), (rows[code[rows] != 22], _pions)):
+    for chosen, make in ((rows[code[rows] == 22], _pairs), (rows[code[rows] != 22], _prongs)):
         if len(chosen):
             parts.append(make(particles, chosen, _crossing(particles, chosen, radii[at[chosen]]), rng))
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Particles.__dataclass_fields__}
@@ -69,8 +72,11 @@ def _crossing(particles: Particles, rows: np.ndarray, radius: Floats) -> Floats:
     return crossing
 
 
-def _born(particles: Particles, rows: np.ndarray, pdg: int, p: Floats, mass: float, at: Floats) -> Particles:
-    code = np.full(len(rows), pdg)
+def _born(
+    particles: Particles, rows: np.ndarray, pdg: int | np.ndarray, p: Floats, mass: float | Floats, at: Floats
+) -> Particles:
+    """What comes out of ``rows``: one code and mass for all, or (R,) of each."""
+    code = np.broadcast_to(pdg, len(rows)).astype(particles.pdg.dtype)
     energy = np.sqrt(np.sum(p**2, axis=1) + mass**2)
     return Particles(
         event=particles.event[rows],
@@ -78,7 +84,7 @@ def _born(particles: Particles, rows: np.ndarray, pdg: int, p: Floats, mass: flo
         pdg=code,
         charge=charge_of(code),
         p4=np.concatenate([p, energy[:, None]], axis=1),
-        mass=np.full(len(rows), mass),
+        mass=np.broadcast_to(mass, len(rows)).astype(np.float64),
         vertex=at,
         pile_up_z=particles.pile_up_z[rows],
     )
@@ -101,14 +107,11 @@ def _pairs(particles: Particles, rows: np.ndarray, at: Floats, rng: np.random.Ge
     )
 
 
-def _pions(particles: Particles, rows: np.ndarray, at: Floats, rng: np.random.Generator) -> Particles:
-    shares = rng.dirichlet(np.ones(len(PIONS)), len(rows))
-    kicks = rng.normal(0.0, KICK / np.sqrt(2.0), (len(rows), len(PIONS), 3))
+def _prongs(particles: Particles, rows: np.ndarray, at: Floats, rng: np.random.Generator) -> Particles:
+    shares = rng.dirichlet(np.ones(PRONGS), len(rows))
+    kicks = rng.normal(0.0, KICK / np.sqrt(2.0), (len(rows), PRONGS, 3))
     kicks -= kicks.mean(axis=1, keepdims=True)
-    p = particles.p4[rows, :3]
-    return _join(
-        [
-            _born(particles, rows, pdg, p * shares[:, place, None] + kicks[:, place], PION_MASS, at)
-            for place, pdg in enumerate(PIONS)
-        ]
-    )
+    p = shares[:, :, None] * particles.p4[rows, None, :3] + kicks
+    itself = _born(particles, rows, particles.pdg[rows], p[:, 0], particles.mass[rows], at)
+    pair = [_born(particles, rows, pdg, p[:, place], PION_MASS, at) for place, pdg in enumerate(PIONS, start=1)]
+    return _join([itself, *pair])

@@ -106,6 +106,23 @@ def test_eval_has_rows_of_the_contract_and_what_flavour_adds(tagger, flavour_fil
     assert given["flavour"][0]["discriminants"]["b"]["fractions"] == {"c": 0.3, "light": 0.7}
 
 
+def test_eval_judges_what_predict_says_of_a_regression(tagger, flavour_files, call_json, jettag, tmp_path):
+    test = flavour_files / "test" / "*.root"
+    call_json("predict", tagger, "--data", test, "--out", tmp_path / "p.parquet")
+    source = uproot.concatenate([f"{path}:tree" for path in sorted((flavour_files / "test").glob("*.root"))])
+    said = ak.from_parquet(tmp_path / "p.parquet").predicted_truth_pt
+    response = np.asarray(said * source.jet_pt / source.jet_truth_pt)
+    code, out, err = jettag("eval", tagger, "--data", test, "--out", tmp_path / "report")
+    assert code == 0, err
+    assert "truth_pt, predicted / true, learnt divided by pt" in " ".join(out.split())
+    found = json.loads((tmp_path / "report" / "eval.json").read_text())["flavour"][0]["regression"]
+    assert list(found) == ["truth_pt"]
+    assert found["truth_pt"]["median"] == pytest.approx(np.median(response), rel=1e-5)
+    assert found["truth_pt"]["jets"] == len(response)
+    inside = np.count_nonzero((source.jet_pt >= 20) & (source.jet_pt < 6000))
+    assert sum(row["jets"] for row in found["truth_pt"]["by_pt"]) == inside
+
+
 def test_negated_impact_parameters_make_b_look_light_and_shuffled_ones_say_nothing(tagger, flavour_files, call_json):
     """Exactly so for the mean signed significance: its area is reflected, and is one half for tracks of anyone."""
     area = {}
@@ -234,18 +251,25 @@ def test_wrong_input_is_named_in_one_line(what, jettag, tmp_path):
     assert said in line
 
 
-def test_a_wrong_sign_of_d0_is_told_before_the_training(flavour_files, jettag, tmp_path):
-    right = [flavour_files / "train" / f"{name}.root" for name in CODES]
-    flipped = []
+SIGN, UNIT = "the sign of d0 looks opposite to the card's", "looks like cm where the card says mm"
+
+
+@pytest.mark.parametrize(
+    ("d0", "error", "told"), [(1, 1, ()), (-1, 1, (SIGN,)), (0.1, 0.1, (UNIT,)), (-0.1, 0.1, (SIGN, UNIT))]
+)
+def test_a_wrong_sign_or_unit_of_d0_is_told_before_the_training(d0, error, told, jettag, tmp_path):
+    """Each in one line of its own, and nothing of what is right."""
+    files = []
     for name, code in CODES.items():
         columns = with_truth(100, code, seed=code)
-        columns["part_d0val"] = -columns["part_d0val"]
-        flipped.append(write_root(tmp_path / f"{name}.root", columns))
-    for files, told in ((flipped, True), (right, False)):
-        words = ["--data", *files, "--max-steps", 1, "--out", tmp_path / str(told)]
-        code, _, err = jettag(*FLAVOUR, *words)
-        assert code == 0, err
-        assert ("sign of d0 looks opposite" in err) == told
+        columns |= {"part_d0val": d0 * columns["part_d0val"], "part_d0err": error * columns["part_d0err"]}
+        files.append(write_root(tmp_path / f"{name}.root", columns))
+    code, _, err = jettag(*FLAVOUR, "--data", *files, "--max-steps", 1, "--out", tmp_path / "run")
+    assert code == 0, err
+    warnings = [line for line in err.splitlines() if "warning: " in line and "d0" in line]
+    assert len(warnings) == len(told), err
+    for line, said in zip(warnings, told, strict=True):
+        assert said in line
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def test_probabilities_of_a_fine_scheme_add_up_to_those_of_a_coarse_one(fine, co
 
 
 def test_the_lists_have_the_published_lengths_and_landmarks():
-    lengths = {"deepjet": 6, "particlenet": 20, "boosted": 17, "glopart": 17, "sophon": 188, "jetclass": 10}
+    lengths = {"deepjet": 6, "particlenet": 20, "boosted": 17, "deepak8": 17, "glopart": 17}
+    lengths |= {"sophon": 188, "jetclass": 10}
     assert {name: len(scheme(name).classes) for name in lengths} == lengths
     sophon = scheme("sophon").classes
     # 15 resonances of two prongs, 146 of three or four, 27 of QCD by heavy flavour: 0-14, 15-160, 161-187
@@ -56,6 +57,24 @@ def test_the_lists_have_the_published_lengths_and_landmarks():
     assert (sophon[161], sophon[169], sophon[181], sophon[187]) == ("QCD_bbccss", "QCD_bb", "QCD_cc", "QCD_light")
     # QCD classes are all contents of up to two b, c and s quarks each.
     assert len(set(sophon[161:])) == 3**3
+
+
+def test_two_lists_of_boosted_jets_differ_in_one_top_and_in_nothing_else():
+    """A top jet without its b is of one, a top jet with b and c of the other; of ParticleNet's 20, DeepAK8 has 17."""
+    ours, theirs = scheme("boosted").classes, scheme("deepak8").classes
+    decays = {"T": ["bcq", "bqq", "bq", "cq"], "H": ["bb", "cc", "qqqq"], "Z": ["bb", "cc", "qq"], "W": ["cq", "qq"]}
+    decays["QCD"] = ["bb", "cc", "b", "c", "others"]
+    assert set(ours) == {kind + decay for kind, found in decays.items() for decay in found}
+    assert (set(ours) - set(theirs), set(theirs) - set(ours)) == ({"Tcq"}, {"Tbc"})
+    assert set(scheme("particlenet").classes) - set(theirs) == {"Tbel", "Tbmu", "Tbta"}
+    assert set(theirs) < set(scheme("particlenet").classes)
+    # Class k of 17 has the probability k / 136: the four tops are the first four in either list.
+    p = np.arange(17)[None] / 136
+    for names in (ours, theirs):
+        groups = find_sums(names, "resonance")
+        assert add_up(p, names, groups)[0, list(groups).index("top")] == pytest.approx((0 + 1 + 2 + 3) / 136)
+        with pytest.raises(UsageError, match="no class"):
+            add_up(p, names, find_sums(theirs if names is ours else ours, "resonance"))
 
 
 def test_classes_of_other_tools_are_known_by_name_only():

@@ -156,3 +156,30 @@ def test_photons_convert_as_often_as_their_radiation_lengths_say_and_share_their
     np.testing.assert_allclose(made.p4.sum(axis=0)[:3], photons.p4.sum(axis=0)[:3], atol=1e-6)
     assert np.all(np.abs(eta_of(made.p4[electrons])) < 1e-9)
     assert made.charge[made.vertex[:, 0] ** 2 + made.vertex[:, 1] ** 2 == 0].sum() == 0
+
+
+def test_material_conserves_charge_momentum_and_flavour_particle_by_particle():
+    """Of every event of one photon or hadron; an interaction leaves the hadron and a pair of pions at one radius."""
+    kinds = np.array([211, -211, 321, -321, 2212, -2212, 130, 2112, -2112, 22])
+    shot = particles_of(np.repeat(kinds, 2000), p4_of(20.0, 1.0, np.linspace(-3, 3, 20_000)))
+    shot = replace(shot, event=np.arange(20_000), row=np.arange(20_000), charge=charge_of(shot.pdg))
+    made = interact(shot, (33.25, 50.5, 88.5, 122.5), np.random.default_rng(1))
+
+    def total(of):
+        return np.bincount(made.event, weights=of, minlength=20_000)
+
+    np.testing.assert_array_equal(total(made.charge), shot.charge)
+    np.testing.assert_array_equal(made.charge, charge_of(made.pdg))
+    for axis in range(3):
+        np.testing.assert_allclose(total(made.p4[:, axis]), shot.p4[:, axis], atol=1e-9)
+    for kind in (2212, 2112, 321):  # pions and electrons come in pairs, so each other number stays
+        net = total((made.pdg == kind).astype(float) - (made.pdg == -kind))
+        np.testing.assert_array_equal(net, (shot.pdg == kind).astype(int) - (shot.pdg == -kind))
+    prongs = total(np.ones(len(made.event)))
+    assert set(prongs[shot.pdg == 22]) == {1, 2}
+    assert set(prongs[shot.pdg != 22]) == {1, 3}
+    expected = 1 - np.exp(-0.2 * np.cosh(1.0) * (PIPE_X0 + LAYER_X0 * 4))
+    share = np.mean(prongs[shot.pdg != 22] == 3)
+    assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / 18_000))
+    radius = np.hypot(*made.vertex[:, :2].T)
+    np.testing.assert_allclose(total(radius**2) * prongs, total(radius) ** 2, rtol=1e-9)  # no spread within an event
