@@ -1,6 +1,5 @@
 """How a fine-tuning changes the backbone it starts from: the modes, and the settings of each."""
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -73,17 +72,17 @@ class LoraRecipe(Section):
     targets: tuple[Literal["q", "k", "v", "out", "fc1", "fc2"], ...] = Field(("q", "k", "v", "out"), min_length=1)
 
 
-FEW_LABELS, LEAST_RATE = 1_000, 0.1
+LEAST_RATE, MANY_LABELS = 0.1, 10_000
 
 
 def backbone_rate(labels: int) -> float:
     """Learning rate of a pre-trained backbone, relative to the head's, for so many labelled jets in training.
 
-    A tenth up to a thousand, which are fitted too closely otherwise; from there as the square root of their number to 1
-    for a hundred thousand, from which a backbone at a tenth learns too little (RESULTS.md). The published fine-tunings
-    take 0.02 to 0.2 (arXiv:2202.03772, OmniLearned), in longer runs.
+    A tenth up to a thousand, which are fitted too closely otherwise, and from there on in proportion to their number: at
+    a tenth a backbone learns less from ten thousand than one from scratch (RESULTS.md). The published fine-tunings take
+    0.02 to 0.2 (arXiv:2202.03772, OmniLearned), in longer runs.
     """
-    return min(LEAST_RATE * math.sqrt(max(labels, FEW_LABELS) / FEW_LABELS), 1.0)
+    return min(max(labels / MANY_LABELS, LEAST_RATE), 1.0)
 
 
 class AdaptationRecipe(Section):
