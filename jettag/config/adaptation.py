@@ -78,7 +78,7 @@ LEAST_RATE, MANY_LABELS = 0.1, 10_000
 def backbone_rate(labels: int) -> float:
     """Learning rate of a pre-trained backbone, relative to the head's, for so many labelled jets in training.
 
-    A tenth up to a thousand, which are fitted too closely otherwise, and from there on in proportion to their number:
+    A tenth up to a thousand, where results scatter more otherwise, and from there on in proportion to their number:
     at a tenth a backbone learns less from ten thousand than one from scratch (RESULTS.md). The published fine-tunings
     take 0.02 to 0.2 (arXiv:2202.03772, OmniLearned), in longer runs.
     """

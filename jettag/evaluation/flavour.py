@@ -263,17 +263,25 @@ def _working_points(
             found = background_rejection(score[is_signal], score[mask], efficiency)
             low, high = bootstrap_rejection(score[is_signal], score[mask], event[is_signal], event[mask], efficiency)
             rejections[name] = {
-                "background_rejection": found.value,
-                "background_rejection_low": found.low,
-                "background_rejection_high": found.high,
+                **_counted(found.n_pass, found.n_background),
                 "bootstrap_low": low,
                 "bootstrap_high": high,
-                "n_background": found.n_background,
                 "n_background_pass": found.n_pass,
             }
         threshold = working_point(score[is_signal], efficiency).threshold
         points.append({"signal_efficiency": efficiency, "threshold": threshold, "rejections": rejections})
     return points
+
+
+def _counted(passed: int, jets: int) -> dict[str, Any]:
+    """Rejection of a background and its 68 % interval; a lower limit alone where nothing passes."""
+    lowest, highest = clopper_pearson(passed, jets)
+    return {
+        "background_rejection": jets / passed if passed else None,
+        "background_rejection_low": float(1 / highest),
+        "background_rejection_high": float(1 / lowest) if passed else None,
+        "n_background": jets,
+    }
 
 
 def by_pt(
@@ -303,13 +311,7 @@ def by_pt(
                 own = score[mask & inside]
                 if len(own):
                     passed = int(np.count_nonzero(own >= threshold))
-                    edges = clopper_pearson(passed, len(own))
-                    found["rejections"][name] = {
-                        "background_rejection": len(own) / passed if passed else None,
-                        "background_rejection_low": float(1 / edges[1]),
-                        "background_rejection_high": float(1 / edges[0]) if passed else None,
-                        "n_background": len(own),
-                    }
+                    found["rejections"][name] = _counted(passed, len(own))
             row[kind] = found
         rows.append(row)
     return rows
