@@ -77,6 +77,9 @@ def train(
     batch_size: BatchSize = 128,
     steps: Steps = 8,
     loss_steps: Annotated[int, typer.Option("--loss-steps", min=0, help="Steps of the comparison of losses.")] = 50,
+    loss_precision: Annotated[
+        Literal["single", "double"], typer.Option("--loss-precision", help="Of that comparison.")
+    ] = "double",
     dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
     trim: Annotated[bool, typer.Option(help="weaver-core drops constituents of the longest jets.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Our blocks through torch.compile.")] = False,
@@ -87,8 +90,9 @@ def train(
 
     Example: jettag bench train --against weaver --size base
     """
-    told = {"size": size, "batch_size": batch_size, "steps": steps, "loss_steps": loss_steps, "dropout": dropout}
-    _network_rates("train", against, data, card, device, as_json, trim=trim, compiled=compiled, **told)
+    told = {"size": size, "batch_size": batch_size, "steps": steps, "dropout": dropout, "trim": trim}
+    losses = {"loss_steps": loss_steps, "loss_precision": loss_precision}
+    _network_rates("train", against, data, card, device, as_json, compiled=compiled, **told, **losses)
 
 
 @app.command(cls=SeveralValues)
@@ -128,8 +132,10 @@ def _network_rates(
     from jettag.run import choose_device
 
     chosen = BenchSettings(mode, **settings)
-    table = bench_jets(chosen, data or [], card)
     place = choose_device(device)
+    if place.type == "mps" and mode == "train" and against and chosen.loss_precision == "double":
+        raise UsageError("--loss-precision double on mps, which has no such numbers", do="say single")
+    table = bench_jets(chosen, data or [], card)
     with progress(f"bench {mode}", chosen.jets) as update:
         found = compare(chosen, table, weaver=against == "weaver", device=place, on_progress=update)
     threads = torch.get_num_threads()
@@ -139,7 +145,8 @@ def _network_rates(
     ratio = ratio_cpu = None
     if found.weaver is not None and found.difference is not None:
         ratio, ratio_cpu = found.ours.wall / found.weaver.wall, found.ours.cpu / found.weaver.cpu
-        what = f"losses over {chosen.loss_steps} steps" if mode == "train" else "class logits"
+        losses = f"losses over {chosen.loss_steps} steps in {chosen.loss_precision} precision"
+        what = losses if mode == "train" else "class logits"
         say(f"weaver-core  {found.weaver.wall:8.1f} jets/s   {found.weaver.cpu:8.1f} jets per CPU second")
         say(f"ratio        {ratio:8.2f}          {ratio_cpu:8.2f}")
         say(f"largest difference of the {what}: {found.difference:.1e}")
@@ -168,6 +175,7 @@ def _network_rates(
                 "compiled": chosen.compiled,
                 "max_difference": found.difference,
                 "loss_steps": chosen.loss_steps if mode == "train" else 0,
+                "loss_precision": chosen.loss_precision if mode == "train" else None,
             }
         )
 

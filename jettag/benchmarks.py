@@ -46,6 +46,8 @@ class BenchSettings:
         batch_size: jets in a batch.
         steps: timed batches of each side; the jets of both are the same.
         loss_steps: steps of the comparison of losses.
+        loss_precision: of that comparison. Rounding grows from step to step, by as much as the machine's order of sums
+            will have it; in double precision what is left is a difference in what is computed.
         dropout: everywhere in the constituent blocks; None for the size's own.
         trim: let weaver-core cut its batches as it does by default. In training that drops constituents of the
             longest jets at random, to between the 90 % quantile of the lengths and the longest: less work than ours.
@@ -58,6 +60,7 @@ class BenchSettings:
     batch_size: int = 128
     steps: int = 10
     loss_steps: int = 50
+    loss_precision: Literal["single", "double"] = "double"
     dropout: float | None = None
     trim: bool = True
     compiled: bool = False
@@ -326,6 +329,8 @@ def _largest_loss_difference(
     torch.manual_seed(settings.seed)
     ours = _ours(small, table, 0.0).to(device)
     theirs = _theirs(build, ours, trim=False).to(device)
+    dtype = torch.float64 if settings.loss_precision == "double" else torch.float32
+    ours, theirs = ours.to(dtype), theirs.to(dtype)
     sides = [
         _Side(ours, lambda jets: ours.logits(jets), train=True),
         _Side(theirs, lambda jets: _logits(theirs, jets), train=True),
@@ -336,6 +341,7 @@ def _largest_loss_difference(
     worst = torch.zeros((), device=device)
     for _ in range(settings.loss_steps):
         jets = next(loader).to(device)
+        jets = replace(jets, features=jets.features.to(dtype), p4=jets.p4.to(dtype))
         first, second = (side.run(jets) for side in sides)
         worst = torch.maximum(worst, (first - second).abs())
     return worst.item()

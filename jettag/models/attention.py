@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
@@ -80,8 +81,8 @@ def gelu(x: Tensor) -> Tensor:
 def dropout(x: Tensor, drop: float) -> Tensor:
     """``x`` with each entry 0 with probability ``drop`` and divided by 1 - drop otherwise.
 
-    On the CPU, where PyTorch draws one Mersenne-Twister number for each entry, one 64-bit draw decides four entries;
-    ``drop`` is rounded to a multiple of 2^-16 there.
+    On the CPU, where PyTorch draws one Mersenne-Twister number for each entry, one 64-bit draw of a faster generator,
+    which PyTorch's seeds, decides four entries; ``drop`` is rounded to a multiple of 2^-16 there.
     """
     if not drop:
         return x
@@ -98,7 +99,8 @@ def _kept(x: Tensor, drop: float) -> Tensor:
     One opaque operation for a compiler: it has a slower generator of its own, and now both give the same numbers.
     """
     level = round(drop * RANDOM_LEVELS)
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    draws = torch.from_numpy(np.random.SFC64(seed).random_raw((x.numel() + 3) // 4))
     # Compared straight into the type of x: a product of bool and float costs five times as much.
     kept = torch.empty(x.shape, dtype=x.dtype)
     torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), level - RANDOM_LEVELS // 2, out=kept)
