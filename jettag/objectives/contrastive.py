@@ -8,6 +8,7 @@ References:
     Dillon et al., Symmetries, safety, and self-supervision, arXiv:2108.04253 (JetCLR: views, temperature 0.1).
     Chen et al., SimCLR, arXiv:2002.05709 (the loss, the projection head).
     Wang and Isola, arXiv:2005.10242 (alignment and uniformity).
+    Garrido et al., RankMe, arXiv:2210.02885 (the rank of embeddings as a sign of collapse; theirs is an entropy).
 """
 
 from collections.abc import Mapping
@@ -26,9 +27,21 @@ from jettag.objectives.chance import Chance
 from jettag.objectives.objective import Objective
 from jettag.objectives.views import Views
 
-__all__ = ["COLLAPSED", "Compared", "Contrastive", "alignment", "nt_xent", "side_by_side", "spread", "uniformity"]
+__all__ = [
+    "COLLAPSED",
+    "Compared",
+    "Contrastive",
+    "alignment",
+    "condition",
+    "nt_xent",
+    "rank",
+    "side_by_side",
+    "spread",
+    "uniformity",
+]
 
 COLLAPSED = 0.1  # of `spread`: embeddings of all jets then lie within about 6 degrees of one direction
+LINE = 1.2  # of `rank`: embeddings then lie on one line but for a tenth of their variance
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float, *, everyone: bool = False) -> Tensor:
@@ -66,6 +79,18 @@ def uniformity(z: Tensor) -> Tensor:
 def spread(z: Tensor) -> Tensor:
     """Root of the variance of (B, D) unit vectors about their mean: 1 in all directions alike, 0 collapsed."""
     return (1 - z.mean(0).square().sum()).clamp(min=0).sqrt()
+
+
+def rank(x: Tensor) -> Tensor:
+    """Directions in which (B, D) embeddings vary: (sum of variances)^2 / sum of their squares, along principal axes.
+
+    D where all directions vary alike, 1 on a line, 0 where nothing varies but rounding. Traces give it, without an
+    eigenvalue.
+    """
+    centred = x - x.mean(0)
+    covariance = centred.T @ centred
+    rounding = (torch.finfo(x.dtype).eps * x.square().sum()).square() + torch.finfo(x.dtype).tiny
+    return covariance.trace().square() / torch.maximum(covariance.square().sum(), rounding)
 
 
 def side_by_side(first: Jets, second: Jets) -> Jets:
@@ -154,43 +179,61 @@ class Contrastive(Objective):
         look: bool = False,
         compared: Compared | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss``, ``alignment``, ``uniformity``, ``spread``, and the ``weight`` of each: jets.
+        """Losses of a batch: ``loss``, ``alignment``, ``uniformity``, `condition`'s, and the ``weight`` of each: jets.
 
         Args:
             jets: the batch, or a piece of it.
             generator: of `draw`, where ``drawn`` is not given.
             drawn: from `draw`.
-            look: give the ``points`` (B, 2, P) that would be compared, and nothing else.
+            look: give what `compare` asks for, and nothing else.
             compared: of the batch that this is a piece of.
         """
         numbers = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         views = self.views(jets, numbers.to(jets.mask.device, non_blocking=True))
-        points = self.project(self.backbone(side_by_side(*views)).jet)
+        jet = self.backbone(side_by_side(*views)).jet
+        points = self.project(jet)
+        jet = jet[: len(points)]
         if look:
-            return {"points": points}
-        return self.compare(points) if compared is None else compared.of(points)
+            return {"points": points, "jet": jet}
+        return self.compare(points, jet) if compared is None else compared.of(points)
 
     def project(self, jet: Tensor) -> Tensor:
         """(2B, D) embeddings of both views, the first ones on top -> (B, 2, P)."""
         return torch.stack(self.projection(jet).chunk(2), dim=1)
 
-    def compare(self, points: Tensor) -> dict[str, Tensor]:
-        """Losses of (B, 2, P) projected views; in training the negatives are those of all processes."""
-        return contrast(points[:, 0], points[:, 1], self.temperature, everyone=self.training)
+    def compare(self, points: Tensor, jet: Tensor) -> dict[str, Tensor]:
+        """Losses of (B, 2, P) projected views, in training against the negatives of all processes.
+
+        Args:
+            points: from `project`.
+            jet: (B, D) embeddings of the first views, for their `condition`.
+        """
+        losses = contrast(points[:, 0], points[:, 1], self.temperature, everyone=self.training)
+        losses |= condition(jet.detach())
+        return losses | {"weight": points.new_full((len(losses),), len(points))}
 
     def alarm(self, losses: Mapping[str, float]) -> str | None:
-        """A sentence where the embeddings have collapsed."""
-        if losses.get("spread", 1.0) >= COLLAPSED:
+        """A sentence where the embeddings have collapsed to a point or to a line."""
+        seen = {name: losses.get(name, most) for name, most in (("spread", 1.0), ("rank", torch.inf))}
+        if seen["spread"] >= COLLAPSED and seen["rank"] >= LINE:
             return None
         return (
-            f"the embeddings have collapsed (spread {losses['spread']:.3f}, of at most 1): all jets look alike; lower "
-            "training.learning_rate, raise data.batch_size or objective.temperature"
+            f"the embeddings have collapsed (spread {seen['spread']:.3f}, of at most 1; rank {seen['rank']:.1f}): all "
+            "jets look alike; lower training.learning_rate, raise data.batch_size or objective.temperature"
         )
 
 
+def condition(jet: Tensor) -> dict[str, Tensor]:
+    """``spread`` and ``rank`` of (B, D) embeddings.
+
+    Before the projection: its batch normalisation would pull apart even what lies nearly together.
+    """
+    jet = jet.float()
+    return {"spread": spread(F.normalize(jet, dim=1)), "rank": rank(jet)}
+
+
 def contrast(first: Tensor, second: Tensor, temperature: float, *, everyone: bool) -> dict[str, Tensor]:
-    """Loss and diagnostics of two projected views (B, P) each, a mean over B jets."""
+    """Loss, alignment and uniformity of two projected views (B, P) each, a mean over B jets."""
     with torch.no_grad():
-        told = {"alignment": alignment(first, second), "uniformity": uniformity(first), "spread": spread(first)}
-    losses = {"loss": nt_xent(first, second, temperature, everyone=everyone), **told}
-    return losses | {"weight": first.new_full((len(losses),), len(first))}
+        told = {"alignment": alignment(first, second), "uniformity": uniformity(first)}
+    return {"loss": nt_xent(first, second, temperature, everyone=everyone), **told}

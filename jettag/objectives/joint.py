@@ -85,12 +85,12 @@ class Joint(Objective):
         batch = side_by_side(hiding.seen, second)
         encoded = self.backbone(batch)
         points = self.contrastive.project(encoded.jet)
-        if look:
-            return {"points": points}
         own, width = slice(len(jets)), hiding.seen.mask.shape[1]
+        if look:
+            return {"points": points, "jet": encoded.jet[own]}
         seen = Encoded(encoded.constituents[own, :width], encoded.jet[own], encoded.registers[own])
         filled = self.masked.fill(first, hiding, seen)
-        against = self.compare(points) if compared is None else compared.of(points)
+        against = self.compare(points, seen.jet) if compared is None else compared.of(points)
         weight = torch.cat([against["weight"][:1], filled.pop("weight"), against.pop("weight")])
         # A jet that hides nothing adds nothing: the masked loss as a mean over all jets, like the other.
         per_jet = filled["loss"] * (weight[1] / weight[0])
@@ -101,9 +101,9 @@ class Joint(Objective):
             "weight": weight,
         }
 
-    def compare(self, points: Tensor) -> dict[str, Tensor]:
+    def compare(self, points: Tensor, jet: Tensor) -> dict[str, Tensor]:
         """Losses of the contrastive part."""
-        return self.contrastive.compare(points)
+        return self.contrastive.compare(points, jet)
 
     def alarm(self, losses: Mapping[str, float]) -> str | None:
         """That of the contrastive part."""

@@ -58,8 +58,8 @@ class Objective(nn.Module):
         """
         return None
 
-    def compare(self, points: Tensor) -> dict[str, Tensor]:
-        """Losses of a batch that compares its jets, of the points (B, V, P) that ``forward(..., look=True)`` gives."""
+    def compare(self, points: Tensor, jet: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch that compares its jets: ``forward(..., look=True)`` gives points (B, V, P), jets (B, D)."""
         raise NotImplementedError
 
     def conclude(self, tally: Tensor) -> dict[str, float]:

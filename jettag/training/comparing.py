@@ -43,14 +43,15 @@ def compare(
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with forked(device), torch.no_grad():
-        points = []
+        looked = []
         for jets, rows, _ in pieces:
             with autocast():
-                points.append(parallel(upload(jets, device), drawn=rows, look=True)["points"])
+                looked.append(parallel(upload(jets, device), drawn=rows, look=True))
         for buffer, value in before:
             buffer.copy_(value)
+    points = [seen["points"] for seen in looked]
     whole = torch.cat(points).requires_grad_()
-    losses = model.compare(whole)
+    losses = model.compare(whole, torch.cat([seen["jet"] for seen in looked]))
     losses.pop("weight")
     (pull,) = torch.autograd.grad(losses["loss"] * (len(whole) / total), whole)
     told = {name: value.detach() for name, value in losses.items()}

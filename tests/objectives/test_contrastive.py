@@ -9,7 +9,16 @@ from jettag.config.objectives import AugmentationRecipe, ContrastiveRecipe
 from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import JetTable
 from jettag.models import build_backbone
-from jettag.objectives.contrastive import COLLAPSED, Contrastive, alignment, nt_xent, spread, uniformity
+from jettag.objectives.contrastive import (
+    COLLAPSED,
+    Contrastive,
+    alignment,
+    condition,
+    nt_xent,
+    rank,
+    spread,
+    uniformity,
+)
 from jettag.objectives.views import Views
 from jettag.physics.kinematics import eta, phi, pt
 
@@ -238,6 +247,16 @@ def test_diagnostics_at_their_ends():
     assert uniformity(poles) < -3
 
 
+def test_the_rank_counts_the_directions_that_vary():
+    generator = torch.Generator().manual_seed(0)
+    turned = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
+    x = torch.randn(50, 6, generator=generator, dtype=torch.float64) * torch.tensor([3.0, 2.0, 1.0, 1.0, 0, 0]) + 7
+    variances = np.linalg.eigvalsh(np.cov((x @ turned).numpy().T))
+    assert float(rank(x @ turned)) == pytest.approx(variances.sum() ** 2 / (variances**2).sum(), rel=1e-9)
+    assert float(rank(torch.linspace(0, 1, 9)[:, None] * turned[0] + 5)) == pytest.approx(1, rel=1e-9)
+    assert float(rank(turned[:1].expand(9, 6))) == pytest.approx(0, abs=1e-9)
+
+
 def make_model(chosen):
     torch.manual_seed(0)
     backbone = build_backbone("particle_transformer", "tiny", len(chosen.names), **TINY)
@@ -263,8 +282,20 @@ def test_every_parameter_receives_a_gradient_and_the_loss_falls():
 def test_only_a_collapse_raises_the_alarm():
     _, chosen = true_batch()
     model = make_model(chosen)
-    assert model.alarm({"spread": COLLAPSED / 2}).startswith("the embeddings have collapsed")
-    assert model.alarm({"spread": 0.9}) is None
+    assert model.alarm({"spread": COLLAPSED / 2, "rank": 5.0}).startswith("the embeddings have collapsed")
+    assert model.alarm({"spread": 0.9, "rank": 1.05}).startswith("the embeddings have collapsed")
+    assert model.alarm({"spread": 0.9, "rank": 5.0}) is None
+
+
+def test_the_alarm_sees_what_batch_normalisation_hides():
+    batch, chosen = true_batch(jets=64)
+    model = make_model(chosen).train()
+    healthy = {k: float(v.detach()) for k, v in model(batch, torch.Generator().manual_seed(0)).items() if v.ndim == 0}
+    assert model.alarm(healthy) is None
+    x = torch.randn(64, model.backbone.dim, generator=torch.Generator().manual_seed(0))
+    line = 1 + 0.01 * x + 0.3 * x[:, :1]  # all jets in one direction, and moving along it
+    assert spread(model.projection(line)) > 0.5
+    assert model.alarm({k: float(v) for k, v in condition(line).items()}) is not None
 
 
 def test_what_all_embeddings_have_in_common_does_not_count():

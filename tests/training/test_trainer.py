@@ -91,17 +91,22 @@ def test_pieces_are_compared_with_the_whole_batch_from_the_same_random_numbers(t
     torch.manual_seed(7)
     found = trainer.gradients(batch)
 
-    seen, masked = [], []
+    seen, embedded, masked = [], [], []
     contrastive = held if name == "contrastive" else held.contrastive
-    contrastive.projection.register_forward_hook(lambda _m, _i, out: seen.append(torch.stack(out.chunk(2), 1)))
+
+    def keep(_module, given, out):
+        seen.append(torch.stack(out.chunk(2), 1))
+        embedded.append(given[0].chunk(2)[0])
+
+    contrastive.projection.register_forward_hook(keep)
     torch.manual_seed(7)
     for jets, rows, _ in cut(batch, drawn, 3, len(batch)):
         losses = held(jets, drawn=rows)
         if name == "joint":
-            masked.append((losses["loss"] - held.compare(seen[-1])["loss"]) * len(jets))
-    losses = held.compare(torch.cat(seen))
+            masked.append((losses["loss"] - held.compare(seen[-1], embedded[-1])["loss"]) * len(jets))
+    losses = held.compare(torch.cat(seen), torch.cat(embedded))
     (losses["loss"] + sum(masked) / len(batch)).backward()
-    for key in ("alignment", "uniformity", "spread"):
+    for key in ("alignment", "uniformity", "spread", "rank"):
         torch.testing.assert_close(found[key], losses[key], msg=key)
     for (key, a), b in zip(model.named_parameters(), held.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=key)
