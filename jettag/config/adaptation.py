@@ -90,6 +90,9 @@ class AdaptationRecipe(Section):
 
     # A backbone of other features: match them by name, new ones at zero weight, instead of refusing it.
     adapt_features: bool = False
+    # Blocks, from the last one, whose means over constituents the head reads beside the jet embedding, as in DINO's
+    # linear probe; null: as the backbone was pre-trained. Attentive heads read the constituents of the last.
+    summary_blocks: int | None = Field(None, ge=1)
     # Where the backbone is frozen, embed every jet once and keep the embeddings in memory.
     precompute: bool = True
     # Learning rate of a linear probe, alone or first in lpft, relative to training.learning_rate. One layer wants more,

@@ -36,11 +36,14 @@ class Encoded(NamedTuple):
         constituents: (B, N, D), zero where there is none.
         jet: (B, D).
         registers: (B, R, D), R of them, often 0.
+        summary: (B, S D), what class heads and embeddings take of a jet: ``jet``, then the mean over constituents after
+            each of the S - 1 blocks before the last, the deepest first. S is 1 unless asked for, and this then ``jet``.
     """
 
     constituents: Tensor
     jet: Tensor
     registers: Tensor
+    summary: Tensor
 
 
 class ConstituentEmbedding(nn.Module):
@@ -106,6 +109,8 @@ class ParticleTransformer(nn.Module):
         num_class_layers: class-attention blocks; 0 pools by the mean over constituents instead.
         num_registers: R, learned tokens that go through the constituent blocks with every jet. The bias between them
             and anything else is 0; they are no part of the jet embedding or of any loss.
+        summary_blocks: S, see `Encoded`. Linear probes of self-supervised networks read several blocks since DINO
+            (arXiv:2104.14294, four); like there, the final norm acts on each of them.
         mlp_ratio: hidden width of a block's MLP over ``dim``.
         dropout: in residual branches and hidden layers of the constituent blocks.
         attention_dropout: on attention weights of the constituent blocks.
@@ -131,6 +136,7 @@ class ParticleTransformer(nn.Module):
         num_layers: int = 8,
         num_class_layers: int = 2,
         num_registers: int = 0,
+        summary_blocks: int = 1,
         mlp_ratio: int = 4,
         dropout: float = 0.1,
         attention_dropout: float = 0.1,
@@ -169,6 +175,7 @@ class ParticleTransformer(nn.Module):
             self._settings["num_registers"] = num_registers
         self.num_features = num_features
         self.dim = dim
+        self.read_blocks(summary_blocks, of=num_layers)
         self.embedding = ConstituentEmbedding(num_features, embed_dims, feature_slots)
         self.pair_embedding = (
             PairEmbedding([*pair_dims, num_heads], last_activation=pair_activation, recompute=checkpointing)
@@ -207,7 +214,24 @@ class ParticleTransformer(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments that build this network again; plain JSON."""
-        return dict(self._settings)
+        deep = {"summary_blocks": self.summary_blocks} if self.summary_blocks > 1 else {}  # as before there were any
+        return {**self._settings, **deep}
+
+    @property
+    def summary_dim(self) -> int:
+        """S D."""
+        return self.summary_blocks * self.dim
+
+    def read_blocks(self, number: int, *, of: int | None = None) -> None:
+        """Take the summary of a jet from so many of the last blocks; no weight depends on it.
+
+        Raises:
+            RecipeError: there are fewer.
+        """
+        most = len(self.blocks) if of is None else of
+        if not 1 <= number <= max(most, 1):
+            raise RecipeError(f"summary_blocks {number} of {most} blocks", where="backbone")
+        self.summary_blocks = number
 
     def _initialise(self) -> None:
         """Draw the weights as weaver-core 0.5 does.
@@ -238,29 +262,23 @@ class ParticleTransformer(nn.Module):
     def forward(self, jets: Jets) -> Encoded:
         """Embeddings of every constituent and of every jet, and what became of the registers."""
         layout = Layout.of(jets.mask, whole=self.one_group)
-        constituents, registers = self.apart(self.encode(jets, layout), layout)
-        return Encoded(layout.unpack(constituents), self.read_out(constituents, layout), registers)
+        means: list[list[Tensor]] = []
+        constituents, registers = self.apart(self.encode(jets, layout, means), layout)
+        jet = self.read_out(constituents, layout)
+        earlier = [layout.in_batch_order(self.norm(torch.cat(groups))) for groups in zip(*means, strict=True)]
+        summary = torch.cat([jet, *reversed(earlier)], dim=1) if earlier else jet
+        return Encoded(layout.unpack(constituents), jet, registers, summary)
 
     def constituents(self, jets: Jets) -> Tensor:
         """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
         layout = Layout.of(jets.mask, whole=self.one_group)
         return layout.unpack(self.apart(self.encode(jets, layout), layout)[0])
 
-    def pool(self, constituents: Tensor, mask: Tensor) -> Tensor:
-        """Class attention and the final norm.
+    def encode(self, jets: Jets, layout: Layout, means: list[list[Tensor]] | None = None) -> list[Tensor]:
+        """The constituent blocks: for each group (b, R + n, D), registers first; padded slots mean nothing.
 
-        Args:
-            constituents: (B, N, D).
-            mask: (B, N) bool.
-
-        Returns:
-            (B, D).
+        Where ``means`` is given, it gets for each group the means (b, D) over constituents that a summary wants.
         """
-        layout = Layout.of(mask, whole=self.one_group)
-        return self.read_out(layout.spread(layout.pack(constituents)), layout)
-
-    def encode(self, jets: Jets, layout: Layout) -> list[Tensor]:
-        """The constituent blocks: for each group (b, R + n, D), registers first; padded slots mean nothing."""
         embedded = self.embedding(jets.features, layout)
         if self.pair_embedding is None:
             biases = [_hide(self._seen(group), jets.p4) for group in layout.groups]
@@ -270,14 +288,20 @@ class ParticleTransformer(nn.Module):
                 pairs = zip(biases, layout.groups, strict=True)
                 biases = [_beside_registers(bias, self._seen(group)) for bias, group in pairs]
         recompute = self.checkpointing and torch.is_grad_enabled()
+        number = 0 if self.registers is None else self.registers.shape[1]
         encoded = []
-        for tokens, bias in zip(embedded, biases, strict=True):
+        for tokens, bias, group in zip(embedded, biases, layout.groups, strict=True):
+            kept = []
             x = tokens
             if self.registers is not None:
                 x = torch.cat([self.registers.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
-            for block in self.blocks:
+            for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
                 x = checkpoint(block, x, bias, use_reentrant=False) if recompute else block(x, bias)
+                if 0 < left < self.summary_blocks:
+                    kept.append(_mean(x[:, number:], group))
             encoded.append(x)
+            if means is not None:
+                means.append(kept)
         return encoded
 
     def apart(self, encoded: Sequence[Tensor], layout: Layout) -> tuple[list[Tensor], Tensor]:
@@ -299,8 +323,7 @@ class ParticleTransformer(nn.Module):
         pieces = []
         for x, group in zip(encoded, layout.groups, strict=True):
             if self.class_token is None:
-                count = group.real.sum(1, keepdim=True).clamp(min=1)
-                pieces.append((x * group.real[..., None]).sum(1) / count)
+                pieces.append(_mean(x, group))
                 continue
             hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
             token = self.class_token.expand(len(x), -1, -1).contiguous()  # as all later tokens are
@@ -329,6 +352,12 @@ def _beside_registers(bias: Tensor, seen: Tensor) -> Tensor:
     number = seen.shape[1] - bias.shape[-1]
     of_registers = _hide(seen, bias).expand(-1, bias.shape[1], number, -1)
     return torch.cat([of_registers, F.pad(bias, (number, 0))], dim=2)
+
+
+def _mean(x: Tensor, group: Group) -> Tensor:
+    """(b, n, D) -> (b, D), the mean over the constituents of each jet."""
+    count = group.real.sum(1, keepdim=True).clamp(min=1)
+    return (x * group.real[..., None]).sum(1) / count
 
 
 def _hide(seen: Tensor, like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ The same weights as `jettag.models.particle_transformer`, without what makes tha
 pairs, no rearranged products, no shape that depends on the mask. tests/models/test_plain.py holds both together.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -46,11 +46,10 @@ class PlainTagger(nn.Module):
         Returns:
             (B, C).
         """
-        x = self.encode(features, p4, mask)
-        return torch.softmax(self.classes(x, mask).float(), dim=1)
+        return torch.softmax(self.classes(self.encode(features, p4, mask), mask).float(), dim=1)
 
-    def encode(self, features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, D) constituents."""
+    def encode(self, features: Tensor, p4: Tensor, mask: Tensor) -> list[Tensor]:
+        """(B, N, D) constituents after each of the blocks that a summary wants, the last one first."""
         features = features.masked_fill(~mask[..., None], 0)
         p4 = p4.masked_fill(~mask[..., None], 0)
         # A softmax over nothing is NaN: a jet without constituents sees the class token alone, and its blocks slot 0.
@@ -58,19 +57,21 @@ class PlainTagger(nn.Module):
         x = self._embed(features)
         bias = self._bias(p4).masked_fill(~visible[:, None, None, :], -torch.inf)
         x, bias = self._beside_registers(x, bias, mask)
+        number = 0 if self.backbone.registers is None else self.backbone.registers.shape[1]
+        after = [x]
         for block in cast("Iterable[Block]", self.backbone.blocks):
-            x = _constituent_block(block, x, bias)
-        if self.backbone.registers is not None:
-            x = x[:, self.backbone.registers.shape[1] :]
-        return x
+            after.append(_constituent_block(block, after[-1], bias))
+        return [x[:, number:] for x in after[: -self.backbone.summary_blocks - 1 : -1]]
 
-    def classes(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, C) logits from the constituents."""
+    def classes(self, encoded: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """(B, C) logits from what `encode` gives."""
+        x, *earlier = encoded
         if isinstance(self.head, AttentiveHead):
             token = _class_block(self.head.block, self.head.token.expand(x.shape[0], -1, -1), x, mask)
             logits: Tensor = self.head.layers(self.head.norm(token[:, 0]))
         else:
-            logits = self.head(self.pool(x, mask))
+            means = [cast("Tensor", self.backbone.norm(_mean(each, mask))) for each in earlier]
+            logits = self.head(torch.cat([self.pool(x, mask), *means], dim=1))
         return logits
 
     def _embed(self, features: Tensor) -> Tensor:
@@ -114,8 +115,7 @@ class PlainTagger(nn.Module):
     def pool(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, D) jets from the constituents."""
         if self.backbone.class_token is None:
-            weight = mask[..., None].to(x.dtype)
-            pooled = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+            pooled = _mean(x, mask)
         else:
             token = self.backbone.class_token.expand(x.shape[0], -1, -1)
             for block in cast("Iterable[ClassBlock]", self.backbone.class_blocks):
@@ -123,6 +123,12 @@ class PlainTagger(nn.Module):
             pooled = token[:, 0]
         normed: Tensor = self.backbone.norm(pooled)
         return normed
+
+
+def _mean(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, N, D) -> (B, D), over constituents."""
+    weight = mask[..., None].to(x.dtype)
+    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def _normalise(norm: RealBatchNorm, x: Tensor) -> Tensor:

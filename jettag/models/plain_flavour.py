@@ -60,8 +60,9 @@ class PlainFlavour(PlainTagger):
             p4: (B, N, 4), (px, py, pz, energy) in GeV.
             mask: (B, N) bool, True where there is a constituent.
         """
-        x = self.encode(features, p4, mask)
-        found = [torch.softmax(self.classes(x, mask).float(), dim=1)]
+        encoded = self.encode(features, p4, mask)
+        found = [torch.softmax(self.classes(encoded, mask).float(), dim=1)]
+        x = encoded[0]
         jet = self.pool(x, mask)
         track = mask if self.charge is None else mask & (features[..., self.charge] != 0)
         x = x.masked_fill(~track[..., None], 0)

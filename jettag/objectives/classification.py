@@ -54,7 +54,7 @@ class Classification(Objective):
         if attentive:
             self.head = AttentiveHead(backbone.dim, num_classes, num_heads=backbone.settings()["num_heads"])
         else:
-            self.head = ClassHead(backbone.dim, num_classes, hidden=head_hidden)
+            self.head = ClassHead(backbone.summary_dim, num_classes, hidden=head_hidden)
         self.attentive = attentive
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weight", torch.tensor(class_weight or [1.0] * num_classes), persistent=False)
@@ -70,6 +70,11 @@ class Classification(Objective):
     def is_frozen(self) -> bool:
         """Whether the backbone is frozen at present."""
         return self._is_frozen
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of what `embed` gives."""
+        return self.backbone.dim if self.attentive else self.backbone.summary_dim
 
     @property
     def constituents_are_read(self) -> bool:
@@ -117,11 +122,11 @@ class Classification(Objective):
         return parametrize.cached()
 
     def embed(self, jets: Jets) -> Tensor:
-        """What the head reads: (B, D), or (B, N, D) where it reads constituents."""
+        """What the head reads: (B, S D), or (B, N, D) where it reads constituents."""
         if self.attentive:
             return self.backbone.constituents(jets)
-        jet: Tensor = self.backbone(jets).jet
-        return jet
+        summary: Tensor = self.backbone(jets).summary
+        return summary
 
     def logits(self, jets: Jets) -> Tensor:
         """(B, C) unnormalised log-probabilities."""

@@ -164,7 +164,7 @@ class Contrastive(Objective):
         self.backbone = backbone
         self.views = Views(recipe.augmentations, feature_names, max_constituents)
         self.temperature = recipe.temperature
-        self.projection = Projection(backbone.dim, recipe.projection.hidden, recipe.projection.dim)
+        self.projection = Projection(backbone.summary_dim, recipe.projection.hidden, recipe.projection.dim)
 
     def draw(self, jets: Jets, chance: Chance) -> Tensor:
         """(B, K) on the CPU: what is random in the two views."""
@@ -190,7 +190,7 @@ class Contrastive(Objective):
         """
         numbers = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         views = self.views(jets, numbers.to(jets.mask.device, non_blocking=True))
-        jet = self.backbone(side_by_side(*views)).jet
+        jet = self.backbone(side_by_side(*views)).summary
         points = self.project(jet)
         jet = jet[: len(points)]
         if look:

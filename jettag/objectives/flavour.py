@@ -153,7 +153,7 @@ class Flavour(Classification):
 
     def jet_logits(self, encoded: Encoded, mask: Tensor) -> Tensor:
         """(B, C)."""
-        logits: Tensor = self.head(encoded.constituents, mask) if self.attentive else self.head(encoded.jet)
+        logits: Tensor = self.head(encoded.constituents, mask) if self.attentive else self.head(encoded.summary)
         return logits.float()
 
     def logits(self, jets: Jets) -> Tensor:

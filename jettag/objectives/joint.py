@@ -84,13 +84,15 @@ class Joint(Objective):
 
         batch = side_by_side(hiding.seen, second)
         encoded = self.backbone(batch)
-        points = self.contrastive.project(encoded.jet)
+        points = self.contrastive.project(encoded.summary)
         own, width = slice(len(jets)), hiding.seen.mask.shape[1]
         if look:
-            return {"points": points, "jet": encoded.jet[own]}
-        seen = Encoded(encoded.constituents[own, :width], encoded.jet[own], encoded.registers[own])
+            return {"points": points, "jet": encoded.summary[own]}
+        seen = Encoded(
+            encoded.constituents[own, :width], encoded.jet[own], encoded.registers[own], encoded.summary[own]
+        )
         filled = self.masked.fill(first, hiding, seen)
-        against = self.compare(points, seen.jet) if compared is None else compared.of(points)
+        against = self.compare(points, seen.summary) if compared is None else compared.of(points)
         weight = torch.cat([against["weight"][:1], filled.pop("weight"), against.pop("weight")])
         # A jet that hides nothing adds nothing: the masked loss as a mean over all jets, like the other.
         per_jet = filled["loss"] * (weight[1] / weight[0])

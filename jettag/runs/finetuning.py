@@ -87,6 +87,8 @@ def finetune(
         backbone, _ = load_backbone(
             pretrained, feature_names, adapt=told.note if recipe.adaptation.adapt_features else None
         )
+    if recipe.adaptation.summary_blocks is not None:
+        backbone.read_blocks(recipe.adaptation.summary_blocks)
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table

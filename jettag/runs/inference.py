@@ -88,8 +88,8 @@ def probabilities(
 def embeddings(
     backbone: ParticleTransformer, table: Table, device: torch.device, on_progress: Progress | None = None
 ) -> npt.NDArray[np.float32]:
-    """(J, D) jet embeddings by a backbone in evaluation mode."""
-    return apply_to_all(lambda jets: backbone(jets).jet, table, device, on_progress)
+    """(J, S D) jet embeddings by a backbone in evaluation mode."""
+    return apply_to_all(lambda jets: backbone(jets).summary, table, device, on_progress)
 
 
 def _card(name: str | None, run: Path) -> DataCard:
@@ -253,7 +253,7 @@ def embed(
         return {"embedding": embeddings(backbone, table, device, report)}
 
     chunks = list(_by_file(inputs, _card(card, root), features, max_constituents, columns, on_progress))
-    return chunks, _facts(run, inputs) | {"dim": str(backbone.dim)}
+    return chunks, _facts(run, inputs) | {"dim": str(backbone.summary_dim)}
 
 
 def _by_file(

@@ -132,7 +132,7 @@ class EmbeddedTable:
     @torch.no_grad()
     def _embed(self) -> npt.NDArray[np.float32]:
         """(J, D), or (M, D) of constituents; each process does its share of the batches."""
-        model, dim = self._model, self._model.backbone.dim
+        model, dim = self._model, self._model.embedding_dim
         by_constituent = model.constituents_are_read
         length = int(cast("JetTable", self._table).offsets[-1]) if by_constituent else len(self)
         found = np.zeros((length, dim), dtype=np.float32)
@@ -174,7 +174,7 @@ def embedded(
         rows = int(table.offsets[-1]) if isinstance(table, JetTable) else None
     else:
         rows = len(table)
-    if rows is None or 4 * rows * model.backbone.dim > LARGEST:
+    if rows is None or 4 * rows * model.embedding_dim > LARGEST:
         note("the embeddings of all jets do not fit into memory: the frozen backbone runs at every step")
         return table
     return EmbeddedTable(table, model, device, note=note, world=world)

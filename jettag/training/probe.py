@@ -43,9 +43,9 @@ class Probe:
         """``probe_accuracy`` and ``probe_auc`` (one against one, averaged over pairs of classes)."""
         was_training = backbone.training
         backbone.eval()
-        found: npt.NDArray[np.float32] = np.empty((len(self.table), backbone.dim), dtype=np.float32)
+        found: npt.NDArray[np.float32] = np.empty((len(self.table), backbone.summary_dim), dtype=np.float32)
         for index, jets in once(self.table, BATCH_SIZE):
-            found[index] = backbone(jets.to(device)).jet.float().cpu().numpy()
+            found[index] = backbone(jets.to(device)).summary.float().cpu().numpy()
         backbone.train(was_training)
         if not np.isfinite(found).all():
             return {"probe_accuracy": float("nan"), "probe_auc": float("nan")}

@@ -2,12 +2,13 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from jettag.config.adaptation import MODES
 from jettag.training import load_checkpoint, load_model_state, resolve_checkpoint
 
-from .conftest import SMALL
+from .conftest import SMALL, SMALL_DECODER
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -44,6 +45,25 @@ def test_every_mode_trains_and_its_run_can_be_used(mode, files, jettag, call_jso
         *("--max-steps", 2, *SMALL),
     )
     assert code == 0, err
+
+
+def test_a_probe_reads_as_many_blocks_as_it_is_told(files, jettag, call_json, runs, tmp_path):
+    train = sorted((files / "train").glob("*.root"))
+    layers = ("--set", "backbone.settings.num_layers=3")
+    start = ("pretrain", "mpm", "--data", *train, *SMALL, *SMALL_DECODER, *layers, "--max-steps", 1, "--out")
+    assert jettag(*start, tmp_path / "pre")[0] == 0
+    probe = ("finetune", "--mode", "probe", "--from", tmp_path / "pre", "--data", *train, *SMALL, "--max-steps", 2)
+    code, _, err = jettag(*probe, "--set", "adaptation.summary_blocks=3", "--out", tmp_path / "run")
+    assert code == 0, err
+    test = files / "test" / "*.root"
+    assert call_json("eval", tmp_path / "run", "--data", test)["rows"][0]["auc"] > 0
+    assert call_json("embed", tmp_path / "run", "--data", test, "--out", tmp_path / "emb.parquet")["jets"] == 450
+    assert len(pq.read_table(tmp_path / "emb.parquet")["embedding"][0]) == 3 * 16
+    assert call_json("export", tmp_path / "run", "--format", "torch", "--out", tmp_path / "run.pt2")
+    code, _, err = jettag(*probe, "--set", "adaptation.summary_blocks=4", "--out", tmp_path / "other")
+    assert code == 3
+    assert err.splitlines()[-1] == "error: summary_blocks 4 of 3 blocks in backbone"
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("mode", sorted(set(MODES) - {"full"}))

@@ -160,11 +160,9 @@ def test_settings_and_state_rebuild_the_network(jets, tmp_path):
     assert torch.equal(again(in_double(jets)).jet, model(in_double(jets)).jet)
 
 
-def test_pool_is_the_second_half_of_forward(jets):
+def test_constituents_are_those_of_forward(jets):
     model, jets = build(), in_double(jets)
-    encoded = model(jets)
-    same(model.constituents(jets), encoded.constituents)
-    same(model.pool(encoded.constituents, jets.mask), encoded.jet)
+    same(model.constituents(jets), model(jets).constituents)
 
 
 def test_hidden_constituents_leave_no_trace(jets):

@@ -16,6 +16,7 @@ CHANGES = [
     {"pair_dims": []},
     {"num_class_layers": 0},
     {"num_class_layers": 2, "pair_activation": False, "pair_dims": [8, 8]},
+    {"num_class_layers": 1, "num_registers": 2, "num_layers": 3, "summary_blocks": 3},
 ]
 
 

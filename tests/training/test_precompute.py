@@ -46,7 +46,8 @@ KINDS = {"in memory": lambda table: table, "on disk": OnDisk}
 
 @pytest.mark.parametrize(("kind", "attentive"), [("in memory", False), ("in memory", True), ("on disk", False)])
 def test_batches_carry_what_the_backbone_would_say_in_the_order_of_the_jets(table, kind, attentive):
-    model = make_model(table, phases=FROZEN, attentive=attentive, backbone_options=DROPS).train()
+    deep = {"num_layers": 3, "summary_blocks": 2}
+    model = make_model(table, phases=FROZEN, attentive=attentive, backbone_options=DROPS | deep).train()
     jets = KINDS[kind](table)
     quick = embedded(jets, model, CPU, lambda _: None)
     assert isinstance(quick, EmbeddedTable)
