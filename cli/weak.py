@@ -245,7 +245,9 @@ def _study(*methods: str, **given: Any) -> None:
         noise_features=given["noise"],
         components=given["components"],
         pretrained=pretrained,
-        recipe=run.load_recipe(given["recipe"], FinetuneRecipe, given["overrides"] or [], card=given["card"])
+        recipe=run.load_recipe(
+            given["recipe"], FinetuneRecipe, ["mode=lpft", *(given["overrides"] or [])], card=given["card"]
+        )
         if set(rows) & set(run.NETWORKS)
         else None,
         own_backbone=any(change.startswith("backbone") for change in given["overrides"] or []),

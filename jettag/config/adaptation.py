@@ -95,7 +95,10 @@ class AdaptationRecipe(Section):
     summary_blocks: int | None = Field(None, ge=1)
     # Where the backbone is frozen, embed every jet once and keep the embeddings in memory.
     precompute: bool = True
-    # Learning rate of a linear probe, alone or first in lpft, relative to training.learning_rate. One layer wants more,
+    # Where modes probe and lpft begin: fitted, at the logistic regression of the embeddings where these are kept in
+    # memory, which the steps that follow leave nearly as it is; or random, at random weights.
+    probe_start: Literal["fitted", "random"] = "fitted"
+    # Learning rate of a linear probe from random weights, relative to training.learning_rate. One layer wants more,
     # the more the shorter the run, and less where few labels are seen often. Validation losses at 1, 3, 10, 30 and 100
     # times 1e-3, means of three seeds (tiny backbone after 151 steps of masked modelling, tops against QCD, 1,500
     # validation jets):

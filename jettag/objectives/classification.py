@@ -29,6 +29,8 @@ class Classification(Objective):
         head_hidden: widths of hidden layers in the head; the published head has none.
         attentive: read the classes off the constituents by class attention, instead of off the jet embedding.
         phases: when the backbone is frozen: it keeps its weights and BatchNorm statistics and drops nothing.
+        starts_fitted: a linear head starts at the regression of the embeddings (`jettag.training.fitted`), where a run
+            begins with a frozen backbone and keeps them.
         lora: settings of `jettag.models.adapters.add_lora`; the backbone then moves by low-rank updates only, and its
             BatchNorm statistics and dropout are as if it were frozen.
     """
@@ -46,6 +48,7 @@ class Classification(Objective):
         head_hidden: Sequence[int] = (),
         attentive: bool = False,
         phases: Phases = ALL_AT_ONCE,
+        starts_fitted: bool = False,
         lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -59,6 +62,7 @@ class Classification(Objective):
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weight", torch.tensor(class_weight or [1.0] * num_classes), persistent=False)
         self.phases = phases
+        self.starts_fitted = starts_fitted
         self.lora = dict(lora) if lora else None
         if self.lora is not None:
             add_lora(self.backbone, **self.lora)

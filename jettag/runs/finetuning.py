@@ -141,10 +141,12 @@ def finetune(
 def _model(recipe: FinetuneRecipe, backbone: ParticleTransformer, table: Table, *, adapted: bool) -> Classification:
     """The objective on a backbone, ``adapted`` if it is a pre-trained one, with the weights that the jets give."""
     counts = class_counts(table)
+    hidden = _head_hidden(recipe, backbone.dim)
     options: dict[str, Any] = {
         "class_weight": balancing(counts) if recipe.objective.balance_classes else None,
-        "head_hidden": _head_hidden(recipe, backbone.dim),
+        "head_hidden": hidden,
         "attentive": recipe.mode == "attentive",
+        "starts_fitted": recipe.mode in ("probe", "lpft") and recipe.adaptation.probe_start == "fitted" and not hidden,
         "phases": _phases(recipe, adapted=adapted, labels=len(table)),
         "lora": recipe.adaptation.lora.model_dump(mode="json") if recipe.mode == "lora" else None,
     }

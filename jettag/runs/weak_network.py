@@ -35,6 +35,9 @@ def train_network(
 ) -> tuple[npt.NDArray[np.float64], dict[str, float]]:
     """Train on M1 against M2 in the folder ``run``, or go on with what is there.
 
+    From scratch the whole network is trained from the first step on, in mode lpft for as many steps as it leaves to the
+    whole network.
+
     Returns:
         The probability of M1 for each test jet, background first; ARGOS on the held-out part of the mixtures.
 
@@ -44,6 +47,8 @@ def train_network(
     if len(recipe.classes) != 2:
         raise RecipeError(f"{len(recipe.classes)} classes where two samples are mixed", where="classes")
     recipe = recipe.model_copy(update={"seed": seed})
+    if pretrained is None:
+        recipe = _from_scratch(recipe)
     table = _mixed(pools, mixture, tuple(recipe.classes))
     train, held = hold_out(table, recipe.data.val_fraction, seed)
     chosen = choose_device(device)
@@ -61,6 +66,14 @@ def train_network(
     found = argos(unseen[held.label == 0], unseen[held.label == 1])
     tests = [pool.jets for pool in (pools.test_background, pools.test_signal) if pool.jets is not None]
     return np.concatenate([score(jets) for jets in tests]), {"argos": found}
+
+
+def _from_scratch(recipe: FinetuneRecipe) -> FinetuneRecipe:
+    steps = recipe.training.max_steps
+    if recipe.mode == "lpft" and steps is not None:
+        steps = max(round(steps * (1 - recipe.adaptation.lpft.probe_share)), 1)
+    training = recipe.training.model_copy(update={"max_steps": steps})
+    return recipe.model_copy(update={"mode": "full", "training": training})
 
 
 def _mixed(pools: Pools, mixture: Mixture, class_names: tuple[str, ...]) -> JetTable:

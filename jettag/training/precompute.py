@@ -98,21 +98,27 @@ class EmbeddedTable:
         """As the jets' own table."""
         return self._table.scan(columns)
 
+    @property
+    def embeddings(self) -> npt.NDArray[np.float32]:
+        """(J, S D) of the jets in the order of the table, or (M, D) of their constituents."""
+        if self._embedding is None:
+            self._note(f"the frozen backbone embeds {len(self)} jets, once")
+            self._embedding = self._embed()
+        return self._embedding
+
     def load(self, blocks: Index) -> tuple[JetTable, Index]:
         """The jets of these blocks; with embeddings, where the backbone is frozen."""
         if not self._model.is_frozen:
             return self._table.load(blocks)
-        if self._embedding is None:
-            self._note(f"the frozen backbone embeds {len(self)} jets, once")
-            self._embedding = self._embed()
+        embedding = self.embeddings
         loaded, rows = self._table.load(blocks)
         if self._model.constituents_are_read:
             whole = cast("JetTable", self._table)
-            return self._window(whole, np.arange(len(whole)), self._embedding), rows
+            return self._window(whole, np.arange(len(whole)), embedding), rows
         sizes = self.block_sizes[blocks]
         begins = np.cumsum(sizes) - sizes
         places = np.repeat(self._starts[blocks] - begins, sizes) + np.arange(sizes.sum())
-        return self._window(loaded, rows, self._embedding[places]), np.arange(len(rows))
+        return self._window(loaded, rows, embedding[places]), np.arange(len(rows))
 
     def _window(self, loaded: JetTable, rows: Index, embedding: npt.NDArray[np.float32]) -> _Window:
         counts = loaded.offsets[rows + 1] - loaded.offsets[rows]

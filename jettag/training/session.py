@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jettag.errors import RecipeError, ResourceError
 from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
+from jettag.training.fitted import fit_head
 from jettag.training.limits import Limits
 from jettag.training.loop import Criterion, Log, train
 from jettag.training.memory import estimate
@@ -98,6 +100,10 @@ def fit(
     note(estimate(model, recipe.training, longest).words(math.ceil(most / pieces)))
     if precompute and isinstance(model, Classification) and model.phases.frozen:
         table, val_table = (embedded(part, model, device, note, world) for part in (table, val_table))
+        if isinstance(table, EmbeddedTable) and model.starts_fitted:
+            model.phases = replace(model.phases, first_rate=1.0)  # for the steps that follow
+            if not resume:
+                fit_head(model.to(device), table.embeddings, table.label, note)
     with contextlib.ExitStack() as stack:
         loader: Loader | Prefetched = Loader(table, **order, rank=world.rank, world_size=world.size)
         # What a frozen backbone has seen already is in memory, and whether it is frozen is decided at each step.
