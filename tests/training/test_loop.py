@@ -124,11 +124,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path, table):
     assert load_checkpoint(resolve_checkpoint(tmp_path / "run", prefer="last")).step == 4
 
 
-def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table):
+@pytest.mark.parametrize("made_for", ["cpu", "meta"])  # padded, packed
+def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table, made_for):
     """Two jets are made bad; the message and the file name these two as the loader met them, and no other."""
     origin = {"file": np.arange(200) % 2, "entry": 1000 + np.arange(200)}
     table = replace(table, jet=origin)
     trainer = make_trainer(table)
+    trainer.loader = Loader(table, batch_size=32, seed=0, device=torch.device(made_for))
     trainer.files = ("a.root", "b.root")
     bad = [7, 120]
     for jet in bad:
