@@ -56,13 +56,9 @@ def finetune(
     from jettag import run
     from jettag.config.recipe import FinetuneRecipe
 
-    changes = [
-        *(overrides or []),
-        *([f"mode={mode}"] if mode else []),
-        *ADAPT[adapt_features],
-        *patience_override(patience),
-    ]
-    resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card)
+    changes = [*(overrides or []), *ADAPT[adapt_features], *patience_override(patience)]
+    chosen = {f"--mode {mode}": f"mode={mode}"} if mode else {}
+    resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card, options=chosen)
     folder = absent_folder(out, Path(task).stem)
     with training_report("finetune" if pretrained else "from scratch") as told:
         facts = run.finetune(

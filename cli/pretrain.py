@@ -50,9 +50,9 @@ def pretrain(
     from jettag import run
     from jettag.config.recipe import PretrainRecipe
 
-    probed = [f"probe.classes=[{probe}]"] if probe else []
-    changes = [*(overrides or []), *patience_override(patience), *probed]
-    resolved = run.load_recipe(recipe, PretrainRecipe, changes, card=card)
+    probed = {f"--probe {probe}": f"probe.classes=[{probe}]"} if probe else {}
+    changes = [*(overrides or []), *patience_override(patience)]
+    resolved = run.load_recipe(recipe, PretrainRecipe, changes, card=card, options=probed)
     folder = absent_folder(out, Path(recipe).stem)
     with training_report("pretrain") as told:
         facts = run.pretrain(

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jettag.data.card import load_card
-from jettag.data.jets import Jets, JetTable
+from jettag.data.jets import Batch, Jets, JetTable
 from jettag.data.loader import Loader
 from jettag.data.read import expand_inputs, read_table
 from jettag.errors import DataError, ResourceError
@@ -243,7 +243,7 @@ def _wait(x: Tensor) -> None:
         torch.accelerator.synchronize(x.device)
 
 
-def _batches(settings: BenchSettings, table: JetTable, *, bucket: bool) -> list[Jets]:
+def _batches(settings: BenchSettings, table: JetTable, *, bucket: bool) -> list[Batch]:
     """One epoch: every jet once on either side."""
     loader = Loader(table, batch_size=settings.batch_size, seed=settings.seed, bucket=bucket)
     return [next(loader) for _ in range(loader.batches_per_epoch)]

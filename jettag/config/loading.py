@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jettag.errors import RecipeError, UsageError, nearest
 
-__all__ = ["Section", "apply_overrides", "dump_yaml", "read_yaml", "validate"]
+__all__ = ["Section", "apply_overrides", "as_typed", "dump_yaml", "read_yaml", "validate"]
 
+LONGEST_SHOWN = 80  # characters of what was typed, in a message
 LARGEST_FILE = 1_000_000  # bytes; a recipe or card is a few kB, anything larger is a wrong file or a bomb
 
 
@@ -105,19 +106,75 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return result
 
 
+def as_typed(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides by how they stand on the command line; one that is given twice counts where it comes last."""
+    return {f"--set {override}": override for override in [*dict.fromkeys(reversed(overrides))][::-1]}
+
+
 SectionType = TypeVar("SectionType", bound=Section)
 
 
 def validate(
-    schema: type[SectionType], values: Mapping[str, Any], *, where: object, error: type[RecipeError] = RecipeError
+    schema: type[SectionType],
+    values: Mapping[str, Any],
+    *,
+    where: object,
+    error: type[RecipeError] = RecipeError,
+    changes: Mapping[str, str] | None = None,
 ) -> SectionType:
-    """``values`` as a ``schema``; every mistake is named in one line, unknown keys with the nearest known ones."""
+    """``values`` as a ``schema``; every mistake is named in one line, unknown keys with the nearest known ones.
+
+    Args:
+        schema: what is wanted.
+        values: as they stand in the file.
+        where: the file.
+        error: its kind.
+        changes: overrides that are applied first, in turn, by what the person typed; a mistake is said to be in the
+            one that it came with.
+
+    Raises:
+        RecipeError: naming every mistake (or the ``error`` kind given).
+    """
+    changes = changes or {}
     try:
-        return schema.model_validate(dict(values))
+        return schema.model_validate(apply_overrides(values, [*changes.values()]))
     except ValidationError as problems:
-        found = [_explain(schema, problem) for problem in problems.errors(include_url=False)]
+        found = problems.errors(include_url=False)
+    said = [_explain(schema, problem) for problem in found]
+    places = [str(where) if typed is None else _short(typed) for typed in _culprits(schema, values, changes, found)]
     count = f"{len(found)} mistakes: " if len(found) > 1 else ""
-    raise error(count + " | ".join(found), where=where)
+    if len(set(places)) == 1:
+        raise error(count + " | ".join(said), where=places[0])
+    raise error(count + " | ".join(f"{what} in {place}" for what, place in zip(said, places, strict=True)))
+
+
+def _culprits(
+    schema: type[Section], values: Mapping[str, Any], changes: Mapping[str, str], found: Sequence[Any]
+) -> list[str | None]:
+    """What was typed of the change that brought each mistake; None where it was there without any."""
+    made: dict[Any, str | None] = dict.fromkeys(_mistakes(schema, values))
+    for typed, override in changes.items():
+        values = apply_overrides(values, [override])
+        made = {mistake: made.get(mistake, typed) for mistake in _mistakes(schema, values)}
+    return [made.get(_name(problem)) for problem in found]
+
+
+def _mistakes(schema: type[Section], values: Mapping[str, Any]) -> list[Any]:
+    try:
+        schema.model_validate(dict(values))
+    except ValidationError as problems:
+        return [_name(problem) for problem in problems.errors(include_url=False)]
+    return []
+
+
+def _name(problem: Any) -> Any:
+    """What is equal for the same mistake; another wrong value is another one, the rest of its section is not."""
+    value = problem["input"]
+    return problem["loc"], problem["msg"], None if isinstance(value, dict | list) else repr(value)
+
+
+def _short(typed: str) -> str:
+    return typed if len(typed) <= LONGEST_SHOWN else f"{typed[:LONGEST_SHOWN]}..."
 
 
 def _explain(schema: type[BaseModel], problem: Any) -> str:

@@ -3,14 +3,14 @@
 Learning rates, fractions and sizes carry their range here, so that a wrong recipe is refused before a file is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from jettag.config.adaptation import LAYERWISE_DECAY, AdaptationRecipe, Mode
 from jettag.config.flavour import FlavourRecipe
-from jettag.config.loading import Section, apply_overrides, read_yaml, validate
+from jettag.config.loading import Section, as_typed, read_yaml, validate
 from jettag.config.measured import MeasuredRecipe
 from jettag.config.objectives import (
     ClassificationRecipe,
@@ -218,19 +218,32 @@ RECIPES: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "finetune": Fine
 
 
 def load_recipe(
-    name: str, schema: type[RecipeType], overrides: Sequence[str] = (), *, card: str | None = None
+    name: str,
+    schema: type[RecipeType],
+    overrides: Sequence[str] = (),
+    *,
+    card: str | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> RecipeType:
     """A recipe by name or path, with ``key.sub=value`` overrides and the card of the command line.
+
+    Args:
+        name: of the recipe.
+        schema: of the command's recipes.
+        overrides: of ``--set``.
+        card: of ``--card``.
+        options: overrides by other options, as these were typed.
 
     Raises:
         RecipeError: no such recipe, one of another command, or mistakes in it (all at once).
     """
     path = find("recipes", name)
-    values = apply_overrides(read_yaml(path), [*overrides, *([f"data.card={card}"] if card else [])])
+    values = read_yaml(path)
     expected = schema.model_fields["command"].default
     if values.get("command", expected) != expected:
         raise RecipeError(f"a recipe of `jettag {values['command']}`", where=path, do=f"this is `jettag {expected}`")
-    return validate(schema, values, where=path)
+    changes = as_typed(overrides) | dict(options or {}) | ({f"--card {card}": f"data.card={card}"} if card else {})
+    return validate(schema, values, where=path, changes=changes)
 
 
 def load_any_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe | StudyRecipe:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jettag.config.loading import Section, apply_overrides, read_yaml, validate
+from jettag.config.loading import Section, as_typed, read_yaml, validate
 from jettag.config.shipped import find
 from jettag.errors import RecipeError
 
@@ -45,8 +45,8 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
         RecipeError: no such recipe, one of another command, or mistakes in it (all at once).
     """
     path = find("recipes", name)
-    values = apply_overrides(read_yaml(path), overrides)
+    values = read_yaml(path)
     if values.get("command") not in STUDIES:
         what = f"a recipe of `jettag {values.get('command')}`"
         raise RecipeError(what, where=path, do="`jettag ls recipes` shows those of `jettag weak ...`")
-    return validate(StudyRecipe, values, where=path)
+    return validate(StudyRecipe, values, where=path, changes=as_typed(overrides))

@@ -1,6 +1,7 @@
 """What a prepared directory says about itself, ``dataset.json``, and how jets are dealt to its splits."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import xxhash
 from pydantic import Field, ValidationError
 
 from jettag.config import Section
+from jettag.config.files import write_atomically
 from jettag.data.card import DataCard
 from jettag.data.inputs import MANIFEST
 from jettag.errors import DataError, UsageError
@@ -25,10 +27,13 @@ __all__ = [
     "mixed",
     "parse_fractions",
     "read_dataset",
+    "write_dataset",
 ]
 
 SPLITS = ("train", "val", "test")
 SALT = "jettag split 1"  # changing it moves events between splits
+CHECKSUM = "checksum"  # key in ``dataset.json`` of the XXH3 of all else in it
+AGAIN = "prepare the data again"
 
 Dtype = Literal["f16", "f32"]
 Uint64 = npt.NDArray[np.uint64]
@@ -107,23 +112,42 @@ class Dataset(Section):
         return sum(facts["jets"] for name, facts in self.shards.items() if name.startswith(f"{split}/"))
 
 
+def write_dataset(folder: Path, dataset: Dataset) -> None:
+    """Write the manifest of a prepared directory, with a checksum of its content.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    content = dataset.model_dump(mode="json")
+    write_atomically(folder / MANIFEST, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=1) + "\n")
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of what is written, not of what this version makes of it: a key that it adds must not spoil what is there."""
+    return f"{hashed(json.dumps(content, sort_keys=True)):016x}"
+
+
 def read_dataset(folder: Path) -> Dataset:
     """The manifest of a prepared directory.
 
     Raises:
-        DataError: none there, or not one that this jettag writes.
+        DataError: none there, not what was written, or not one that this jettag writes.
     """
     path = folder / MANIFEST
     try:
-        return Dataset.model_validate(json.loads(path.read_text(encoding="utf-8")), strict=False)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        written = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
+        if written not in (None, _checksum(content)):  # none: from before it had one
+            raise DataError("its checksum is not the one written", where=path, do=AGAIN)
+        return Dataset.model_validate(content, strict=False)
     except FileNotFoundError:
         raise DataError("no prepared data set", where=folder, do="make one with `jettag data prepare`") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{place}: {first['msg']}", where=path, do="prepare the data again") from None
+        raise DataError(f"{place}: {first['msg']}", where=path, do=AGAIN) from None
     except ValueError as problem:
-        raise DataError(f"not JSON ({problem})", where=path, do="prepare the data again") from None
+        raise DataError(f"not JSON ({problem})", where=path, do=AGAIN) from None
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:

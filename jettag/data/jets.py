@@ -1,22 +1,23 @@
-"""The `Jets` batch that models see, and the `JetTable` it is cut from.
+"""The `Jets` batch that models see, the `PackedJets` that travel to an accelerator, and the `JetTable` of both.
 
 Letters used for tensor shapes throughout: B jets, N constituents, F features, D width, H heads, C classes;
 in a table J jets and M constituents of all jets together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["NO_TRUTH", "TRUTH", "JetTable", "Jets", "Table", "concatenate"]
+__all__ = ["CPU", "NO_TRUTH", "TRUTH", "Batch", "JetTable", "Jets", "PackedJets", "Table", "concatenate"]
 
 TRUTH = ("origin", "vertex")  # constituent columns that batches carry where a table has them
 NO_TRUTH = -1  # of neutral constituents and padding
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,15 @@ class Jets:
 
     def to(self, device: torch.device | str) -> "Jets":
         """The same batch on a device; the copy does not wait."""
-        present: dict[str, Tensor] = {
-            f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None
-        }
-        return Jets(**{name: value.to(device, non_blocking=True) for name, value in present.items()})
+        return _each(self, lambda x: x.to(device, non_blocking=True))
 
-    def pin(self) -> "Jets":
-        """The same batch in page-locked memory, from which a copy to CUDA need not wait."""
-        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        return Jets(**{name: value.pin_memory() for name, value in present.items()})
+    def pad(self, only: Collection[str] | None = None) -> "Jets":  # noqa: ARG002
+        """This batch: it is padded."""
+        return self
 
     def rows(self, chosen: slice) -> "Jets":
         """Some of the jets, padded as before."""
-        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        return Jets(**{name: value[chosen] for name, value in present.items()})
+        return _each(self, lambda x: x[chosen])
 
     def keep(self, kept: Tensor, width: int | None = None) -> "Jets":
         """Only the constituents where ``kept`` (B, N) is True, moved to the front, in the same order.
@@ -92,6 +88,95 @@ class Jets:
             origin=pick_truth(self.origin),
             vertex=pick_truth(self.vertex),
         )
+
+
+@dataclass(frozen=True)
+class PackedJets:
+    """A batch without padding, as it travels to an accelerator; it is padded there, to the same bits as `Jets`.
+
+    Attributes:
+        features: (M, F) float32 or float16, standardised; constituents of all jets in a row.
+        p4: (M, 4) float32, (px, py, pz, energy) in GeV.
+        counts: (B,) int64 constituents of each jet.
+        width: N, constituents to pad to: known here, so that nothing waits for the device to find out.
+        label: as in `Jets`.
+        weight: as in `Jets`.
+        origin: (M,) int64, or None.
+        vertex: (M,) int64, or None.
+        columns: as in `Jets`.
+        embeds: of what ``features`` are embeddings by a frozen backbone, if they are.
+    """
+
+    features: Tensor
+    p4: Tensor
+    counts: Tensor
+    width: int
+    label: Tensor | None = None
+    weight: Tensor | None = None
+    origin: Tensor | None = None
+    vertex: Tensor | None = None
+    columns: Tensor | None = None
+    embeds: Literal["nothing", "jets", "constituents"] = "nothing"
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def pin(self) -> "PackedJets":
+        """The same batch in page-locked memory, from which a copy to CUDA need not wait."""
+        return _each(self, lambda x: x.pin_memory())
+
+    def to(self, device: torch.device | str) -> Jets:
+        """The batch on a device, padded there; the copy, of real constituents only, does not wait."""
+        return _each(self, lambda x: x.to(device, non_blocking=True)).pad()
+
+    def pad(self, only: Collection[str] | None = None) -> Jets:
+        """The padded batch, where this one is; nothing waits for the device.
+
+        Args:
+            only: columns of constituents that are wanted; ``features`` and ``p4`` that are not are (B, N, 0), truths
+                None. None wants all.
+        """
+        place = torch.arange(self.width, device=self.counts.device)
+        mask = place < self.counts[:, None]
+        begins = self.counts.cumsum(0) - self.counts
+        # As in `JetTable.batch`, padding is read from whatever follows and then overwritten.
+        rows = (begins[:, None] + place).clamp(max=max(len(self.p4) - 1, 0)).flatten()
+
+        def spread(values: Tensor) -> Tensor:
+            flat = values.index_select(0, rows) if len(values) else values.new_zeros(len(rows), *values.shape[1:])
+            return flat.view(*mask.shape, *values.shape[1:])
+
+        def pick(name: str, values: Tensor) -> Tensor:
+            wanted = values if only is None or name in only else values[:, :0]
+            return spread(wanted).float().masked_fill(~mask[..., None], 0.0)
+
+        def pick_truth(name: str, values: Tensor | None) -> Tensor | None:
+            wanted = values if only is None or name in only else None
+            return None if wanted is None else spread(wanted).masked_fill(~mask, NO_TRUTH)
+
+        features = pick("features", self.features)
+        embeddings = {"nothing": None, "jets": features[:, 0], "constituents": features}
+        return Jets(
+            features=features,
+            p4=pick("p4", self.p4),
+            mask=mask,
+            label=self.label,
+            weight=self.weight,
+            embedding=embeddings[self.embeds],
+            origin=pick_truth("origin", self.origin),
+            vertex=pick_truth("vertex", self.vertex),
+            columns=self.columns,
+        )
+
+
+Batch = Jets | PackedJets
+BatchType = TypeVar("BatchType", Jets, PackedJets)
+
+
+def _each(batch: BatchType, change: Callable[[Tensor], Tensor]) -> BatchType:
+    """The batch with each of its tensors changed."""
+    changed: dict[str, Any] = {name: change(x) for name, x in vars(batch).items() if isinstance(x, Tensor)}
+    return replace(batch, **changed)
 
 
 class Table(Protocol):
@@ -221,7 +306,7 @@ class JetTable:
         def pick(values: npt.NDArray) -> Tensor:
             picked = torch.from_numpy(values.take(rows, axis=0)).float()
             picked.numpy()[padding] = 0.0
-            return picked.view(len(index), width, -1)
+            return picked.view(len(index), width, values.shape[1])
 
         def pick_truth(name: str) -> Tensor | None:
             if name not in self.constituent:
@@ -230,7 +315,6 @@ class JetTable:
             picked[padding] = NO_TRUTH
             return torch.from_numpy(picked).view(len(index), width)
 
-        columns = [self.jet[name][index].astype(np.float32) for name in self.batch_columns]
         return Jets(
             features=pick(self.features),
             p4=pick(self.p4),
@@ -238,15 +322,50 @@ class JetTable:
             label=None if self.label is None else torch.from_numpy(self.label[index]),
             origin=pick_truth("origin"),
             vertex=pick_truth("vertex"),
-            columns=torch.from_numpy(np.stack(columns, axis=1)) if columns else None,
+            columns=self._columns(index),
         )
+
+    def pack(self, index: npt.NDArray[np.int64], width: int | None = None) -> PackedJets:
+        """The jets at ``index`` (B,), which `PackedJets.pad` pads to the longest of them, or to ``width``."""
+        rows, offsets = self._rows(index)
+        counts = np.diff(offsets)
+        truth: dict[str, Any] = {
+            name: torch.from_numpy(self.constituent[name].take(rows).astype(np.int64))
+            for name in TRUTH
+            if name in self.constituent
+        }
+        return PackedJets(
+            features=torch.from_numpy(self.features.take(rows, axis=0)),
+            p4=torch.from_numpy(self.p4.take(rows, axis=0)),
+            counts=torch.from_numpy(counts),
+            width=int(counts.max(initial=1)) if width is None else width,
+            label=None if self.label is None else torch.from_numpy(self.label[index]),
+            columns=self._columns(index),
+            **truth,
+        )
+
+    def batch_for(self, device: torch.device, index: npt.NDArray[np.int64], width: int | None = None) -> Batch:
+        """The jets at ``index`` as they best go to a device: to the CPU padded, else packed, to CUDA page-locked."""
+        if device.type == "cpu":
+            return self.batch(index, width)
+        packed = self.pack(index, width)
+        return packed.pin() if device.type == "cuda" else packed
+
+    def _columns(self, index: npt.NDArray[np.int64]) -> Tensor | None:
+        """(B, K) of the jet columns that batches carry."""
+        columns = [self.jet[name][index].astype(np.float32) for name in self.batch_columns]
+        return torch.from_numpy(np.stack(columns, axis=1)) if columns else None
+
+    def _rows(self, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rows of the constituents of the jets at ``index`` (B,), and the (B + 1,) offsets of the jets among them."""
+        counts = self.counts[index]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return np.repeat(self.offsets[index] - offsets[:-1], counts) + np.arange(offsets[-1]), offsets
 
     def select(self, index: npt.NDArray) -> "JetTable":
         """The jets at ``index``: positions, or a (J,) bool array."""
         chosen = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-        counts = self.counts[chosen]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows = np.repeat(self.offsets[chosen] - offsets[:-1], counts) + np.arange(offsets[-1])
+        rows, offsets = self._rows(chosen)
         return replace(
             self,
             features=self.features[rows],

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from jettag.data.cuts import cut, cut_by_tokens
-from jettag.data.jets import Jets, JetTable, Table
+from jettag.data.jets import CPU, Batch, Jets, JetTable, Table
 from jettag.data.sampling import Sampling
 from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError, DataError, UsageError
@@ -58,6 +58,7 @@ class Loader:
         world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
             together see, step by step, the jets that one process would.
         sampling: take each jet as often as it says, drawn anew in every epoch; windows then differ in length.
+        device: where batches will go, which decides their form (`JetTable.batch_for`).
 
     Raises:
         DataError: fewer jets than ranks.
@@ -76,6 +77,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         sampling: Sampling | None = None,
+        device: torch.device = CPU,
     ) -> None:
         if len(table) < world_size:
             raise DataError(f"{len(table)} jets for {world_size} processes", do="give more jets")
@@ -89,6 +91,7 @@ class Loader:
         self._max_tokens = max_tokens
         self._rank, self._world_size = rank, world_size
         self._sampling = sampling
+        self._device = device
         self._sizes = table.block_sizes
         self._of_table = table.identity
         self._epoch = 0
@@ -211,7 +214,7 @@ class Loader:
     def __iter__(self) -> "Loader":
         return self
 
-    def __next__(self) -> Jets:
+    def __next__(self) -> Batch:
         if self._window < 0:
             self._open(0)
         while self._cursor >= len(self._batches):  # more, where another number of ranks was before
@@ -223,7 +226,7 @@ class Loader:
         self._cursor += 1
         assert self._loaded is not None  # opened above
         rows = self._batches[self._cursor - 1]
-        batch = self._loaded.batch(rows, self._shares[self._cursor - 1].width)
+        batch = self._loaded.batch_for(self._device, rows, self._shares[self._cursor - 1].width)
         if self._sampling is None or self._sampling.method != "weights":
             return batch
         label = None if self._loaded.label is None else self._loaded.label[rows]

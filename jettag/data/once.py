@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from jettag.data.jets import Jets, JetTable, Table
+from jettag.data.jets import CPU, Batch, Jets, JetTable, Table
 from jettag.data.loader import WINDOW
 from jettag.data.shard_table import ShardTable
 
@@ -27,22 +28,25 @@ class Dealt(NamedTuple):
 
     number: int
     rows: Index
-    jets: Jets
+    jets: Batch
     counts: bool
 
 
-def once(table: Table, batch_size: int) -> Iterator[tuple[Index, Jets]]:
+def once(table: Table, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Index, Jets]]:
     """Every jet once, with the row index of each batch; of a table in memory longest first, so that memory peaks early.
 
     Args:
         table: the jets.
         batch_size: jets in a batch.
+        device: where the batches shall be.
     """
-    for batch in dealt(table, batch_size):
-        yield batch.rows, batch.jets
+    for batch in dealt(table, batch_size, device=device):
+        yield batch.rows, batch.jets.to(device)
 
 
-def dealt(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Iterator[Dealt]:
+def dealt(
+    table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1, device: torch.device = CPU
+) -> Iterator[Dealt]:
     """One process's share of the batches of `once`; no other is built, and little else is read from disk.
 
     Whole windows go round the processes as far as they go evenly; the batches of the last ones go round one by one,
@@ -53,6 +57,7 @@ def dealt(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) 
         batch_size: jets in a batch.
         rank: whose share.
         world_size: processes that share the batches.
+        device: where batches will go, which decides their form (`JetTable.batch_for`).
     """
     starts = np.concatenate([[0], np.cumsum(table.block_sizes)])
     # A table in memory is one window: sorting all of it saves the most padding.
@@ -75,7 +80,8 @@ def dealt(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) 
     for place in np.unique(window[own]):
         numbers = own[window[own] == place]
         blocks = np.arange(edges[place], edges[place + 1])
-        built = _build(table, blocks, batch_size, numbers - first[place], all_of_them=len(numbers) == batches[place])
+        entire = len(numbers) == batches[place]
+        built = _build(table, blocks, batch_size, numbers - first[place], all_of_them=entire, device=device)
         for number, (rows, jets) in zip(numbers.tolist(), built, strict=True):
             yield Dealt(number, starts[blocks[0]] + rows, jets, counts)
             given += 1
@@ -84,8 +90,8 @@ def dealt(table: Table, batch_size: int, *, rank: int = 0, world_size: int = 1) 
 
 
 def _build(
-    table: Table, blocks: Index, batch_size: int, places: Index, *, all_of_them: bool
-) -> Iterator[tuple[Index, Jets]]:
+    table: Table, blocks: Index, batch_size: int, places: Index, *, all_of_them: bool, device: torch.device
+) -> Iterator[tuple[Index, Batch]]:
     """These batches of a window, longest jets first, with the place of each jet in it."""
     look = table.look(blocks) if isinstance(table, ShardTable) and not all_of_them else None
     loaded, rows = table.load(blocks) if look is None else (look.outline, np.arange(len(look.outline)))
@@ -97,4 +103,4 @@ def _build(
         rows = np.full(len(order), -1)
         rows[mine] = np.arange(len(mine))
     for index in chosen:
-        yield index, loaded.batch(rows[index])
+        yield index, loaded.batch_for(device, rows[index])

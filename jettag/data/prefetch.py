@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from jettag.data.jets import Jets
+from jettag.data.jets import Batch
 from jettag.data.loader import Share
 
 __all__ = ["Batches", "Prefetched"]
@@ -25,7 +25,7 @@ class Batches(Protocol):
     def batch_size(self) -> int:
         """Most jets in a batch of all ranks."""
 
-    def __next__(self) -> Jets:
+    def __next__(self) -> Batch:
         """The next batch."""
 
     def origin(self) -> Origin:
@@ -44,7 +44,7 @@ class Batches(Protocol):
 class _Ready(NamedTuple):
     """A batch that waits, with what its loader said right after it."""
 
-    jets: Jets
+    jets: Batch
     state: dict[str, int | str]
     origin: Origin
     share: Share
@@ -107,7 +107,7 @@ class Prefetched:
         """As the loader's."""
         return self._loader.batch_size
 
-    def __next__(self) -> Jets:
+    def __next__(self) -> Batch:
         if self._ahead is None:
             if self._loader.state_dict() != self._state:  # a thread was stopped that had gone ahead
                 self._loader.load_state_dict(self._state)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from jettag.config.files import write_atomically
 from jettag.data.buckets import PART, Layout, Staged, collect, scatter
 from jettag.data.card import DataCard
-from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Dtype, Recorded, SplitRule, read_dataset
+from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Dtype, Recorded, SplitRule, read_dataset, write_dataset
 from jettag.data.features import feature_set
 from jettag.data.identity import identify
 from jettag.data.inputs import STAGING, InputFile
@@ -120,7 +120,7 @@ def prepare(
             flow = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in notes.items())
             what = f"no jet left for training of {sum(item.entries for item in plan.sources)} read"
             raise DataError(what + (f" ({flow})" if flow else ""), where=out, do="give more files, or --split 1:0:0")
-        write_atomically(out / MANIFEST, dataset.model_dump_json(indent=1) + "\n")
+        write_dataset(out, dataset)
         shutil.rmtree(staging, ignore_errors=True)
     except OSError as problem:
         why = problem.strerror or str(problem)

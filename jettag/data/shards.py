@@ -1,10 +1,11 @@
-"""One shard on disk: a safetensors file of values and offsets, and beside it a ``.json`` that says it is whole.
+"""One shard on disk: a safetensors file of values and offsets, which is there when it is whole.
 
 A shard holds jets in a row: ``features`` (M, F) float16 or float32, where there are both the float32 ones apart as
 ``features_f32``, ``p4`` (M, 4) float32 in GeV, ``offsets`` (J + 1,)
 int64, ``label`` (J,) int16 where there are labels, ``jet.NAME`` (J,) for each jet column, and ``blocks``, an XXH3 of
 the constituents of every `BLOCK` jets. A block is what training reads at a time, and it is checked whenever it is read;
-the other columns are checked when asked for, by the checksums in the ``.json``.
+the other columns are checked when asked for, by the checksums in ``dataset.json``. Until that is written, the facts of
+each finished shard wait in the staging folder.
 """
 
 import itertools
@@ -20,6 +21,7 @@ import xxhash
 from safetensors.numpy import save_file
 
 from jettag.config.files import replacing, usual_permissions, write_atomically
+from jettag.data.inputs import STAGING
 from jettag.errors import DataError
 
 __all__ = ["BLOCK", "SINGLE", "Shard", "describe", "write_shard"]
@@ -54,9 +56,7 @@ def _sum(*parts: Array) -> int:
 
 
 def write_shard(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
-    """Write ``features``, ``p4``, ``offsets``, ``label`` and ``jet.*``; return what `describe` will read.
-
-    The ``.json`` comes last, so where it is, the shard is whole.
+    """Write ``features``, ``p4``, ``offsets``, ``label`` and ``jet.*``; return what ``dataset.json`` will say of them.
 
     Raises:
         OSError: the disk refuses.
@@ -66,25 +66,36 @@ def write_shard(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
     with replacing(path) as temporary:
         save_file(arrays, temporary)
         usual_permissions(temporary)
-    facts = {
-        "jets": len(arrays["offsets"]) - 1,
-        "constituents": int(arrays["offsets"][-1]),
-        "bytes": path.stat().st_size,
-        "xxh3": {name: f"{_sum(values):016x}" for name, values in sorted(arrays.items())},
-    }
-    if "label" in arrays:
-        facts["labels"] = np.bincount(arrays["label"].astype(np.int64)).tolist()
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    facts = _facts(path, arrays)
+    write_atomically(_staged(path), json.dumps(facts) + "\n")
     return facts
 
 
 def describe(path: Path) -> dict[str, Any] | None:
-    """The facts of a shard that is whole; None where there is none."""
+    """The facts of a shard that an interrupted preparation finished, every byte of both compared; None without it."""
     try:
-        facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        facts: dict[str, Any] = json.loads(_staged(path).read_text(encoding="utf-8"))
+        is_whole = facts == _facts(path, Shard(path, {"xxh3": {}}).columns)
+    except (FileNotFoundError, ValueError, LookupError, DataError):
         return None
-    return facts if path.is_file() and path.stat().st_size == facts["bytes"] else None
+    return facts if is_whole else None
+
+
+def _staged(path: Path) -> Path:
+    """Where the facts of a shard, ``DIR/SPLIT/NAME.safetensors``, wait for the end of the preparation."""
+    return path.parent.parent / STAGING / path.parent.name / f"{path.stem}.json"
+
+
+def _facts(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
+    facts = {
+        "jets": len(columns["offsets"]) - 1,
+        "constituents": int(columns["offsets"][-1]),
+        "bytes": path.stat().st_size,
+        "xxh3": {name: f"{_sum(values):016x}" for name, values in sorted(columns.items())},
+    }
+    if "label" in columns:
+        facts["labels"] = np.bincount(columns["label"].astype(np.int64)).tolist()
+    return facts
 
 
 class Shard:

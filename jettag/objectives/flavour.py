@@ -106,6 +106,7 @@ class Flavour(Classification):
     """
 
     origin_weight: Tensor
+    draws_from = ("features", "origin", "vertex")
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class Joint(Objective):
         self.contrastive = contrastive
         # One home for the shared module, so that every tensor stands once in a checkpoint.
         del self.masked.backbone, self.contrastive.backbone
+        self.draws_from = masked.draws_from
         self.masked_weight = masked_weight
         self.contrastive_weight = contrastive_weight
 

@@ -90,6 +90,7 @@ class MaskedModelling(Objective):
         self.decoder = decoder
         self.mask_fraction = mask_fraction
         self.mask_pattern = mask_pattern
+        self.draws_from = () if mask_pattern == "random" else ("p4",)
         self.mask_radius = mask_radius
         self.identity = identity
         self.identity_weight = identity_weight

@@ -24,6 +24,7 @@ class Objective(nn.Module):
     phases: Phases = ALL_AT_ONCE
     compares = False  # whether a jet's loss depends on the other jets of its batch, as `compare` has it
     weighs_jets: bool = False  # whether the loss of a jet is multiplied by its weight
+    draws_from: tuple[str, ...] = ()  # columns of constituents that `draw` reads, besides the mask
 
     @property
     def is_frozen(self) -> bool:

@@ -179,7 +179,7 @@ class TokenizerTraining(Objective):
         batches = Loader(table, batch_size=min(FIT_JETS, len(table)), seed=seed)
         found = []
         for _ in range(min(FIT_BATCHES, batches.batches_per_epoch)):
-            jets = next(batches)
+            jets = next(batches).pad()
             found.append(self.tokenizer.latents(jets)[jets.mask.flatten()].numpy())
         latents, codes = np.concatenate(found), self.tokenizer.num_codes
         if len(latents) < codes:

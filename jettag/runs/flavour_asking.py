@@ -78,11 +78,11 @@ def ask(tagger: Tagger, table: Table, device: torch.device, on_progress: Progres
     offsets = table.offsets if isinstance(table, JetTable) else None
     done = 0
     with torch.inference_mode():
-        for index, jets in once(table, BATCH_SIZE):
-            output = model.outputs(jets.to(device))
+        for index, jets in once(table, BATCH_SIZE, device):
+            output = model.outputs(jets)
             _fill(by_jet, {"probabilities": output.jet, "regression": output.regression}, len(table), index)
             if offsets is not None:
-                mask = jets.mask.numpy()
+                mask = jets.mask.cpu().numpy()
                 rows = (offsets[index][:, None] + np.arange(mask.shape[1]))[mask]
                 vertex = None if output.pair is None else _vertices(output, threshold)
                 columns = {"track": output.track, "origin": output.origin, "vertex": vertex}
@@ -143,7 +143,6 @@ def _outputs(
     model: Flavour, table: JetTable, device: torch.device
 ) -> Iterator[tuple[FlavourOutput, Tensor, Tensor | None]]:
     """Output, true vertices and true origins of each batch."""
-    for _, batch in once(table, BATCH_SIZE):
-        jets = batch.to(device)
+    for _, jets in once(table, BATCH_SIZE, device):
         assert jets.vertex is not None
         yield model.outputs(jets), jets.vertex, jets.origin

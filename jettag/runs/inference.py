@@ -64,8 +64,8 @@ def apply_to_all(
     """``function`` of every jet, (J, ...), in the table's order."""
     result: npt.NDArray[np.float32] | None = None
     done = 0
-    for index, jets in once(table, BATCH_SIZE):
-        values = function(jets.to(device)).float().cpu().numpy()
+    for index, jets in once(table, BATCH_SIZE, device):
+        values = function(jets).float().cpu().numpy()
         if result is None:
             result = np.empty((len(table), *values.shape[1:]), dtype=np.float32)
         result[index] = values

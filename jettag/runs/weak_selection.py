@@ -26,8 +26,8 @@ def _argos(model: Objective, table: Table, device: torch.device) -> float:
     was_training = model.training
     model.eval()
     score = np.empty(len(table))
-    for index, jets in once(table, BATCH_SIZE):
-        logits = model.logits(jets.to(device))
+    for index, jets in once(table, BATCH_SIZE, device):
+        logits = model.logits(jets)
         score[index] = (logits[:, 0] - logits[:, 1]).cpu().numpy()
     model.train(was_training)
     return argos(score[table.label == 0], score[table.label == 1])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jettag.objectives import Objective
 from jettag.objectives.contrastive import Compared
-from jettag.training.pieces import Piece, upload
+from jettag.training.pieces import Piece
 from jettag.training.randomness import forked
 
 __all__ = ["compare"]
@@ -46,7 +46,7 @@ def compare(
         looked = []
         for jets, rows, _ in pieces:
             with autocast():
-                looked.append(parallel(upload(jets, device), drawn=rows, look=True))
+                looked.append(parallel(jets, drawn=rows, look=True))
         for buffer, value in before:
             buffer.copy_(value)
     points = [seen["points"] for seen in looked]

@@ -8,7 +8,7 @@ from torch import Tensor
 from jettag.data.jets import Jets
 from jettag.training.distributed import World
 
-__all__ = ["TINY", "Means", "Piece", "cut", "upload"]
+__all__ = ["TINY", "Means", "Piece", "cut"]
 
 Piece = tuple[Jets, Tensor | None, bool]  # its jets, what was drawn for them, whether it is the last
 
@@ -35,11 +35,6 @@ def cut(jets: Jets, drawn: Tensor | None, parts: int, least: int) -> Iterator[Pi
             drawn if parts == 1 or drawn is None else drawn[chosen],
             part + 1 == parts,
         )
-
-
-def upload(jets: Jets, device: torch.device) -> Jets:
-    """The batch on a device; through pinned memory where only that lets the copy run beside the computation."""
-    return (jets.pin() if device.type == "cuda" else jets).to(device)
 
 
 class Means:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jettag.data.jets import Jets, JetTable, Table
+from jettag.data.jets import Jets, JetTable, PackedJets, Table
 from jettag.objectives import Classification
 from jettag.training.distributed import ALONE, World
 
@@ -48,9 +48,27 @@ class _Window(JetTable):
             own = torch.from_numpy(self.embedding[index])
             jets = Jets(own[:, None], torch.zeros(len(index), 1, 4), torch.ones(len(index), 1, dtype=torch.bool))
             return replace(jets, label=label, embedding=own)
-        whole = replace(self, features=self.embedding, p4=np.zeros((len(self.embedding), 4), np.float32))
-        jets = JetTable.batch(whole, index, width)
+        jets = JetTable.batch(self._embedded(), index, width)
         return replace(jets, embedding=jets.features)
+
+    def pack(self, index: Index, width: int | None = None) -> PackedJets:
+        if not self.is_frozen():
+            table, rows = self.original()
+            return table.pack(rows[index], width)
+        if len(self.embedding) != len(self):
+            return replace(JetTable.pack(self._embedded(), index, width), embeds="constituents")
+        return PackedJets(
+            features=torch.from_numpy(self.embedding[index]),
+            p4=torch.zeros(len(index), 4),
+            counts=torch.ones(len(index), dtype=torch.int64),
+            width=1,
+            label=None if self.label is None else torch.from_numpy(self.label[index]),
+            embeds="jets",
+        )
+
+    def _embedded(self) -> "_Window":
+        """These jets with embeddings for features."""
+        return replace(self, features=self.embedding, p4=np.zeros((len(self.embedding), 4), np.float32))
 
 
 class EmbeddedTable:
@@ -151,7 +169,7 @@ class EmbeddedTable:
                 if number % self._world.size != self._world.rank:
                     continue
                 chosen = order[begin : begin + BATCH_SIZE]
-                jets = loaded.batch(rows[chosen]).to(self._device)
+                jets = loaded.batch_for(self._device, rows[chosen]).to(self._device)
                 values = model.embed(jets).float()
                 if by_constituent:
                     counts = loaded.counts[chosen]

@@ -44,8 +44,8 @@ class Probe:
         was_training = backbone.training
         backbone.eval()
         found: npt.NDArray[np.float32] = np.empty((len(self.table), backbone.summary_dim), dtype=np.float32)
-        for index, jets in once(self.table, BATCH_SIZE):
-            found[index] = backbone(jets.to(device)).summary.float().cpu().numpy()
+        for index, jets in once(self.table, BATCH_SIZE, device):
+            found[index] = backbone(jets).summary.float().cpu().numpy()
         backbone.train(was_training)
         if not np.isfinite(found).all():
             return {"probe_accuracy": float("nan"), "probe_auc": float("nan")}

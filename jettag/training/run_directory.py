@@ -39,10 +39,13 @@ __all__ = [
     "write_model_card",
 ]
 
-# Keys of a recipe that say when a run ends and nothing else: a resumed one may change them.
-ENDING = ("description", "training.epochs", "training.max_steps", "training.patience", "training.keep_checkpoints")
-# Keys that change no number: where tensors lie (checkpoints hold whole ones), and who prepares batches.
-SPREADING = ("training.parallel", "data.prefetch")
+# Keys of a recipe that a resumed run may change. They say
+FREE = {
+    *("training.epochs", "training.max_steps", "training.patience"),  # when it ends,
+    *("description", "training.keep_checkpoints"),  # what is kept of it,
+    *("training.val_every", "training.log_every", "probe"),  # when it is looked at, which draws nothing at random,
+    *("training.parallel", "data.prefetch"),  # where tensors lie (checkpoints hold whole ones), who prepares batches.
+}
 
 
 @contextmanager
@@ -105,7 +108,7 @@ def describe_inputs(files: Sequence[InputFile], role: str = "train") -> list[dic
 
 
 def refuse_another(run: Path, recipe: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> None:
-    """See that a resumed run is told what it was told when it began; its length may change.
+    """See that a resumed run is told what it was told when it began, but for what it may change (`FREE`).
 
     Args:
         run: the run directory.
@@ -132,14 +135,16 @@ def refuse_another(run: Path, recipe: Mapping[str, Any], inputs: Sequence[Mappin
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
-    """``key: old then, new now`` of every key that differs, but for those that only end a run."""
+    """``key: old then, new now`` of every key that differs and is not `FREE`."""
     found: list[str] = []
     for key in {**before, **now}:
         name = f"{path}{key}"
         old, new = before.get(key), now.get(key)
+        if name in FREE:
+            continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _changed(old, new, f"{name}.")
-        elif old != new and name not in (*ENDING, *SPREADING):
+        elif old != new:
             found.append(f"{name}: {old} then, {new} now")
     return found
 

@@ -105,7 +105,7 @@ def fit(
             if not resume:
                 fit_head(model.to(device), table.embeddings, table.label, note)
     with contextlib.ExitStack() as stack:
-        loader: Loader | Prefetched = Loader(table, **order, rank=world.rank, world_size=world.size)
+        loader: Loader | Prefetched = Loader(table, **order, rank=world.rank, world_size=world.size, device=device)
         # What a frozen backbone has seen already is in memory, and whether it is frozen is decided at each step.
         if recipe.data.prefetch and not isinstance(table, EmbeddedTable):
             loader = stack.enter_context(Prefetched(loader, recipe.data.prefetch))

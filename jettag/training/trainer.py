@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from jettag.config.recipe import TrainingRecipe
-from jettag.data.jets import Jets, Table
+from jettag.data.jets import Batch, Table
 from jettag.data.loader import Share
 from jettag.data.prefetch import Batches
 from jettag.errors import CheckpointError, DivergenceError
@@ -24,7 +24,7 @@ from jettag.training.comparing import compare
 from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
-from jettag.training.pieces import Means, Piece, cut, upload
+from jettag.training.pieces import Means, Piece, cut
 from jettag.training.randomness import device_state, set_device_state
 from jettag.training.sharding import clip, like, load_whole, parts, refuse_unshardable, shard, whole
 from jettag.training.validation import validate
@@ -119,7 +119,7 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
-    def next_batch(self) -> Jets:
+    def next_batch(self) -> Batch:
         """This process's part of the next batch."""
         return next(self.loader)
 
@@ -156,21 +156,21 @@ class Trainer:
         self.rate = self.recipe.learning_rate * head
         set_learning_rate(self.optimizer, self.rate, self.recipe.learning_rate * backbone)
 
-    def gradients(self, batch: Jets, share: Share | None = None) -> dict[str, Tensor]:
+    def gradients(self, batch: Batch, share: Share | None = None) -> dict[str, Tensor]:
         """Gradients of a batch's loss in the parameters, and its losses.
 
         The batch may be spread over processes and cut in ``training.accumulate`` pieces. Then each piece gives
         loss * weight, and the sum is divided by the weight of the whole batch when that is known.
 
         Args:
-            batch: this process's jets.
+            batch: this process's jets, not yet on the device.
             share: what they are of the whole batch; None where they are all of it.
         """
         total = len(batch) if share is None else share.total
-        drawn = self.model.draw(batch, self._chance(share))
+        drawn = self.model.draw(batch.pad(self.model.draws_from), self._chance(share))
         means = Means(self.world)
         alone = True
-        pieces = list(cut(batch, drawn, self.recipe.accumulate, total // self.world.size))
+        pieces = list(cut(batch.to(self.device), drawn, self.recipe.accumulate, total // self.world.size))
         for (jets, rows, is_last), more in zip(pieces, self._compared(pieces, total), strict=True):
             alone = len(jets) == total
             hold = (
@@ -178,7 +178,7 @@ class Trainer:
             )
             with hold:
                 with self.autocast():
-                    losses = self.parallel(upload(jets, self.device), drawn=rows, **more)
+                    losses = self.parallel(jets, drawn=rows, **more)
                 weight = losses.pop("weight").detach()
                 loss = losses["loss"] if alone else losses["loss"] * weight[0] * (self.world.size / total)
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -219,7 +219,7 @@ class Trainer:
             first = int((~numbers.isfinite().all(1)).nonzero()[0, 0])
             (step, place, _), (loss, norm) = self.unchecked[first], numbers[first].tolist()
             self.loader.load_state_dict(place)
-            batch = self.next_batch()
+            batch = self.next_batch().pad()
             told = suspects(batch, self.loader.origin(), self.loader.share().places, self.files)
             culprits = blame(self.run, self.world.union(told), step=step, loader=place)
             raise DivergenceError(

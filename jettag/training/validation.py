@@ -29,9 +29,10 @@ def validate(
     values: list[Tensor] = []
     weights: list[Tensor] = []
     tallies: list[Tensor] = []
-    for number, _, jets, counts in dealt(table, batch_size, rank=world.rank, world_size=world.size):
+    for number, _, jets, counts in dealt(table, batch_size, rank=world.rank, world_size=world.size, device=device):
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
-        losses = model(jets.to(device), drawn=model.draw(jets, generator))
+        drawn = model.draw(jets.pad(model.draws_from), generator)
+        losses = model(jets.to(device), drawn=drawn)
         weight = losses.pop("weight")
         if "tally" in losses:
             tallies.append(losses.pop("tally") * counts)

@@ -257,8 +257,11 @@ def test_a_resumed_run_is_the_one_that_was_begun(files, jettag, runs, tmp_path):
     code, _, err = jettag(*same, "--data", *sorted((files / "test").glob("*.root")))
     assert code == 5
     assert "other files" in err
-    code, _, err = jettag(*same, "--data", *train, "--set", "training.epochs=100")
+    seen = ["--set", "training.epochs=100", "--set", "training.val_every=1", "--set", "training.log_every=1"]
+    code, _, err = jettag(*same, "--data", *train, *seen)
     assert code == 0, err
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-4:] == [61, 61, 62, 62]
     assert json.loads((run / "run.json").read_text())["steps"] == 62
 
 

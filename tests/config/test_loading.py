@@ -83,6 +83,53 @@ def test_all_mistakes_are_reported_at_once_with_the_nearest_key():
     assert "\n" not in message
 
 
+MISTAKEN = [  # overrides, and what is said to be where; None for the file, in which the learning rate is negative
+    (["seeed=1"], {"seeed: unknown key": "--set seeed=1", "learning_rate": None}),
+    (["training.learning_rate=-2"], {"found '-2'": "--set training.learning_rate=-2"}),
+    (["training={learning_rate: 1, epochs: many}"], {"many": "--set training={learning_rate: 1, epochs: many}"}),
+    (["training.learning_rate=0.1", "objective.name=mask"], {"'mask' found": "--set objective.name=mask"}),
+    (["training.learning_rate=0.1", "objective.mask_fraction=2"], {"mask_fraction": "--set objective.mask_fraction=2"}),
+    # Of a section, and of the whole recipe: from the second of two that are each right alone; put right by a third.
+    (
+        ["training.learning_rate=1", "data.max_constituents=50", "data.max_tokens=40"],
+        {"max_tokens 40 is less": "--set data.max_tokens=40"},
+    ),
+    (["training.learning_rate=1", "classes=[a, b]"], {"takes no classes": "--set classes=[a, b]"}),
+    (["training.learning_rate=1", "seed=-1", "seed=-2"], {"seed": "--set seed=-2"}),
+    (["training.learning_rate=1", "seed=x", "seed=3", "training.epochs=x"], {"epochs": "--set training.epochs=x"}),
+    ([], {"learning_rate": None}),
+]
+
+
+@pytest.mark.parametrize(("overrides", "told"), MISTAKEN)
+def test_a_mistake_is_said_to_be_where_it_was_typed(tmp_path, overrides, told):
+    path = tmp_path / "mine.yaml"
+    path.write_text("command: pretrain\ntraining:\n  learning_rate: -1\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path), PretrainRecipe, overrides)
+    message = str(caught.value)
+    pieces = message.split(" | ")
+    for what, place in told.items():
+        (piece,) = (piece for piece in pieces if what in piece)
+        # A place that all mistakes share stands at the end.
+        assert (piece if len(set(told.values())) > 1 else pieces[-1]).endswith(f" in {place or path}")
+    assert message.startswith("2 mistakes") == (len(told) > 1)
+
+
+def test_a_value_too_long_for_a_line_is_cut():
+    with pytest.raises(RecipeError, match=r"in --set seed=x{69}\.\.\.$"):
+        load_recipe("mpm", PretrainRecipe, [f"seed={'x' * 500}"])
+
+
+def test_another_option_s_mistake_is_its_own():
+    with pytest.raises(RecipeError, match=r"in --mode fulll$"):
+        load_recipe("top", FinetuneRecipe, options={"--mode fulll": "mode=fulll"})
+    with pytest.raises(RecipeError, match=r"in --set command=finetune$"):
+        load_recipe("mpm", PretrainRecipe, ["command=finetune"])
+    with pytest.raises(RecipeError, match=r"in --set options\.runs=\{a: 1\}$"):
+        load_any_recipe("weak-top", ["options.runs={a: 1}"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -77,7 +77,7 @@ def test_each_process_builds_its_share_and_reads_little_else(shards, narrow, mon
     """Of five windows of two batches two processes take two each whole; of the last one each takes one."""
     built, read = [], []
     batch, check = JetTable.batch, Shard.check_block
-    monkeypatch.setattr(JetTable, "batch", lambda table, index: (built.append(len(index)), batch(table, index))[1])
+    monkeypatch.setattr(JetTable, "batch", lambda table, index, _: (built.append(len(index)), batch(table, index))[1])
     monkeypatch.setattr(Shard, "check_block", lambda shard, block: (read.append(block), check(shard, block)))
     for rank in range(2):
         list(dealt(shards, narrow, rank=rank, world_size=2))

@@ -1,5 +1,6 @@
 """The loop: resumed equals uninterrupted, stops where told, never saves what is not finite."""
 
+import copy
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from jettag.errors import CheckpointError, DivergenceError, Stopped
 from jettag.models import compiling
 from jettag.objectives.build import JetsAre, build_masked
 from jettag.training import Limits, Trainer, load_checkpoint, load_last_good, resolve_checkpoint, train
+from jettag.training.probe import Probe
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
@@ -43,11 +45,10 @@ def make_trainer(table, recipe=RECIPE, seed=0, model=None):
     return Trainer(model, loader, recipe, device=torch.device("cpu"), seed=seed, settings={"is": "a test"})
 
 
-def run_to(trainer, folder, steps, log=lambda _: None, **limits):
+def run_to(trainer, folder, steps, log=lambda _: None, probe=None, **limits):
     folder.mkdir(exist_ok=True)
-    return train(
-        trainer, make_table(50, seed=9), Limits(steps, **limits), folder, seed=0, log=log, note=lambda text: None
-    )
+    val, note = make_table(50, seed=9), lambda _: None
+    return train(trainer, val, Limits(steps, **limits), folder, seed=0, log=log, note=note, probe=probe)
 
 
 def losses(folder):
@@ -102,6 +103,35 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes, monke
         assert torch.equal(a, b), name
 
 
+def test_looking_at_a_run_more_or_less_often_changes_no_weight(tmp_path, table):
+    """Records, validations and a probe from the middle on; the backbone drops at random, so a draw would be seen."""
+    model = make_model(table)
+    for module in model.modules():
+        if isinstance(getattr(module, "drop", None), float):
+            module.drop = module.attention_drop = 0.2
+    whole = make_trainer(table, model=copy.deepcopy(model))
+    torch.manual_seed(3)
+    run_to(whole, tmp_path / "whole", 12)
+
+    def interrupt(record):
+        if record["step"] == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    torch.manual_seed(3)
+    with pytest.raises(Stopped):
+        run_to(make_trainer(table, model=copy.deepcopy(model)), tmp_path / "parts", 12, log=interrupt)
+    other = RECIPE.model_copy(update={"val_every": 3, "log_every": 1})
+    second = make_trainer(table, other, model=model)
+    second.restore(load_checkpoint(resolve_checkpoint(tmp_path / "parts", prefer="last")))
+    assert second.step == 7  # the signal is seen a step after the record
+    run_to(second, tmp_path / "parts", 12, probe=Probe(make_table(100, seed=5), seed=0))
+    for part in (lambda trainer: trainer.model, lambda trainer: trainer.ema.module):
+        for (name, a), b in zip(part(whole).state_dict().items(), part(second).state_dict().values(), strict=True):
+            assert torch.equal(a, b), name
+    records = [(step, val is not None) for step, loss, val in losses(tmp_path / "parts") if step > 7]
+    assert records == [(8, False), (9, False), (9, True), (10, False), (11, False), (12, False), (12, True)]
+
+
 def test_best_is_the_checkpoint_of_the_least_validation_loss(tmp_path, table):
     trainer = make_trainer(table)
     run_to(trainer, tmp_path / "run", 12)
@@ -124,11 +154,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path, table):
     assert load_checkpoint(resolve_checkpoint(tmp_path / "run", prefer="last")).step == 4
 
 
-def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table):
+@pytest.mark.parametrize("made_for", ["cpu", "meta"])  # padded, packed
+def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table, made_for):
     """Two jets are made bad; the message and the file name these two as the loader met them, and no other."""
     origin = {"file": np.arange(200) % 2, "entry": 1000 + np.arange(200)}
     table = replace(table, jet=origin)
     trainer = make_trainer(table)
+    trainer.loader = Loader(table, batch_size=32, seed=0, device=torch.device(made_for))
     trainer.files = ("a.root", "b.root")
     bad = [7, 120]
     for jet in bad:

@@ -31,13 +31,13 @@ CODEBOOK = {"cosine": True, "decay": 0.9, "impact": True}
 
 
 class _ToMeta:
-    """A loader whose batches are the table's; the trainer uploads them."""
+    """A loader whose batches are the table's, packed for a device that is none."""
 
     def __init__(self, table):
         self.table, self.batch_size = table, 16
 
     def __next__(self):
-        return self.table.batch(np.arange(16))
+        return self.table.batch_for(torch.device("meta"), np.arange(16))
 
     def share(self):
         return Share(16, np.arange(16), 12)
