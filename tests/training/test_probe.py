@@ -10,11 +10,11 @@ from ..objectives.test_masked import TINY
 class Spread(torch.nn.Module):
     """An embedding that holds what tells the classes of `make_table` apart."""
 
-    dim = 2
+    summary_dim = 2
 
     def forward(self, jets):
         width = (jets.features[..., -2].abs() * jets.mask).sum(1) / jets.mask.sum(1)
-        return type("Encoded", (), {"jet": torch.stack([width, torch.ones_like(width)], 1)})()
+        return type("Encoded", (), {"summary": torch.stack([width, torch.ones_like(width)], 1)})()
 
 
 def test_a_telling_embedding_is_told_from_an_empty_one():
@@ -23,7 +23,7 @@ def test_a_telling_embedding_is_told_from_an_empty_one():
     assert told["probe_auc"] > 0.85
     assert told["probe_accuracy"] > 0.75
     empty = Spread()
-    empty.forward = lambda jets: type("Encoded", (), {"jet": torch.ones(len(jets), 2)})()
+    empty.forward = lambda jets: type("Encoded", (), {"summary": torch.ones(len(jets), 2)})()
     assert abs(probe(empty, torch.device("cpu"))["probe_auc"] - 0.5) < 1e-9
 
 
