@@ -19,17 +19,17 @@ __all__ = ["contents", "settle_plan", "settle_study"]
 PLAN = "plan.json"
 
 
-def settle_study(out: Path, study: "WeakStudy") -> None:
+def settle_study(out: Path, study: "WeakStudy", *, write: bool = True) -> None:
     """As `settle_plan`; methods, rows, fractions and runs may change.
 
     Raises:
         UsageError: as `settle_plan`.
     """
-    settle_plan(out, _plan(study))
+    settle_plan(out, _plan(study), write=write)
 
 
-def settle_plan(out: Path, plan: Mapping[str, Any]) -> None:
-    """Write ``plan.json``, or see that the folder's plan is this one.
+def settle_plan(out: Path, plan: Mapping[str, Any], *, write: bool = True) -> None:
+    """Write ``plan.json`` unless told not to, and see that the folder's plan, where it has one, is this one.
 
     Raises:
         UsageError: the folder holds another study, or something else.
@@ -47,7 +47,8 @@ def settle_plan(out: Path, plan: Mapping[str, Any]) -> None:
             raise UsageError(what, where=out, do="choose another --out, or run the command as it was")
     elif any(item.name != ".lock" for item in out.iterdir()):
         raise UsageError("the folder holds something else", where=out, do="choose another --out")
-    write_atomically(path, json.dumps(wanted, indent=1) + "\n")
+    if write:
+        write_atomically(path, json.dumps(wanted, indent=1) + "\n")
 
 
 def _plan(study: "WeakStudy") -> dict[str, Any]:

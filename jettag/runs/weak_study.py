@@ -147,6 +147,8 @@ def weak_study(
     networks = [row for row in study.rows if row in NETWORKS]
     needs_backbone = any(row in EMBEDDED for row in study.rows) and study.pretrained is not None
     with occupy(out) if out else nullcontext():
+        if out:
+            settle_study(out, study, write=False)  # refused before jets are read and embedded
         pools = read_pools(
             study.sources,
             study.features,
