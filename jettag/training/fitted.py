@@ -54,8 +54,10 @@ def fit_head(
     known = np.unique(label)
     if len(known) < 2:
         return
-    strength = _strength(x, label, weight)
-    fitted = _regression(strength).fit(x, label, sample_weight=weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the steps that follow go on from there
+        strength = _strength(x, label, weight)
+        fitted = _regression(strength).fit(x, label, sample_weight=weight)
     coefficients, intercept = fitted.coef_, fitted.intercept_
     if len(known) == 2:  # sklearn gives the difference of both logits
         coefficients, intercept = (np.stack([-value[0], value[0]]) / 2 for value in (coefficients, intercept))
@@ -80,11 +82,9 @@ def _strength(x: npt.NDArray, label: npt.NDArray, weight: npt.NDArray) -> float:
         return STRENGTHS[-1]
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     scores = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for strength in STRENGTHS:
-            found = cross_val_score(
-                _regression(strength), x, label, cv=folds, scoring="neg_log_loss", params={"sample_weight": weight}
-            )
-            scores.append(found.mean())
+    for strength in STRENGTHS:
+        found = cross_val_score(
+            _regression(strength), x, label, cv=folds, scoring="neg_log_loss", params={"sample_weight": weight}
+        )
+        scores.append(found.mean())
     return STRENGTHS[int(np.argmax(scores))]
