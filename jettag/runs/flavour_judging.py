@@ -39,6 +39,7 @@ __all__ = [
     "flavour_scores",
     "impact_of",
     "refuse_unknown",
+    "unjudged",
 ]
 
 CONSTITUENTS = ("origin", "vertex", "d0", "d0_error", "charge")
@@ -140,6 +141,20 @@ def flavour_scores(tagger: Tagger, scores: Scores, table: Table, asked: Asked, a
         baseline=_baseline(table),
         regressions=_regressions(tagger, table, asked),
     )
+
+
+def unjudged(name: str, judged: FlavourScores, asked: Asked, table: Table) -> list[str]:
+    """A note for each kind of head that the run ``name`` has and whose truth the jets lack."""
+    has = {
+        "origins": (asked.origin is not None, judged.tracks is not None),
+        "vertices": (asked.vertex is not None, judged.tracks is not None and judged.tracks.true_vertex is not None),
+        "regression": (asked.regression is not None, bool(judged.regressions)),
+    }
+    lacking = [what for what, (asks, told) in has.items() if asks and not told]
+    if not lacking:
+        return []
+    why = "the files lack its truth" if isinstance(table, JetTable) else "prepared jets carry no truth for it"
+    return [f"{name}: {', '.join(lacking)} not judged: {why}"]
 
 
 def _tracks(table: JetTable, asked: Asked) -> TrackScores | None:

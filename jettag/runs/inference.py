@@ -35,6 +35,7 @@ from jettag.runs.flavour_judging import (
     flavour_scores,
     impact_of,
     refuse_unknown,
+    unjudged,
 )
 from jettag.runs.flavour_predicting import predict_flavour
 from jettag.runs.seen import seen_in_training
@@ -179,6 +180,7 @@ def evaluate(
             judged = add_up_scores(judged, asking.scheme)
         if asked is not None:
             flavour.append(flavour_scores(tagger, judged, table, asked, asking))
+            notes += unjudged(name, flavour[-1], asked, table)
         scores.append(judged)
         rows += make_rows(judged, signal=signal, background=background, efficiencies=efficiencies)
     return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)), flavour=flavour)

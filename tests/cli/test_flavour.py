@@ -106,6 +106,18 @@ def test_eval_has_rows_of_the_contract_and_what_flavour_adds(tagger, flavour_fil
     assert given["flavour"][0]["discriminants"]["b"]["fractions"] == {"c": 0.3, "light": 0.7}
 
 
+def test_heads_whose_truth_the_files_lack_are_named(tagger, flavour_files, jettag, tmp_path):
+    """Classes are judged; nothing is said of heads that are."""
+    for code, flavour in ((5, "b"), (4, "c"), (0, "light")):
+        bare = without(with_truth(30, code, seed=70 + code), "part_origin", "jet_truth_pt")
+        write_root(tmp_path / f"{flavour}.root", bare)
+    code, _, err = jettag("eval", tagger, "--data", tmp_path / "*.root")
+    assert code == 0, err
+    assert "my-tagger: origins, vertices, regression not judged: the files lack its truth" in err
+    code, _, err = jettag("eval", tagger, "--data", flavour_files / "test" / "*.root")
+    assert (code, "not judged" in err) == (0, False)
+
+
 def test_eval_judges_what_predict_says_of_a_regression(tagger, flavour_files, call_json, jettag, tmp_path):
     test = flavour_files / "test" / "*.root"
     call_json("predict", tagger, "--data", test, "--out", tmp_path / "p.parquet")
