@@ -53,6 +53,12 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, jettag, c
     assert [row["method"] for row in again["rows"][::2]] == ["cathode", "f4f", "combined", "cwola"]
     assert {name: (out / "points" / name).stat().st_mtime_ns for name in before} == before
     assert all(head in (out / "table.md").read_text() for head in ("chi2/ndof", "FPD", "KPD"))
+    density = call_json("weak", "compare", *words(events, *more, "--methods", "anode"))
+    assert [(row["method"], row["row"], row["fraction"]) for row in density["rows"]] == [
+        ("anode", "flow", 0.0), ("anode", "flow", 0.03)
+    ]  # fmt: skip
+    assert density["rows"][1]["max_sic_median"] > 1.5
+    assert density["rows"][1]["argos_median"] is None  # no classifier, no template
     both = call_json(
         "weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode", "--classifier", "trees,network")
     )
