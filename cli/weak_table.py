@@ -11,13 +11,14 @@ from jettag.evaluation.weak_report import (
     DECORRELATION_HEAD,
     HEAD,
     HUNT_HEAD,
-    IMPROVEMENT_HEAD,
+    IMPROVEMENT_TITLE,
     OUTLIER_HEAD,
     decorrelation_lines,
     decorrelation_statement,
     heads,
     hunt_lines,
     hunt_statement,
+    improvement_heads,
     improvement_lines,
     lines,
     outlier_lines,
@@ -53,6 +54,8 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
     for line in lines(content):
         table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
     console.print(table)
+    if content["improvement"]:
+        _print_cells(console, IMPROVEMENT_TITLE, improvement_heads(content), improvement_lines(content))
     console.print(Text(content["statement"], style="dim"))
     for note in [*_templates(content), *remarks(content)]:
         console.print(Text(f"- {note}"))
@@ -97,20 +100,22 @@ def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
 
 def print_outliers(console: Console, content: Mapping[str, Any]) -> None:
     """Print the object of `weak outliers --json`."""
-    for title, head, found in (
-        (f"Outliers of {content['background']}", OUTLIER_HEAD, outlier_lines(content)),
-        ("Total improvement over the signals", IMPROVEMENT_HEAD, improvement_lines(content)),
-    ):
-        table = Table(title=Text(title), **STYLE)
-        for name in head:
-            is_text = name in ("method", "input", "signal")
-            table.add_column(name, justify="left" if is_text else "right", overflow="fold")
-        for line in found:
-            table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
-        console.print(table)
+    _print_cells(console, f"Outliers of {content['background']}", OUTLIER_HEAD, outlier_lines(content))
+    _print_cells(console, IMPROVEMENT_TITLE, improvement_heads(content), improvement_lines(content))
     console.print(Text(outlier_statement(content), style="dim"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
+
+
+def _print_cells(console: Console, title: str, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+    """A table of medians with their bands beneath."""
+    table = Table(title=Text(title), **STYLE)
+    for name in head:
+        is_text = name in ("method", "input", "row", "signal")
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for line in found:
+        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
+    console.print(table)
 
 
 def print_lines(

@@ -1,7 +1,7 @@
 """jettag weak outliers: what a background alone finds odd, judged on every other class of the test jets."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make
 from jettag.training.distributed import choose_device
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images
 from jettag.weak.features import columns_of
-from jettag.weak.measures import band, sic_curve, total_improvement
+from jettag.weak.measures import sic_curve, total_improvement
 from jettag.weak.outliers import OUTLIERS, fit_outliers
-from jettag.weak.study import judge
+from jettag.weak.study import judge, medians
 
 __all__ = ["INPUTS", "OutlierStudy", "outlier_study"]
 
@@ -107,8 +107,8 @@ def outlier_study(
                 improvements.append({**point, **total_improvement(curves)})
     content = {
         "schema": 1,
-        "rows": _medians(records, ("method", "row", "signal"), MEASURED),
-        "improvement": _medians(improvements, ("method", "row"), ("min", "median", "max")),
+        "rows": medians(records, ("method", "row", "signal"), MEASURED),
+        "improvement": medians(improvements, ("method", "row"), ("min", "median", "max")),
         "runs": records,
         "background": own_name,
         "n_background": len(rows),
@@ -194,19 +194,3 @@ def _images(jets: JetTable) -> npt.NDArray[np.float32]:
     phi = np.arctan2(py, px) - np.repeat(np.arctan2(axis[:, 1], axis[:, 0]), jets.counts)
     phi = (phi + np.pi) % (2 * np.pi) - np.pi
     return jet_images(pt, np.arcsinh(pz / np.maximum(pt, 1e-12)), phi, jets.offsets)
-
-
-def _medians(records: Sequence[Mapping[str, Any]], keys: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for record in records:
-        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
-    rows = []
-    for group, runs in groups.items():
-        row: dict[str, Any] = dict(zip(keys, group, strict=True)) | {"n_runs": len(runs)}
-        for name in names:
-            values = [run[name] for run in runs]
-            found = None if any(value is None for value in values) else band(values)
-            row |= {f"{name}_median": found.median if found else None}
-            row |= {f"{name}_low": found.low if found else None, f"{name}_high": found.high if found else None}
-        rows.append(row)
-    return rows

@@ -64,7 +64,7 @@ def learns_by_heart(seed):
     return DecisionTreeClassifier(min_samples_leaf=30, random_state=seed)
 
 
-def in_sample(make, features, mass, window, *, folds, restarts, seed):  # noqa: ARG001
+def in_sample(make, features, mass, window, *, folds, restarts, seed):
     """What `nested_scores` must not do: every event is scored by a classifier that saw it."""
     inside, used = window.inside(mass), window.inside(mass) | window.beside(mass)
     member = make(seed).fit(features[used], inside[used], sample_weight=window.weights(mass)[used])
@@ -73,7 +73,7 @@ def in_sample(make, features, mass, window, *, folds, restarts, seed):  # noqa: 
 
 
 def chances(toys):
-    """p-values of toys without signal, a column for each of two regions and cuts; their spectrum is a dijet function."""
+    """p-values of toys without signal, a column for each of two regions and cuts; the spectrum is a dijet function."""
     grid = np.linspace(2200, 6000, 1001)
     x = grid / 13_000
     share = np.cumsum((1 - x) ** 10 / x**5)
