@@ -7,6 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jettag.evaluation.weak_calibration import (
+    SHIFT_HEAD,
+    TAGGER_HEAD,
+    correction_lines,
+    simulators_statement,
+    tagger_lines,
+)
 from jettag.evaluation.weak_report import (
     DECORRELATION_HEAD,
     HEAD,
@@ -28,7 +35,7 @@ from jettag.evaluation.weak_report import (
 
 from .tables import STYLE
 
-__all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers", "print_study"]
+__all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers", "print_simulators", "print_study"]
 
 # What does not fit a terminal is in the files.
 LEFT_OUT = ("ARGOS", "runs")
@@ -103,6 +110,20 @@ def print_outliers(console: Console, content: Mapping[str, Any]) -> None:
     _print_cells(console, f"Outliers of {content['background']}", OUTLIER_HEAD, outlier_lines(content))
     _print_cells(console, IMPROVEMENT_TITLE, improvement_heads(content), improvement_lines(content))
     console.print(Text(outlier_statement(content), style="dim"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))
+
+
+def print_simulators(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak simulators --json`."""
+    table = Table(title=Text(f"Two simulations, {content['rows'][0]['n_runs']} runs"), **STYLE)
+    for name in TAGGER_HEAD:
+        table.add_column(name, justify="left" if name == "what" else "right", overflow="fold")
+    for line in tagger_lines(content):
+        table.add_row(*map(Text, line))
+    console.print(table)
+    _print_cells(console, "The simulation brought to the data", SHIFT_HEAD, correction_lines(content))
+    console.print(Text(simulators_statement(content), style="dim"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
 

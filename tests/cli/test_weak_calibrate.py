@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jettag.config import dump_yaml, list_shipped
 from jettag.config.study import load_study
+
+from ..data.make import make_columns
+from .conftest import write_root
 
 
 def patterns(files, part, *classes):
@@ -46,6 +50,39 @@ def test_a_shift_is_measured_and_the_same_sample_has_none(files, runs, call_json
     assert transported["distance"] < 0.5 * none["distance"]
     assert none["signal_efficiency_true"] is None
     code, _, err = jettag("weak", "shift", runs / "finetuned", *moved, "--methods", "otscore")
+    assert (code, "ot-score" in err) == (2, True)
+
+
+def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path):
+    """Its signal stands out in a feature that tells nothing in the data, where its background is right."""
+    random = np.random.default_rng(4)
+    for part, count in (("train", 700), ("test", 700), ("simulation", 1400)):
+        for name, shift in (("QCD", 0.0), ("Tbqq", 1.0)):
+            columns = make_columns(count, seed=len(part), class_name=name, longest=3)
+            wrong = 2.0 * shift if part == "simulation" else 0.0
+            columns |= {"jet_tau1": random.normal(shift, 1, count), "jet_sdmass": random.normal(wrong, 1, count)}
+            write_root(tmp_path / part / f"{name}.root", columns)
+    words = ["--background", *patterns(tmp_path, "train", "QCD"), "--signal", *patterns(tmp_path, "train", "Tbqq")]
+    words += ["--test", *patterns(tmp_path, "test", "QCD", "Tbqq"), "--simulation", tmp_path / "simulation" / "*.root"]
+    small = [f"options.{key}" for key in ("runs=2", "features=[tau1,sdmass]", "folds=2", "card=jetclass")]
+    words += [word for value in small for word in ("--set", value)]
+    found = call_json("weak", "study", "weak-simulators", *words, "--out", tmp_path / "out")
+    same = {row["class"]: row for row in found["same"]}
+    assert abs(same["background"]["two_sample_auc_median"] - 0.5) < 4 * same["background"]["two_sample_sigma_median"]
+    assert same["signal"]["two_sample_auc_median"] > 0.85  # two unit Gaussians, two sigma apart: 0.92
+    taggers = {row["trained"]: row for row in found["taggers"]}
+    assert taggers["simulation"]["lost_median"] > 0.1
+    assert taggers["data"]["lost_median"] == 0
+    assert taggers["data"]["auc_median"] > taggers["simulation"]["auc_median"]
+    assert [row["method"] for row in found["rows"]] == ["none", "reweight", "ot-score", "ot-features"]
+    none, *corrected = found["rows"]
+    assert none["effective_share_median"] == pytest.approx(1)
+    assert all(row["distance_median"] < none["distance_median"] for row in corrected)
+    assert 0 < corrected[0]["effective_share_median"] < 1
+    assert "rejection lost" in (tmp_path / "out" / "table.md").read_text()
+    printed = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=none")[1]
+    assert "two-sample AUC of signal" in printed
+    code, _, err = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=ot")
     assert (code, "ot-score" in err) == (2, True)
 
 
