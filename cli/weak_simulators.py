@@ -1,5 +1,6 @@
 """jettag weak simulators: a tagger of one simulation in another."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,12 +13,10 @@ from .weak_options import (
     Card,
     Features,
     Folds,
-    Jets,
     OfBackground,
     OfSignal,
     Runs,
     Signal,
-    Target,
     Test,
     names,
     weak_progress,
@@ -31,19 +30,19 @@ def simulators(
     background: Background,
     signal: Signal,
     test: Test,
-    simulation: Annotated[list[str], typer.Option("--simulation", help="Files of the other one, both classes.")],
+    simulation: Annotated[list[str], typer.Option("--simulation", help="Of the other one, both classes.")],
     methods: Annotated[str, typer.Option("--methods", help="Of these.")] = "none,reweight,ot-score,ot-features",
     runs: Runs = 10,
     card: Card = "jetclass",
     features: Features = None,
-    jets: Jets = None,
+    jets: Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Of each class and sample.")] = None,
     folds: Folds = 5,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
-    target: Target = None,
+    target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Trees trained in one simulation (tune, shower), judged in another; how far apart, and what brings them together.
+    """What a tagger of one simulation loses in another, tune or shower.
 
     Example: jettag weak simulators --background QCD.root --signal Tbqq.root --test 'test/*.root' --simulation a14.root
     """

@@ -33,7 +33,7 @@ def study(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A whole study in one word: the command and the options that its recipe holds, on your files.
+    """A whole study in one word: the command and options of a recipe.
 
     Example: jettag weak study weak-top --background QCD.root --signal Tbqq.root --test 'test/*.root' --out study
     """
