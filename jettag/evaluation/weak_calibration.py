@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jettag.evaluation.plots import COLOURS, house_style
 from jettag.evaluation.tables import escape_markdown, markdown
@@ -30,6 +32,7 @@ CALIBRATION_HEAD = ("run", "method", "ECE", "ECE floor", "NLL", "Brier", "accura
 SHIFT_HEAD = ("method", "distance", "floor", "events", "eff. B said", "eff. B true", "eff. S said", "eff. S true")
 EFFICIENCIES = tuple(f"{kind}_efficiency_{which}" for kind in ("background", "signal") for which in ("said", "true"))
 TAGGER_HEAD = ("what", "median", "16 %", "84 %")
+CLOSEST = 1 - 1e-6  # to 1 that a probability is drawn
 MARKERS = "osDv^<>pP*"
 
 
@@ -69,15 +72,23 @@ def calibration_markdown(content: Mapping[str, Any]) -> str:
 
 
 def draw_reliability(content: Mapping[str, Any]) -> Figure:
-    """Accuracy less confidence against confidence for every row; zero is right."""
+    """Accuracy less confidence against confidence for every row, with binomial errors; zero is right.
+
+    The axis is that of log odds: most jets of a good tagger lie close to 1.
+    """
     with house_style():
         figure = Figure(figsize=(8.6, 5.0), layout="constrained")
         place = figure.subplots()
         for i, (name, curve) in enumerate(content["reliability"].items()):
-            difference = [a - c for a, c in zip(curve["accuracy"], curve["confidence"], strict=True)]
+            said, came, count = (np.array(curve[key], float) for key in ("confidence", "accuracy", "count"))
             style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "ms": 4}
-            place.plot(curve["confidence"], difference, label=name, **style)
+            # Expected where the tagger is right about itself; that of the accuracy is zero where no jet is wrong.
+            error = np.sqrt(said * (1 - said) / count)
+            place.errorbar(np.minimum(said, CLOSEST), came - said, yerr=error, lw=1, label=name, **style)
         place.axhline(0, color="0.4", lw=1, ls=":")
+        place.set_xscale("logit")
+        place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        place.xaxis.set_minor_formatter(NullFormatter())
         place.set_xlabel("Highest class probability")
         place.set_ylabel("Accuracy - probability")
         place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)

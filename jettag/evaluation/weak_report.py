@@ -135,7 +135,7 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
         raise ResourceError(what, where=out, do="free the disk and run the command again") from None
 
 
-HUNT_HEAD = ("signal", "S/B in region", "region", "cut", "observed", "expected", "local p", "global p")
+HUNT_HEAD = ("signal", "S/B in region", "region [GeV]", "cut", "observed", "expected", "local p", "global p")
 
 
 def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:

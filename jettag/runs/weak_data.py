@@ -121,6 +121,7 @@ def read_pools(
     test_jets: int | None = None,
     device: torch.device,
     told: Told,
+    judging: str = "--test",
 ) -> Pools:
     """Read every role's jets, and see that no judge trains.
 
@@ -132,6 +133,7 @@ def read_pools(
         test_jets: of each class that judge, at most, drawn at random; the same ones each time.
         device: where the backbone runs.
         told: of jets of other classes.
+        judging: the option of the jets that judge, as errors name it.
 
     Raises:
         DataError: a file lacks something, a test file trains, a role is empty, a feature is NaN.
@@ -141,7 +143,7 @@ def read_pools(
     files = {"background": sources.background, "signal": sources.signal, "test": sources.test}
     inputs = {role: expand_inputs(patterns) for role, patterns in files.items()}
     for role in ROLES:
-        refuse_shared(inputs[role], inputs["test"], f"--{role}")
+        refuse_shared(inputs[role], inputs["test"], f"--{role}", judging)
     names = class_names_of(card, inputs)
     reader = Reader(card, columns_of(features) if features else (), names, constituents, backbone)
     read = {role: reader(inputs[role], role if role in ROLES else "") for role in files}
@@ -163,7 +165,8 @@ def read_pools(
         chosen = np.isin(jets.label, classes[kind])
         if not chosen.any():
             where = inputs[role][0].address
-            raise DataError(f"no {kind} jet in --{role}", where=where, do=f"expected {_list(names, classes[kind])}")
+            option = judging if role == "test" else f"--{role}"
+            raise DataError(f"no {kind} jet in {option}", where=where, do=f"expected {_list(names, classes[kind])}")
         pools[key] = make_pool(jets, table, features, chosen)
     labels = read["test"][0].label
     signal_names = np.array(names)[labels[np.isin(labels, classes["signal"])]]

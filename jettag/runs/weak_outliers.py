@@ -21,6 +21,7 @@ from jettag.runs.scan_pool import refuse_shared
 from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make_pool
 from jettag.training.distributed import choose_device
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images
+from jettag.weak.checks import check_features
 from jettag.weak.features import columns_of
 from jettag.weak.measures import sic_curve, total_improvement
 from jettag.weak.outliers import OUTLIERS, fit_outliers
@@ -33,6 +34,7 @@ INPUTS: dict[str, str] = {
     "constituents": "jet images",
     "embedding": "the jet embedding of a frozen backbone",
 }
+FEWEST = 50  # background jets
 SHARE = 0.8  # of the background that a run sees
 MEASURED = ("max_sic", "sic_1e-2", "sic_1e-3", "auc")
 CONSTITUENTS = "jetclass_kin", 128  # the smallest feature set; only the momenta are used
@@ -164,6 +166,11 @@ def _read(study: OutlierStudy, device: torch.device, told: Told) -> tuple[Pool, 
     background = fitted[0]
     for pool in fitted[1:]:
         background = _join(background, pool)
+    for pool in (background, *tests.values()):
+        check_features(pool.features, tuple(features))
+    if len(background) < FEWEST:
+        what = f"{len(background)} background jets are too few to fit, at least {FEWEST} are needed"
+        raise DataError(what, where=study.background[0], do="give more files in --background")
     return background, tests, label
 
 

@@ -77,7 +77,8 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
     cpu = torch.device("cpu")
     data = read_pools(study.sources, study.features, device=cpu, told=told)
     # The same roles, with the other simulation's jets where those that judge stand.
-    other = read_pools(replace(study.sources, test=study.simulation), study.features, device=cpu, told=told)
+    sources = replace(study.sources, test=study.simulation)
+    other = read_pools(sources, study.features, device=cpu, told=told, judging="--simulation")
     samples = {
         "simulation": (other.test_background, other.test_signal),
         "data": (data.background, data.signal),

@@ -214,6 +214,12 @@ def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
     assert rows["binned"]["largest_deviation_median"] < rows["none"]["largest_deviation_median"]
     assert rows["none"]["chi2_per_ndof_median"] > 5
     assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
+    some = {name: mixed / f"{name}_test.root" for name in ("QCD", "Tbqq")}  # 200 jets: hardly one of QCD passes
+    few = [*words[:6], "--test", *some.values(), *words[9:], "--methods", "none", "--out", tmp_path / "few"]
+    (row,) = call_json(*few)["rows"]
+    assert row["inverse_jsd_median"] is None
+    assert row["auc_median"] > 0.5
+    assert "more files in --test" in (tmp_path / "few" / "table.md").read_text()
     code, _, err = jettag(*words, "--methods", "bined")
     assert (code, "binned" in err) == (2, True)
 

@@ -86,6 +86,13 @@ def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path)
     assert (code, "ot-score" in err) == (2, True)
 
 
+def _bad(folder, count, value):
+    """Background of which one jet has this multiplicity."""
+    counts = np.where(np.arange(count) == 3, value, 9.0)
+    path = folder / f"bad{count}.root"
+    return write_root(path, make_columns(count, seed=count, class_name="QCD", longest=3) | {"jet_nparticles": counts})
+
+
 def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag, tmp_path):
     words = ["--background", *patterns(files, "train", "QCD"), "--test", files / "test" / "*.root", "--from"]
     more = [runs / "pretrain", "--runs", 1, "--epochs", 1, "--methods", "distance,vae"]
@@ -106,6 +113,13 @@ def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag
     ):
         found, _, err = jettag(*bad, *words)
         assert (found, said in err) == (code, True), err
+    for path, said in (
+        (_bad(tmp_path, 60, np.nan), "nparticles are NaN"),
+        (_bad(tmp_path, 20, 1.0), "20 background jets"),
+    ):
+        more = ["--features", "nparticles", "--inputs", "features", "--test", *patterns(files, "test", "QCD", "Hbb")]
+        found, _, err = jettag("weak", "outliers", "--background", path, *more)
+        assert (found, said in err) == (4, True), err
 
 
 STUDIES = [name for name in list_shipped("recipes") if name.startswith("weak-")]

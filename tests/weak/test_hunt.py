@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kstest
 from sklearn.tree import DecisionTreeClassifier
 
-from jettag.errors import DataError
+from jettag.errors import DataError, UsageError
 from jettag.weak.classifiers import make_linear
 from jettag.weak.hunt import HuntPlan, hunt, mass_edges, nested_scores, passing
 from jettag.weak.windows import Window
@@ -107,6 +107,10 @@ def test_the_hunt_slides_and_the_best_window_holds_the_resonance():
     assert bumps[0.02].local_p_value <= bumps[0.02].global_p_value
 
 
+def _never(seed):
+    raise AssertionError(f"trained with seed {seed} before all regions were looked at")
+
+
 def test_bad_input_is_one_line():
     features, mass, _ = toy(3000, 0, 4)
     plan = HuntPlan(mass_edges(2200, 6000, 10), folds=3, windows=(WINDOW,))
@@ -114,6 +118,12 @@ def test_bad_input_is_one_line():
         hunt(make_linear, np.column_stack([features, mass]), ["x", "y", "z", "mjj"], mass, plan)
     with pytest.raises(DataError, match="no events in the signal region"):
         nested_scores(make_linear, features, mass, Window(9000, 9500, 8000, 9900), folds=3)
+    for share in (0.0, 1.5):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            hunt(_never, features, ["x", "y", "z"], mass, HuntPlan((2200, 6000), efficiencies=(share,)))
+    wide = HuntPlan(mass_edges(2200, 20_000, 10), folds=3)  # the last side-band is empty
+    with pytest.raises(DataError, match="no events in the side-band"):
+        hunt(_never, features, ["x", "y", "z"], mass, wide)
     with pytest.raises(DataError, match="2 folds cannot be nested"):
         nested_scores(make_linear, features, mass, WINDOW, folds=2)
     with pytest.raises(DataError, match="too few for 60 folds"):
