@@ -179,5 +179,6 @@ def draw_decorrelation(content: Mapping[str, Any]) -> Figure:
         place.set_xlabel(f"1 / Jensen-Shannon divergence in {content['column']} [1/nats]")
         place.set_ylabel(f"Background rejection at {content['signal_efficiency']:.0%} signal efficiency")
         place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
-        place.legend(frameon=False)
+        if place.get_legend_handles_labels()[1]:
+            place.legend(frameon=False)
         return figure
