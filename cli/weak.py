@@ -40,6 +40,7 @@ from .weak_options import (
 )
 from .weak_outliers import outliers
 from .weak_resonance import COMMANDS
+from .weak_simulators import simulators
 from .weak_study import study
 
 __all__ = ["app"]
@@ -268,6 +269,7 @@ app.command(cls=SeveralValues)(closure)
 app.command(cls=SeveralValues)(outliers)
 app.command(cls=SeveralValues)(calibrate)
 app.command(cls=SeveralValues)(shift)
+app.command(cls=SeveralValues)(simulators)
 for name, function in COMMANDS.items():
     app.command(name, cls=SeveralValues)(function)
 app.command(cls=SeveralValues)(study)

@@ -64,7 +64,7 @@ def shift(
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a tagger's scores in a simulation to those in data: weights with their effective sample size, transport.
+    """A tagger's scores in a simulation brought to those in data.
 
     Example: jettag weak shift runs/top --source 'tune_a/*.root' --target 'tune_b/*.root'
     """

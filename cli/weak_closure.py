@@ -38,8 +38,13 @@ def closure(
     )
     out.print(
         f"classifier AUC {found['classifier_auc']:.4f} (the same: 0.5 ± {found['classifier_sigma']:.4f}), "
-        f"p = {found['classifier_p_value']:.3g}",
+        f"p {_p_value(found['classifier_p_value'])}",
         highlight=False,
     )
-    out.print(f"FPD {found['fpd']:.3g} ± {found['fpd_error']:.1g}", highlight=False)
-    out.print(f"KPD {found['kpd']:.3g} ± {found['kpd_error']:.1g}", highlight=False)
+    out.print(f"FPD {found['fpd']:.3g} ± {found['fpd_error']:.2g}", highlight=False)
+    out.print(f"KPD {found['kpd']:.3g} ± {found['kpd_error']:.2g}", highlight=False)
+
+
+def _p_value(value: float) -> str:
+    """Numbers below what a float holds are no zero."""
+    return f"= {value:.3g}" if value > 0 else "< 1e-300"

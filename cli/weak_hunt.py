@@ -49,6 +49,9 @@ def hunt(
     windows = None
     if window is not None:
         begin, end = pair(window, "--window")
+        if not low < begin < end < high:
+            what = f"region {begin:g}:{end:g} is not inside --range {low:g}:{high:g}"
+            raise UsageError(what, do="leave room for side-bands on both sides")
         beside = sideband if sideband is not None else end - begin
         windows = (run.Window(begin, end, max(begin - beside, low), min(end + beside, high)),)
     elif sideband is not None:

@@ -37,7 +37,7 @@ ABOUT = {
     "feta": "A simulation moved onto data by a flow (arXiv:2212.11285).",
     "curtains": "Side-bands moved to the signal region by optimal transport (arXiv:2203.09470).",
     "f4f": "Side-bands moved to the signal region by flows for flows (arXiv:2305.04646).",
-    "compare": "Several methods on the same events, beside the bound and the ceiling.",
+    "compare": "Several methods on the same events, beside bound and ceiling.",
 }
 # Of flows: in half the epochs the likelihood of events they did not see is that of five times less.
 RATE = 1e-2

@@ -24,7 +24,7 @@ def study(
     background: Annotated[Files, typer.Option("--background", help="Files.")] = None,
     signal: Annotated[Files, typer.Option("--signal", help="Files.")] = None,
     test: Annotated[Files, typer.Option("--test", help="Files that judge.")] = None,
-    simulation: Annotated[Files, typer.Option("--simulation", help="Files, of salad and feta.")] = None,
+    simulation: Annotated[Files, typer.Option("--simulation", help="Files of another simulation.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Backbone.")] = None,
     card: Annotated[str | None, typer.Option("--card", help="Data card; default: the recipe's.")] = None,
     target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
@@ -33,7 +33,7 @@ def study(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A whole study in one word: the command and the options that its recipe holds, on your files.
+    """A whole study in one word: the command and options of a recipe.
 
     Example: jettag weak study weak-top --background QCD.root --signal Tbqq.root --test 'test/*.root' --out study
     """

@@ -7,17 +7,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jettag.evaluation.weak_calibration import (
+    SHIFT_HEAD,
+    TAGGER_HEAD,
+    correction_lines,
+    simulators_statement,
+    tagger_lines,
+)
 from jettag.evaluation.weak_report import (
     DECORRELATION_HEAD,
     HEAD,
     HUNT_HEAD,
-    IMPROVEMENT_HEAD,
+    IMPROVEMENT_TITLE,
     OUTLIER_HEAD,
     decorrelation_lines,
     decorrelation_statement,
     heads,
     hunt_lines,
     hunt_statement,
+    improvement_heads,
     improvement_lines,
     lines,
     outlier_lines,
@@ -27,7 +35,7 @@ from jettag.evaluation.weak_report import (
 
 from .tables import STYLE
 
-__all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers", "print_study"]
+__all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers", "print_simulators", "print_study"]
 
 # What does not fit a terminal is in the files.
 LEFT_OUT = ("ARGOS", "runs")
@@ -53,6 +61,8 @@ def print_study(console: Console, content: Mapping[str, Any]) -> None:
     for line in lines(content):
         table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
     console.print(table)
+    if content["improvement"]:
+        _print_cells(console, IMPROVEMENT_TITLE, improvement_heads(content), improvement_lines(content))
     console.print(Text(content["statement"], style="dim"))
     for note in [*_templates(content), *remarks(content)]:
         console.print(Text(f"- {note}"))
@@ -97,20 +107,36 @@ def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
 
 def print_outliers(console: Console, content: Mapping[str, Any]) -> None:
     """Print the object of `weak outliers --json`."""
-    for title, head, found in (
-        (f"Outliers of {content['background']}", OUTLIER_HEAD, outlier_lines(content)),
-        ("Total improvement over the signals", IMPROVEMENT_HEAD, improvement_lines(content)),
-    ):
-        table = Table(title=Text(title), **STYLE)
-        for name in head:
-            is_text = name in ("method", "input", "signal")
-            table.add_column(name, justify="left" if is_text else "right", overflow="fold")
-        for line in found:
-            table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
-        console.print(table)
+    _print_cells(console, f"Outliers of {content['background']}", OUTLIER_HEAD, outlier_lines(content))
+    _print_cells(console, IMPROVEMENT_TITLE, improvement_heads(content), improvement_lines(content))
     console.print(Text(outlier_statement(content), style="dim"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
+
+
+def print_simulators(console: Console, content: Mapping[str, Any]) -> None:
+    """Print the object of `weak simulators --json`."""
+    table = Table(title=Text(f"Two simulations, {content['rows'][0]['n_runs']} runs"), **STYLE)
+    for name in TAGGER_HEAD:
+        table.add_column(name, justify="left" if name == "what" else "right", overflow="fold")
+    for line in tagger_lines(content):
+        table.add_row(*map(Text, line))
+    console.print(table)
+    _print_cells(console, "The simulation brought to the data", SHIFT_HEAD, correction_lines(content))
+    console.print(Text(simulators_statement(content), style="dim"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))
+
+
+def _print_cells(console: Console, title: str, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+    """A table of medians with their bands beneath."""
+    table = Table(title=Text(title), **STYLE)
+    for name in head:
+        is_text = name in ("method", "input", "row", "signal")
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for line in found:
+        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
+    console.print(table)
 
 
 def print_lines(

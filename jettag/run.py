@@ -19,7 +19,8 @@ from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, d
 from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
 from jettag.runs.weak_outliers import OutlierStudy, outlier_study
 from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
-from jettag.runs.weak_shift import SHIFTS, shift_study
+from jettag.runs.weak_shift import shift_study
+from jettag.runs.weak_simulators import SimulatorStudy, simulator_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device
 from jettag.weak.autoencoders import AutoencoderSettings
@@ -32,7 +33,6 @@ __all__ = [
     "DECORRELATIONS",
     "HUNT_FEATURES",
     "NETWORKS",
-    "SHIFTS",
     "Asking",
     "AutoencoderSettings",
     "DecorrelationStudy",
@@ -44,6 +44,7 @@ __all__ = [
     "ResonanceSettings",
     "ResonanceStudy",
     "Rules",
+    "SimulatorStudy",
     "Sources",
     "Told",
     "WeakSources",
@@ -71,5 +72,6 @@ __all__ = [
     "resonance_study",
     "scan_labels",
     "shift_study",
+    "simulator_study",
     "weak_study",
 ]

@@ -1,7 +1,7 @@
 """Recipes of studies: a command of `jettag weak` with its options, so that many trainings are one word."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -11,8 +11,8 @@ from jettag.errors import RecipeError
 
 __all__ = ["STUDIES", "StudyRecipe", "load_study"]
 
-StudyCommand = Literal["weak scan", "weak compare", "weak hunt", "weak decorrelate", "weak outliers"]
-STUDIES: tuple[str, ...] = ("weak scan", "weak compare", "weak hunt", "weak decorrelate", "weak outliers")
+StudyCommand = Literal["weak scan", "weak compare", "weak hunt", "weak decorrelate", "weak outliers", "weak simulators"]
+STUDIES: tuple[str, ...] = get_args(StudyCommand)
 Value = bool | int | float | str
 
 

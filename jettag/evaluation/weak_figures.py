@@ -43,6 +43,7 @@ def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
             place.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
         if fractions:
             place.set_xscale("symlog", linthresh=100 * fractions[0])
+            place.set_xlim(-20 * fractions[0], 125 * fractions[-1])  # a little room beyond 0 and the last
             place.set_xticks([0, *(100 * f for f in fractions)], ["0", *(f"{100 * f:.3g}" for f in fractions)])
         place.minorticks_off()
         place.axhline(1.0, color="0.4", lw=1, ls=":")
@@ -121,7 +122,8 @@ def draw_hunt(content: Mapping[str, Any]) -> Figure:
         smallest = 1e-3
         for (fraction, cut), rows in groups.items():
             what = "data" if fraction is None else f"{100 * fraction:.3g} % signal"
-            style: dict[str, Any] = {"color": COLOURS[fractions.index(fraction) % len(COLOURS)]}
+            apart = fractions.index(fraction) if len(fractions) > 1 else cuts.index(cut)
+            style: dict[str, Any] = {"color": COLOURS[apart % len(COLOURS)]}
             style["marker"] = MARKERS[cuts.index(cut) % len(MARKERS)]
             x = [(row["window"][0] + row["window"][1]) / 2 for row in rows]
             median, low, high = (
@@ -130,7 +132,7 @@ def draw_hunt(content: Mapping[str, Any]) -> Figure:
             smallest = min(smallest, float(low.min()))
             ends = [median - low, high - median]
             place.errorbar(
-                x, median, yerr=ends, ls="-" if len(x) > 1 else "none", label=f"{what}, {cut:g} kept", **style
+                x, median, yerr=ends, ls="-" if len(x) > 1 else "none", label=f"{what}, {100 * cut:.3g} % kept", **style
             )
         for sigma in range(1, int(norm.isf(smallest)) + 2):
             place.axhline(norm.sf(sigma), color="0.6", lw=0.8, ls=":")
@@ -138,7 +140,8 @@ def draw_hunt(content: Mapping[str, Any]) -> Figure:
         place.set_yscale("log")
         place.set_xlabel(f"Middle of the signal region in {content['mass']} [GeV]")
         place.set_ylabel("Local p-value")
-        place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
+        if None not in fractions:  # what --data holds is not known
+            place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
         figure.legend(loc="outside right upper", frameon=False)
         return figure
 
@@ -149,7 +152,7 @@ def draw_decorrelation(content: Mapping[str, Any]) -> Figure:
         figure = Figure(figsize=(6.6, 5.4), layout="constrained")
         place = figure.subplots()
         for i, row in enumerate(content["rows"]):
-            if row["background_rejection_median"] is None:
+            if row["background_rejection_median"] is None or row["inverse_jsd_median"] is None:
                 continue
             x, y = (
                 [row[f"{name}_{edge}"] for edge in ("median", "low", "high")]
@@ -165,8 +168,9 @@ def draw_decorrelation(content: Mapping[str, Any]) -> Figure:
                 ls="none",
                 label=row["method"],
             )
-        floor = float(np.median([row["jsd_floor_nats_median"] for row in content["rows"]]))
-        place.axvline(1 / floor, color="0.4", lw=1, ls=":", label="random cuts")
+        floors = [row["jsd_floor_nats_median"] for row in content["rows"] if row["jsd_floor_nats_median"] is not None]
+        if floors:
+            place.axvline(1 / float(np.median(floors)), color="0.4", lw=1, ls=":", label="random cuts")
         place.set_xscale("log")
         place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -175,5 +179,6 @@ def draw_decorrelation(content: Mapping[str, Any]) -> Figure:
         place.set_xlabel(f"1 / Jensen-Shannon divergence in {content['column']} [1/nats]")
         place.set_ylabel(f"Background rejection at {content['signal_efficiency']:.0%} signal efficiency")
         place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
-        place.legend(frameon=False)
+        if place.get_legend_handles_labels()[1]:
+            place.legend(frameon=False)
         return figure

@@ -15,7 +15,7 @@ __all__ = [
     "DECORRELATION_HEAD",
     "HEAD",
     "HUNT_HEAD",
-    "IMPROVEMENT_HEAD",
+    "IMPROVEMENT_TITLE",
     "OUTLIER_HEAD",
     "decorrelation_lines",
     "decorrelation_markdown",
@@ -24,6 +24,7 @@ __all__ = [
     "hunt_lines",
     "hunt_markdown",
     "hunt_statement",
+    "improvement_heads",
     "improvement_lines",
     "lines",
     "outlier_lines",
@@ -35,6 +36,7 @@ __all__ = [
 
 HEAD = ("method", "row", "signal", "runs", "max SIC", "SIC at 1e-2", "SIC at 1e-3", "AUC", "ARGOS")
 SHOWN = ("max_sic", "sic_1e-2", "sic_1e-3", "auc", "argos")
+IMPROVEMENT_TITLE = "Total improvement over the signals"
 ALL = "all"  # the fraction of a method that does not mix
 
 
@@ -113,7 +115,14 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
     notes = "\n".join(f"- {escape_markdown(note)}" for note in remarks(content))
     files: dict[str, bytes | str] = {
         "weak.json": json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "table.md": "\n\n".join([markdown(list(heads(content)), cells), escape_markdown(content["statement"]), notes])
+        "table.md": "\n\n".join(
+            [
+                markdown(list(heads(content)), cells),
+                *_improvement_markdown(content),
+                escape_markdown(content["statement"]),
+                notes,
+            ]
+        )
         + "\n",
     }
     for name, figure in (("max_sic", draw_max_sic(content["rows"])), ("sic", draw_sic(content))):
@@ -126,7 +135,7 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
         raise ResourceError(what, where=out, do="free the disk and run the command again") from None
 
 
-HUNT_HEAD = ("signal", "S/B in region", "region", "cut", "observed", "expected", "local p", "global p")
+HUNT_HEAD = ("signal", "S/B in region", "region [GeV]", "cut", "observed", "expected", "local p", "global p")
 
 
 def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
@@ -212,7 +221,6 @@ def decorrelation_markdown(content: Mapping[str, Any]) -> str:
 
 
 OUTLIER_HEAD = ("method", "input", "signal", "max SIC", "SIC at 1e-2", "AUC")
-IMPROVEMENT_HEAD = ("method", "input", "smallest", "median", "largest")
 
 
 def outlier_lines(content: Mapping[str, Any]) -> list[list[str]]:
@@ -221,10 +229,29 @@ def outlier_lines(content: Mapping[str, Any]) -> list[list[str]]:
     return [[row["method"], row["row"], row["signal"], *(_cell(row, key) for key in names)] for row in content["rows"]]
 
 
+def improvement_heads(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the total improvement; with the signal's fraction where a study has one."""
+    mixed = any("fraction" in row for row in content["improvement"])
+    return "method", "row" if mixed else "input", *(("signal",) if mixed else ()), "smallest", "median", "largest"
+
+
 def improvement_lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `IMPROVEMENT_HEAD`."""
-    names = ("min", "median", "max")
-    return [[row["method"], row["row"], *(_cell(row, key) for key in names)] for row in content["improvement"]]
+    """The cells of `improvement_heads`."""
+    return [
+        [
+            row["method"],
+            row["row"],
+            *([_percent(row["fraction"])] if "fraction" in row else []),
+            *(_cell(row, key) for key in ("min", "median", "max")),
+        ]
+        for row in content["improvement"]
+    ]
+
+
+def _improvement_markdown(content: Mapping[str, Any]) -> list[str]:
+    """The table of the total improvement under its title; nothing where there is one signal."""
+    cells = [[escape_markdown(cell) for cell in line] for line in improvement_lines(content)]
+    return [IMPROVEMENT_TITLE, markdown(list(improvement_heads(content)), cells)] if cells else []
 
 
 def outlier_statement(content: Mapping[str, Any]) -> str:
@@ -240,10 +267,7 @@ def outlier_statement(content: Mapping[str, Any]) -> str:
 
 def outlier_markdown(content: Mapping[str, Any]) -> str:
     """Both tables with the statement and notes."""
-    tables = [
-        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found])
-        for head, found in ((OUTLIER_HEAD, outlier_lines(content)), (IMPROVEMENT_HEAD, improvement_lines(content)))
-    ]
+    cells = [[escape_markdown(cell) for cell in line] for line in outlier_lines(content)]
     notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
-    parts = [tables[0], "Total improvement over the signals", tables[1], escape_markdown(outlier_statement(content))]
-    return "\n\n".join([*parts, *notes]) + "\n"
+    parts = [markdown(list(OUTLIER_HEAD), cells), *_improvement_markdown(content)]
+    return "\n\n".join([*parts, escape_markdown(outlier_statement(content)), *notes]) + "\n"

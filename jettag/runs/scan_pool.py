@@ -143,8 +143,8 @@ def cut_pool(recipe: FinetuneRecipe, pool: Pool) -> Opened:
     return Opened(table, held, pool.card, pool.train_inputs, pool.val_inputs)
 
 
-def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str) -> None:
-    """Jets that train must not judge: the same file, or another with the same content.
+def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str, judging: str = "--test") -> None:
+    """Jets that train must not judge: the same file, or another with the same content. Options are named in errors.
 
     Raises:
         DataError: naming the file.
@@ -159,4 +159,4 @@ def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option:
             shared = file_sha256(file.path) in {file_sha256(other.path) for other in local}
         if shared:
             do = "judge on jets that no training has seen"
-            raise DataError(f"the jets of this file are in {option} and in --test", where=file.address, do=do)
+            raise DataError(f"the jets of this file are in {option} and in {judging}", where=file.address, do=do)

@@ -22,7 +22,18 @@ from jettag.training.restore import features_of
 from jettag.weak.checks import check_features
 from jettag.weak.features import columns_of, feature_matrix
 
-__all__ = ["ROLES", "Pool", "Pools", "Reader", "WeakSources", "class_names_of", "embed_pool", "make_pool", "read_pools"]
+__all__ = [
+    "ROLES",
+    "Pool",
+    "Pools",
+    "Reader",
+    "WeakSources",
+    "class_names_of",
+    "embed_pool",
+    "make_pool",
+    "read_pools",
+    "several_signals",
+]
 
 ROLES = ("background", "signal")
 
@@ -83,6 +94,7 @@ class Pools:
         signal: to draw mixtures from.
         test_background: judges.
         test_signal: judges.
+        signal_names: (n,) class of each jet of ``test_signal``.
         names: of the features.
         card: of the files.
         inputs: the training files.
@@ -93,6 +105,7 @@ class Pools:
     signal: Pool
     test_background: Pool
     test_signal: Pool
+    signal_names: npt.NDArray[np.str_]
     names: tuple[str, ...]
     card: DataCard
     inputs: Sequence[InputFile]
@@ -108,6 +121,7 @@ def read_pools(
     test_jets: int | None = None,
     device: torch.device,
     told: Told,
+    judging: str = "--test",
 ) -> Pools:
     """Read every role's jets, and see that no judge trains.
 
@@ -119,6 +133,7 @@ def read_pools(
         test_jets: of each class that judge, at most, drawn at random; the same ones each time.
         device: where the backbone runs.
         told: of jets of other classes.
+        judging: the option of the jets that judge, as errors name it.
 
     Raises:
         DataError: a file lacks something, a test file trains, a role is empty, a feature is NaN.
@@ -128,7 +143,7 @@ def read_pools(
     files = {"background": sources.background, "signal": sources.signal, "test": sources.test}
     inputs = {role: expand_inputs(patterns) for role, patterns in files.items()}
     for role in ROLES:
-        refuse_shared(inputs[role], inputs["test"], f"--{role}")
+        refuse_shared(inputs[role], inputs["test"], f"--{role}", judging)
     names = class_names_of(card, inputs)
     reader = Reader(card, columns_of(features) if features else (), names, constituents, backbone)
     read = {role: reader(inputs[role], role if role in ROLES else "") for role in files}
@@ -150,22 +165,27 @@ def read_pools(
         chosen = np.isin(jets.label, classes[kind])
         if not chosen.any():
             where = inputs[role][0].address
-            raise DataError(f"no {kind} jet in --{role}", where=where, do=f"expected {_list(names, classes[kind])}")
+            option = judging if role == "test" else f"--{role}"
+            raise DataError(f"no {kind} jet in {option}", where=where, do=f"expected {_list(names, classes[kind])}")
         pools[key] = make_pool(jets, table, features, chosen)
-    others = len(read["test"][0]) - len(pools["test_background"]) - len(pools["test_signal"])
+    labels = read["test"][0].label
+    signal_names = np.array(names)[labels[np.isin(labels, classes["signal"])]]
+    others = len(labels) - len(pools["test_background"]) - len(pools["test_signal"])
     if others:
         told.note(f"{others} test jets of other classes are left out")
     if test_jets is not None:
         random = np.random.default_rng(13)
         for key in ("test_background", "test_signal"):
-            pools[key] = pools[key].select(np.sort(random.permutation(len(pools[key]))[:test_jets]))
+            rows = np.sort(random.permutation(len(pools[key]))[:test_jets])
+            pools[key] = pools[key].select(rows)
+        signal_names = signal_names[rows]  # of the last of the two
     if backbone is not None:
         pools = {key: embed_pool(pool, backbone, device, told, key) for key, pool in pools.items()}
     columns = _column_names(features, pools["background"].features.shape[1])
     for pool in pools.values():
         check_features(pool.features, columns)
     train = [*inputs["background"], *inputs["signal"]]
-    return Pools(**pools, names=columns, card=card, inputs=train, test_inputs=inputs["test"])
+    return Pools(**pools, signal_names=signal_names, names=columns, card=card, inputs=train, test_inputs=inputs["test"])
 
 
 @dataclass(frozen=True)
@@ -217,11 +237,18 @@ class Reader:
 
 
 def class_names_of(card: DataCard, inputs: dict[str, list[InputFile]]) -> tuple[str, ...]:
-    """Every class that a jet may have: the card's, the files', and the roles where files tell none."""
+    """Every class that a jet may have: the card's, the files', and the roles where files tell none.
+
+    Files of signals may be of classes that the card does not know, so that several of them have names.
+
+    Raises:
+        DataError: other files are of a class that nobody knows.
+    """
     given = [file.class_name for files in inputs.values() for file in files if file.class_name]
     told = {name for files in inputs.values() for name in (file.class_name for file in files) if name}
-    for name in told - {*card.classes, *ROLES} if card.classes else ():
-        raise DataError(f"no class {name!r} in card {card.name}", do=nearest(name, {*card.classes, *ROLES}))
+    known = {*card.classes, *ROLES, *(file.class_name for file in inputs.get("signal", ()) if file.class_name)}
+    for name in sorted(told - known) if card.classes else ():
+        raise DataError(f"no class {name!r} in card {card.name}", do=nearest(name, known))
     return tuple(dict.fromkeys([*card.classes, *given, *ROLES]))
 
 
@@ -261,6 +288,13 @@ def embed_pool(pool: Pool, backbone: Path, device: torch.device, told: Told, wha
     told.note(f"embedding {len(pool)} jets of {what}")
     network, _ = load_backbone(backbone, feature_names)
     return Pool(pool.features, embeddings(network.to(device).eval(), pool.jets, device), pool.jets)
+
+
+def several_signals(names: npt.NDArray[np.str_]) -> list[str]:
+    """What a study says where the jets that judge are of several signals."""
+    kinds = np.unique(names)
+    text = f"signals {', '.join(kinds)} train together and are judged together; the total improvement is of each alone"
+    return [text] if len(kinds) > 1 else []
 
 
 def _column_names(features: Sequence[str], width: int) -> tuple[str, ...]:

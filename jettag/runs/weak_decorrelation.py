@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from jettag.weak.disco import STRENGTH, make_disco
 from jettag.weak.flow import FlowSettings
 from jettag.weak.folds import Classifier, fit_folds
 from jettag.weak.measures import band
-from jettag.weak.sculpting import sculpting
+from jettag.weak.sculpting import Sculpting, sculpting
 from jettag.weak.study import judge
 from jettag.weak.transport import transported_cumulative
 
@@ -126,7 +127,7 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
         "column": study.column,
         "signal_efficiency": SIGNAL_EFFICIENCY,
         "varied": "halves of the background and of the test jets, classifiers, flows",
-        "notes": [f"{study.runs} runs: a band wants at least 10"] if study.runs < 10 else [],
+        "notes": _notes(study, rows),
     }
     if out is not None:
         write_atomically(out / "decorrelation.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -135,6 +136,14 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
         for kind in ("png", "pdf"):
             write_atomically(out / f"rejection_divergence.{kind}", render(figure, kind))
     return content
+
+
+def _notes(study: DecorrelationStudy, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = [f"{study.runs} runs: a band wants at least 10"] if study.runs < 10 else []
+    bare = [str(row["method"]) for row in rows if row["inverse_jsd_median"] is None]
+    if bare:
+        notes.append(f"{', '.join(bare)}: too little background passes to tell its spectrum, give more files in --test")
+    return notes
 
 
 def _parts(pool: Pool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
@@ -191,13 +200,15 @@ def _judge(
     background, signal = judged
     threshold = np.quantile(signal[half[1]], 1 - SIGNAL_EFFICIENCY)
     passed = background[~half[0]] >= threshold
-    shape = sculpting(mass[~half[0]], passed, seed=seed)
+    shape: Sculpting | None = None
+    with suppress(DataError):  # too few test jets pass for a spectrum: the rest is still worth telling
+        shape = sculpting(mass[~half[0]], passed, seed=seed)
     return {
         "background_rejection": float(1 / passed.mean()) if passed.any() else None,
-        "jsd_nats": shape.jsd_nats,
-        "jsd_floor_nats": shape.jsd_floor_nats,
-        "inverse_jsd": 1 / max(shape.jsd_nats, 1e-12),
-        "chi2_per_ndof": shape.chi2_per_ndof,
+        "jsd_nats": shape.jsd_nats if shape else None,
+        "jsd_floor_nats": shape.jsd_floor_nats if shape else None,
+        "inverse_jsd": 1 / max(shape.jsd_nats, 1e-12) if shape else None,
+        "chi2_per_ndof": shape.chi2_per_ndof if shape else None,
         "largest_deviation": largest_deviation(mass[~half[0]], passed),
         "auc": judge(signal[~half[1]], background[~half[0]])["auc"],
     }

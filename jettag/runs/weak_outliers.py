@@ -1,7 +1,7 @@
 """jettag weak outliers: what a background alone finds odd, judged on every other class of the test jets."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from jettag.runs.scan_pool import refuse_shared
 from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make_pool
 from jettag.training.distributed import choose_device
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images
+from jettag.weak.checks import check_features
 from jettag.weak.features import columns_of
-from jettag.weak.measures import band, sic_curve, total_improvement
+from jettag.weak.measures import sic_curve, total_improvement
 from jettag.weak.outliers import OUTLIERS, fit_outliers
-from jettag.weak.study import judge
+from jettag.weak.study import judge, medians
 
 __all__ = ["INPUTS", "OutlierStudy", "outlier_study"]
 
@@ -33,6 +34,7 @@ INPUTS: dict[str, str] = {
     "constituents": "jet images",
     "embedding": "the jet embedding of a frozen backbone",
 }
+FEWEST = 50  # background jets
 SHARE = 0.8  # of the background that a run sees
 MEASURED = ("max_sic", "sic_1e-2", "sic_1e-3", "auc")
 CONSTITUENTS = "jetclass_kin", 128  # the smallest feature set; only the momenta are used
@@ -107,8 +109,8 @@ def outlier_study(
                 improvements.append({**point, **total_improvement(curves)})
     content = {
         "schema": 1,
-        "rows": _medians(records, ("method", "row", "signal"), MEASURED),
-        "improvement": _medians(improvements, ("method", "row"), ("min", "median", "max")),
+        "rows": medians(records, ("method", "row", "signal"), MEASURED),
+        "improvement": medians(improvements, ("method", "row"), ("min", "median", "max")),
         "runs": records,
         "background": own_name,
         "n_background": len(rows),
@@ -164,6 +166,11 @@ def _read(study: OutlierStudy, device: torch.device, told: Told) -> tuple[Pool, 
     background = fitted[0]
     for pool in fitted[1:]:
         background = _join(background, pool)
+    for pool in (background, *tests.values()):
+        check_features(pool.features, tuple(features))
+    if len(background) < FEWEST:
+        what = f"{len(background)} background jets are too few to fit, at least {FEWEST} are needed"
+        raise DataError(what, where=study.background[0], do="give more files in --background")
     return background, tests, label
 
 
@@ -194,19 +201,3 @@ def _images(jets: JetTable) -> npt.NDArray[np.float32]:
     phi = np.arctan2(py, px) - np.repeat(np.arctan2(axis[:, 1], axis[:, 0]), jets.counts)
     phi = (phi + np.pi) % (2 * np.pi) - np.pi
     return jet_images(pt, np.arcsinh(pz / np.maximum(pt, 1e-12)), phi, jets.offsets)
-
-
-def _medians(records: Sequence[Mapping[str, Any]], keys: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for record in records:
-        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
-    rows = []
-    for group, runs in groups.items():
-        row: dict[str, Any] = dict(zip(keys, group, strict=True)) | {"n_runs": len(runs)}
-        for name in names:
-            values = [run[name] for run in runs]
-            found = None if any(value is None for value in values) else band(values)
-            row |= {f"{name}_median": found.median if found else None}
-            row |= {f"{name}_low": found.low if found else None, f"{name}_high": found.high if found else None}
-        rows.append(row)
-    return rows

@@ -16,7 +16,7 @@ from jettag.config.files import write_atomically
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.weak_data import Pool, WeakSources, read_pools
+from jettag.runs.weak_data import Pool, WeakSources, read_pools, several_signals
 from jettag.runs.weak_hunt import HUNT_FEATURES, injected, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
 from jettag.training.run_directory import occupy
@@ -33,7 +33,7 @@ from jettag.weak.resonance import (
     score_events,
 )
 from jettag.weak.sculpting import Sculpting, keep_share, sculpting
-from jettag.weak.study import judge, study_json
+from jettag.weak.study import improvement_over, judge, study_json
 from jettag.weak.windows import Window, check_regions
 
 __all__ = ["ResonanceStudy", "resonance_study"]
@@ -127,6 +127,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
             settle_plan(out, _plan(study))
         settings = replace(study.settings, combined=_combined(study))
         test = _test(study, pools)
+        kinds = read.signal_names[study.window.inside(read.test_signal.features[:, -1].astype(np.float64))]
         region: Region | None = None
         key: tuple[float, int] | None = None
         for number, (method, row, fraction, seed) in enumerate(points):
@@ -151,6 +152,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
                 "seed": seed,
                 "varied": VARIED,
                 **_judge(study, score, region, pools, seed),
+                **_improvement(study, score, pools, kinds),
                 **settings.label_free(method),
                 **_closure(settings.template(method), region, seed),
                 "seconds": round(time.monotonic() - begin, 2),
@@ -160,7 +162,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
             found.append(record)
         order = {method: place for place, method in enumerate(study.methods)}
         found.sort(key=lambda item: (order[item["method"]], item["row"], item["fraction"] or -1.0, item["seed"]))
-        content = study_json(found, _notes(study))
+        content = study_json(found, [*_notes(study), *several_signals(kinds)])
         if out:
             write_study(out, content)
     return content
@@ -292,6 +294,15 @@ def _closure(template: npt.NDArray | None, region: Region, seed: int) -> dict[st
         "template_fpd": frechet_distance(truth, drawn, seed=seed)[0],
         "template_kpd": kernel_distance(truth, drawn, seed=seed, size=KERNEL_EVENTS)[0],
     }
+
+
+def _improvement(
+    study: ResonanceStudy, score: npt.NDArray, pools: Mapping[str, Sample], kinds: npt.NDArray
+) -> dict[str, dict[str, float]]:
+    """Total improvement over the signals of the region, where there are several."""
+    background = pools["test_background"]
+    inside = study.window.inside(background.mass)
+    return improvement_over(score[len(background) :], score[: len(background)][inside], kinds)
 
 
 def _judge(

@@ -19,7 +19,7 @@ from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.scan import like_backbone, run_of
 from jettag.runs.seen import seen_in_training
-from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools
+from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools, several_signals
 from jettag.runs.weak_network import train_network
 from jettag.runs.weak_plan import settle_study
 from jettag.training.distributed import choose_device
@@ -28,7 +28,7 @@ from jettag.weak.classifiers import make_linear, make_principal_trees, make_tree
 from jettag.weak.features import with_noise
 from jettag.weak.folds import Classifier, fit_folds
 from jettag.weak.mixtures import Mixture, check_fractions, check_method, draw_mixture
-from jettag.weak.study import judge, label_free, study_json
+from jettag.weak.study import improvement_over, judge, label_free, study_json
 
 __all__ = ["NETWORKS", "ROWS", "WeakStudy", "default_rows", "weak_study"]
 
@@ -217,6 +217,7 @@ def _notes(study: WeakStudy, pools: Pools) -> list[str]:
         notes.append(f"{study.runs} runs: a band wants at least 10")
     if study.other_fraction == 0 and "cwola" in study.methods:
         notes.append("M2 holds no signal: cwola is then the idealised anomaly detector")
+    notes += several_signals(pools.signal_names)
     smallest = 1 / len(pools.test_background)
     if smallest * 25 > 1e-3:
         notes.append(f"{len(pools.test_background)} background jets judge: SIC at 1e-3 rests on fewer than 25 of them")
@@ -272,13 +273,15 @@ def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, devi
         score, free = train_network(study.recipe, pools, mixture, run, pretrained, seed=point.seed, device=device)
     else:
         score, free = _fit(study, point, pools, mixture)
+    on_signal, on_background = score[len(pools.test_background) :], score[: len(pools.test_background)]
     return {
         "method": point.method,
         "row": point.row,
         "fraction": point.fraction,
         "other_fraction": study.other_fraction if point.method == "cwola" else 0.0,
         "seed": point.seed,
-        **judge(score[len(pools.test_background) :], score[: len(pools.test_background)]),
+        **judge(on_signal, on_background),
+        **improvement_over(on_signal, on_background, pools.signal_names),
         **free,
         "n_signal": mixture.n_signal,
         "n_background": mixture.n_background,

@@ -26,7 +26,11 @@ MAX_ITERATIONS = 200
 
 
 def make_trees(seed: int) -> Classifier:
-    """Boosted trees; a fifth of the training events ends the boosting. Both samples weigh the same."""
+    """Boosted trees; the loss of a fifth of the training events ends the boosting. Both samples weigh the same.
+
+    ARGOS on that fifth chooses no better number of trees, and a worse one among features of noise: its maximum over
+    many stages is one of fluctuations (`RESULTS.md`, trees that ARGOS ends). Networks stop by ARGOS.
+    """
     trees: Classifier = HistGradientBoostingClassifier(
         max_iter=MAX_ITERATIONS,
         max_bins=MAX_BINS,

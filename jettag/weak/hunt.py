@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jettag.errors import DataError
+from jettag.errors import DataError, UsageError
 from jettag.weak.checks import FloatArray, check_features
 from jettag.weak.folds import Classifier
 from jettag.weak.measures import argos
@@ -94,14 +94,8 @@ def nested_scores(
     Raises:
         DataError: too few events in a region for the folds.
     """
-    if folds < 3:
-        raise DataError(f"{folds} folds cannot be nested", do="give --folds 3 or more")
-    check_regions(window, mass)
+    _check_window(window, mass, folds)
     inside, beside = window.inside(mass), window.beside(mass)
-    smallest = min(np.count_nonzero(inside), np.count_nonzero(beside))
-    if smallest < 10 * folds:
-        what = f"{smallest} events in a region are too few for {folds} folds"
-        raise DataError(what, do="give more events or fewer --folds")
     fold = np.random.default_rng([seed, 4]).permutation(len(mass)) % folds
     used = inside | beside
     weight = window.weights(mass)
@@ -127,6 +121,21 @@ def nested_scores(
             below, upto = (np.searchsorted(reference, own, side=side) for side in ("left", "right"))
             score[test] += (below + upto) / (2 * len(reference) * (folds - 1))
     return score, fold
+
+
+def _check_window(window: Window, mass: npt.NDArray, folds: int) -> None:
+    """Refuse folds and regions that nothing can be trained in.
+
+    Raises:
+        DataError: too few folds to nest, or too few events in a region.
+    """
+    if folds < 3:
+        raise DataError(f"{folds} folds cannot be nested", do="give --folds 3 or more")
+    check_regions(window, mass)
+    smallest = min(np.count_nonzero(window.inside(mass)), np.count_nonzero(window.beside(mass)))
+    if smallest < 10 * folds:
+        what = f"{smallest} events in a region are too few for {folds} folds"
+        raise DataError(what, do="give more events or fewer --folds")
 
 
 def passing(
@@ -157,11 +166,18 @@ def hunt(
         bins of the sliding windows, or where there is one window the whole spectrum after its cut.
 
     Raises:
+        UsageError: an efficiency that is not between 0 and 1.
         DataError: empty regions, features that leak the mass, or a spectrum that cannot be fitted.
     """
+    for efficiency in plan.efficiencies:
+        if not 0 < efficiency < 1:
+            what = f"expected a share of background between 0 and 1, found {efficiency:g}"
+            raise UsageError(what, where="--efficiency")
     check_features(features, tuple(names), mass)
     placed: list[tuple[Window, int | None]] = [(window, None) for window in plan.windows or ()]
     placed = placed or list(sliding_windows(plan.edges))
+    for window, _ in placed:
+        _check_window(window, mass, plan.folds)  # refused before the first is trained
     fine = np.geomspace(plan.edges[0], plan.edges[-1], plan.fit_bins + 1)
     results: list[WindowResult] = []
     whole: dict[float, tuple[npt.NDArray, FloatArray]] = {}

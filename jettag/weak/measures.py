@@ -24,6 +24,7 @@ __all__ = [
     "SicCurve",
     "argos",
     "band",
+    "best_improvement",
     "max_sic",
     "sic_at",
     "sic_curve",
@@ -195,24 +196,30 @@ def band(values: Sequence[float]) -> Band:
     return Band(float(np.median(numbers)), float(low), float(high), len(numbers))
 
 
-def total_improvement(curves: Mapping[str, SicCurve]) -> dict[str, float]:
-    """Smallest, median and largest over signals of each one's best SIC at background efficiencies 1e-2, 1e-3, 1e-4.
+def best_improvement(curve: SicCurve) -> float:
+    """The best SIC of one signal at background efficiencies 1e-2, 1e-3, 1e-4: its total improvement, arXiv:2105.14027.
 
-    The total improvement of arXiv:2105.14027; efficiencies at which no background event would pass are left out.
+    Efficiencies at which no background event would pass are left out.
+
+    Raises:
+        DataError: too little background for any of them.
+    """
+    values = [sic_at(curve, efficiency) for efficiency in IMPROVEMENT_EFFICIENCIES]
+    known = [value for value in values if value is not None]
+    if not known:
+        what = f"{curve.n_background} background events are too few for an efficiency of 1e-2"
+        raise DataError(what, do="give more files in --test")
+    return max(known)
+
+
+def total_improvement(curves: Mapping[str, SicCurve]) -> dict[str, float]:
+    """Smallest, median and largest over signals of `best_improvement`.
 
     Args:
         curves: signal name to its curve, all against the same background.
 
     Raises:
-        DataError: there is no signal, or too little background for any of the efficiencies.
+        DataError: there is no signal, or too little background.
     """
-    best = []
-    for name, curve in curves.items():
-        values = [sic_at(curve, efficiency) for efficiency in IMPROVEMENT_EFFICIENCIES]
-        known = [value for value in values if value is not None]
-        if not known:
-            what = f"{curve.n_background} background events are too few for an efficiency of 1e-2"
-            raise DataError(what, where=name, do="give more files in --test")
-        best.append(max(known))
-    numbers = finite(best, "signals")
+    numbers = finite([best_improvement(curve) for curve in curves.values()], "signals")
     return {"min": float(numbers.min()), "median": float(np.median(numbers)), "max": float(numbers.max())}

@@ -13,12 +13,24 @@ from jettag.weak.measures import (
     SicCurve,
     argos,
     band,
+    best_improvement,
     max_sic,
     sic_at,
     sic_curve,
+    total_improvement,
 )
 
-__all__ = ["MEASURES", "STATEMENT", "VARIED", "aggregate", "judge", "label_free", "study_json"]
+__all__ = [
+    "MEASURES",
+    "STATEMENT",
+    "VARIED",
+    "aggregate",
+    "improvement_over",
+    "judge",
+    "label_free",
+    "medians",
+    "study_json",
+]
 
 SIC_KEYS = {efficiency: f"sic_{efficiency:.0e}".replace("e-0", "e-") for efficiency in BACKGROUND_EFFICIENCIES}
 MEASURES = ("max_sic", *SIC_KEYS.values(), "auc", "background_rejection", "mixture_auc", "argos")
@@ -65,6 +77,24 @@ def judge(signal_scores: npt.NDArray, background_scores: npt.NDArray) -> dict[st
         "n_signal_test": curve.n_signal,
         "n_background_test": curve.n_background,
     }
+
+
+def improvement_over(
+    signal_scores: npt.NDArray, background_scores: npt.NDArray, names: npt.NDArray
+) -> dict[str, dict[str, float]]:
+    """Total improvement of one training over several signals, and that of each; empty where there is one signal.
+
+    Args:
+        signal_scores: (s,).
+        background_scores: (b,); empty as well where fewer than one in a hundred could be counted.
+        names: (s,) which signal each jet is.
+    """
+    kinds = np.unique(names)
+    if len(kinds) < 2 or len(background_scores) < 1 / max(BACKGROUND_EFFICIENCIES):
+        return {}
+    curves = {str(kind): sic_curve(signal_scores[names == kind], background_scores) for kind in kinds}
+    each = {kind: best_improvement(curve) for kind, curve in curves.items()}
+    return {"improvement": total_improvement(curves), "improvement_by_signal": each}
 
 
 def _supported(curve: SicCurve, efficiency: float) -> float | None:
@@ -132,11 +162,35 @@ def _curve_bands(curves: Sequence[Sequence[float | None]]) -> dict[str, list[flo
     return found
 
 
+def medians(records: Sequence[Mapping[str, Any]], keys: Sequence[str], measures: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each combination of ``keys``: median and band over runs of each measure, None where a run has none."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
+    rows = []
+    for group, runs in groups.items():
+        row: dict[str, Any] = dict(zip(keys, group, strict=True)) | {"n_runs": len(runs)}
+        for name in measures:
+            values = [run[name] for run in runs]
+            found = None if any(value is None for value in values) else band(values)
+            for edge in ("median", "low", "high"):
+                row[f"{name}_{edge}"] = getattr(found, edge) if found else None
+        rows.append(row)
+    return rows
+
+
+def _improvement(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the total improvement; none where there is one signal."""
+    found = [{**point, **point["improvement"]} for point in points if point.get("improvement")]
+    return medians(found, ("method", "row", "fraction"), ("min", "median", "max"))
+
+
 def study_json(points: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> dict[str, Any]:
     """The object of `weak --json`."""
     return {
         "schema": 1,
         "rows": aggregate(points),
+        "improvement": _improvement(points),
         "runs": [dict(point) for point in points],
         "curve_efficiencies": list(CURVE),
         "statement": STATEMENT,

@@ -24,7 +24,7 @@ COMMANDS = [
     ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
     ["weak", "events"], ["weak", "hunt"], ["weak", "cathode"], ["weak", "salad"], ["weak", "compare"],
     ["weak", "decorrelate"], ["weak", "closure"], ["weak", "feta"], ["weak", "outliers"], ["weak", "calibrate"],
-    ["weak", "shift"], ["weak", "study"],
+    ["weak", "shift"], ["weak", "simulators"], ["weak", "study"],
 ]  # fmt: skip
 
 

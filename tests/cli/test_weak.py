@@ -80,6 +80,31 @@ def test_a_scan_goes_on_and_refuses_to_mix(mixed, call_json, jettag, tmp_path):
     assert (code, "another setting of folds" in err) == (2, True)
 
 
+def test_several_signals_have_a_total_improvement(mixed, call_json, jettag, tmp_path):
+    """One that stands out and one that does not: the smallest and the largest gain, and no table where there is one."""
+    signals = [mixed / "Tbqq.root", write_root(tmp_path / "Hbb.root", jets(200, "Hbb", 0.3, 30))]
+    tests = [
+        mixed / "QCD_test.root",
+        mixed / "Tbqq_test.root",
+        write_root(tmp_path / "t.root", jets(200, "Hbb", 0.3, 31)),
+    ]
+    base = ["weak", "scan", "--background", mixed / "QCD.root", "--signal", *signals, "--test", *tests, *QUICK]
+    out = tmp_path / "scan"
+    found = call_json(*base, mixed / "card.yaml", "--fraction", 0.4, "--methods", "supervised", "--out", out)
+    (row,) = found["improvement"]
+    assert (row["method"], row["row"], row["fraction"], row["n_runs"]) == ("supervised", "trees", None, 2)
+    for run in found["runs"]:
+        each = run["improvement_by_signal"]
+        assert each["Tbqq"] > each["Hbb"]
+        assert run["improvement"] == {"min": each["Hbb"], "median": np.mean(list(each.values())), "max": each["Tbqq"]}
+    assert row["min_median"] == np.mean([run["improvement"]["min"] for run in found["runs"]])
+    assert any("signals Hbb, Tbqq train together" in note for note in found["notes"])
+    assert "Total improvement over the signals" in (out / "table.md").read_text()
+    words_again = [*base, mixed / "card.yaml", "--fraction", 0.4, "--methods", "supervised", "--out", out]
+    assert "Total improvement over the signals" in jettag(*words_again)[1]
+    assert call_json(*words(mixed, "supervised"))["improvement"] == []
+
+
 def test_embeddings_in_every_form_and_networks_beside_them(mixed, call_json, jettag, tmp_path):
     train = [mixed / "QCD.root", mixed / "Tbqq.root"]
     decoder = ["--set", "objective.target.codes=16", "--set", "objective.decoder={dim: 16, layers: 1, heads: 2}"]
@@ -189,6 +214,12 @@ def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
     assert rows["binned"]["largest_deviation_median"] < rows["none"]["largest_deviation_median"]
     assert rows["none"]["chi2_per_ndof_median"] > 5
     assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
+    some = {name: mixed / f"{name}_test.root" for name in ("QCD", "Tbqq")}  # 200 jets: hardly one of QCD passes
+    few = [*words[:6], "--test", *some.values(), *words[9:], "--methods", "none", "--out", tmp_path / "few"]
+    (row,) = call_json(*few)["rows"]
+    assert row["inverse_jsd_median"] is None
+    assert row["auc_median"] > 0.5
+    assert "more files in --test" in (tmp_path / "few" / "table.md").read_text()
     code, _, err = jettag(*words, "--methods", "bined")
     assert (code, "binned" in err) == (2, True)
 

@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jettag.config import dump_yaml, list_shipped
 from jettag.config.study import load_study
+
+from ..data.make import make_columns
+from .conftest import write_root
 
 
 def patterns(files, part, *classes):
@@ -49,6 +53,46 @@ def test_a_shift_is_measured_and_the_same_sample_has_none(files, runs, call_json
     assert (code, "ot-score" in err) == (2, True)
 
 
+def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path):
+    """Its signal stands out in a feature that tells nothing in the data, where its background is right."""
+    random = np.random.default_rng(4)
+    for part, count in (("train", 700), ("test", 700), ("simulation", 1400)):
+        for name, shift in (("QCD", 0.0), ("Tbqq", 1.0)):
+            columns = make_columns(count, seed=len(part), class_name=name, longest=3)
+            wrong = 2.0 * shift if part == "simulation" else 0.0
+            columns |= {"jet_tau1": random.normal(shift, 1, count), "jet_sdmass": random.normal(wrong, 1, count)}
+            write_root(tmp_path / part / f"{name}.root", columns)
+    words = ["--background", *patterns(tmp_path, "train", "QCD"), "--signal", *patterns(tmp_path, "train", "Tbqq")]
+    words += ["--test", *patterns(tmp_path, "test", "QCD", "Tbqq"), "--simulation", tmp_path / "simulation" / "*.root"]
+    small = [f"options.{key}" for key in ("runs=2", "features=[tau1,sdmass]", "folds=2", "card=jetclass")]
+    words += [word for value in small for word in ("--set", value)]
+    found = call_json("weak", "study", "weak-simulators", *words, "--out", tmp_path / "out")
+    same = {row["class"]: row for row in found["same"]}
+    assert abs(same["background"]["two_sample_auc_median"] - 0.5) < 4 * same["background"]["two_sample_sigma_median"]
+    assert same["signal"]["two_sample_auc_median"] > 0.85  # two unit Gaussians, two sigma apart: 0.92
+    taggers = {row["trained"]: row for row in found["taggers"]}
+    assert taggers["simulation"]["lost_median"] > 0.1
+    assert taggers["data"]["lost_median"] == 0
+    assert taggers["data"]["auc_median"] > taggers["simulation"]["auc_median"]
+    assert [row["method"] for row in found["rows"]] == ["none", "reweight", "ot-score", "ot-features"]
+    none, *corrected = found["rows"]
+    assert none["effective_share_median"] == pytest.approx(1)
+    assert all(row["distance_median"] < none["distance_median"] for row in corrected)
+    assert 0 < corrected[0]["effective_share_median"] < 1
+    assert "rejection lost" in (tmp_path / "out" / "table.md").read_text()
+    printed = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=none")[1]
+    assert "two-sample AUC of signal" in printed
+    code, _, err = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=ot")
+    assert (code, "ot-score" in err) == (2, True)
+
+
+def _bad(folder, count, value):
+    """Background of which one jet has this multiplicity."""
+    counts = np.where(np.arange(count) == 3, value, 9.0)
+    path = folder / f"bad{count}.root"
+    return write_root(path, make_columns(count, seed=count, class_name="QCD", longest=3) | {"jet_nparticles": counts})
+
+
 def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag, tmp_path):
     words = ["--background", *patterns(files, "train", "QCD"), "--test", files / "test" / "*.root", "--from"]
     more = [runs / "pretrain", "--runs", 1, "--epochs", 1, "--methods", "distance,vae"]
@@ -69,6 +113,13 @@ def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag
     ):
         found, _, err = jettag(*bad, *words)
         assert (found, said in err) == (code, True), err
+    for path, said in (
+        (_bad(tmp_path, 60, np.nan), "nparticles are NaN"),
+        (_bad(tmp_path, 20, 1.0), "20 background jets"),
+    ):
+        more = ["--features", "nparticles", "--inputs", "features", "--test", *patterns(files, "test", "QCD", "Hbb")]
+        found, _, err = jettag("weak", "outliers", "--background", path, *more)
+        assert (found, said in err) == (4, True), err
 
 
 STUDIES = [name for name in list_shipped("recipes") if name.startswith("weak-")]

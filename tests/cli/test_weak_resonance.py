@@ -53,6 +53,12 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, jettag, c
     assert [row["method"] for row in again["rows"][::2]] == ["cathode", "f4f", "combined", "cwola"]
     assert {name: (out / "points" / name).stat().st_mtime_ns for name in before} == before
     assert all(head in (out / "table.md").read_text() for head in ("chi2/ndof", "FPD", "KPD"))
+    density = call_json("weak", "compare", *words(events, *more, "--methods", "anode"))
+    assert [(row["method"], row["row"], row["fraction"]) for row in density["rows"]] == [
+        ("anode", "flow", 0.0), ("anode", "flow", 0.03)
+    ]  # fmt: skip
+    assert density["rows"][1]["max_sic_median"] > 1.5
+    assert density["rows"][1]["argos_median"] is None  # no classifier, no template
     both = call_json(
         "weak", "compare", *words(events, *more, "--out", out, "--methods", "cathode", "--classifier", "trees,network")
     )
@@ -63,6 +69,30 @@ def test_methods_stand_beside_their_bounds_and_a_study_goes_on(events, jettag, c
     assert [(row["method"], row["row"], row["fraction"]) for row in both["rows"]] == [
         ("cathode", name, fraction) for name in ("network", "trees") for fraction in (0.0, 0.03)
     ]
+
+
+def test_several_resonances_have_names_and_a_total_improvement(events, call_json, jettag, tmp_path):
+    random = np.random.default_rng(3)
+    for name, count, away in (
+        ("light", 300, 2.5),
+        ("heavy", 300, 0.0),
+        ("light_test", 200, 2.5),
+        ("heavy_test", 200, 0.0),
+    ):
+        columns = {key: random.normal(size=count) + away for key in NAMES}
+        write_root(tmp_path / f"{name}.root", columns | {"m_jj": random.normal(3500, 50, count)})
+    signals = [f"{name}:{tmp_path / name}.root" for name in ("light", "heavy")]
+    tests = [events / "test.root", *(f"{name}:{tmp_path / name}_test.root" for name in ("light", "heavy"))]
+    region = ["--window", "3300:3700", "--range", "2500:4500", "--folds", 2, "--fraction", "0.05", "--runs", 1]
+    base = ["weak", "compare", "--background", events / "background.root", "--signal", *signals, *region]
+    found = call_json(*base, "--test", *tests, "--methods", "cwola,supervised")
+    assert [(row["method"], row["fraction"]) for row in found["improvement"]] == [
+        ("cwola", 0.0), ("cwola", 0.05), ("supervised", None)
+    ]  # fmt: skip
+    each = found["runs"][-1]["improvement_by_signal"]
+    assert each["light"] > 2 > each["heavy"]
+    code, _, err = jettag(*base, "--test", events / "test.root", f"lihgt:{tmp_path / 'light_test.root'}")
+    assert (code, "did you mean light" in err) == (4, True), err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from jettag.errors import DataError, UsageError
-from jettag.weak.measures import argos, band, max_sic, sic_at, sic_curve, total_improvement
+from jettag.weak.measures import argos, band, best_improvement, max_sic, sic_at, sic_curve, total_improvement
 
 
 def gaussians(n=200_000, shift=1.5, seed=0):
@@ -90,6 +90,7 @@ def test_band_and_total_improvement():
     summary = total_improvement({"good": good, "bad": bad})
     assert summary["max"] == max(sic_at(good, e) for e in (1e-2, 1e-3, 1e-4))
     assert summary["min"] == pytest.approx(0.1, rel=1e-3)
+    assert best_improvement(good) == summary["max"]
     assert summary["median"] == pytest.approx((summary["min"] + summary["max"]) / 2)
 
 

@@ -64,6 +64,18 @@ def test_cwola_fails_where_a_feature_follows_the_mass_and_cathode_reaches_the_bo
         assert gain(method, toy)["max_sic"] > 0.6 * bound, method
 
 
+def test_anode_knows_densities_and_needs_no_feature_to_ignore_the_mass(toy):
+    """Its ratio is between densities at one mass: about as good as that of the true densities, where CWoLa is blind."""
+    _, background, signal, _ = toy
+
+    def true_ratio(sample):
+        x = sample.features - np.stack([3.0 * sample.mass, np.zeros(len(sample))], axis=1)
+        return ((x**2) / 2 - ((x - [1.5, 2.0]) / 0.5) ** 2 / 2).sum(1)
+
+    best = judge(true_ratio(signal), true_ratio(background))["max_sic"]
+    assert gain("anode", toy)["max_sic"] > max(0.6 * best, 3 * gain("cwola", toy)["max_sic"])
+
+
 def test_the_mean_of_scores_is_as_good_as_its_parts_and_trains_nothing_again(toy):
     region, background, signal, settings = toy
     settings = replace(settings, combined=("cathode", "f4f", "salad"))

@@ -1,0 +1,79 @@
+"""jettag weak simulators: a tagger of one simulation in another."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jettag.errors import UsageError
+
+from .console import JsonOption, boundary, emit_json, out, say
+from .weak_options import (
+    Background,
+    Card,
+    Features,
+    Folds,
+    OfBackground,
+    OfSignal,
+    Runs,
+    Signal,
+    Test,
+    names,
+    weak_progress,
+)
+
+__all__ = ["simulators"]
+
+
+@boundary
+def simulators(
+    background: Background,
+    signal: Signal,
+    test: Test,
+    simulation: Annotated[list[str], typer.Option("--simulation", help="Of the other one, both classes.")],
+    methods: Annotated[str, typer.Option("--methods", help="Of these.")] = "none,reweight,ot-score,ot-features",
+    runs: Runs = 10,
+    card: Card = "jetclass",
+    features: Features = None,
+    jets: Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Of each class and sample.")] = None,
+    folds: Folds = 5,
+    background_class: OfBackground = None,
+    signal_class: OfSignal = None,
+    target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a tagger of one simulation loses in another, tune or shower.
+
+    Example: jettag weak simulators --background QCD.root --signal Tbqq.root --test 'test/*.root' --simulation a14.root
+    """
+    from jettag import run
+    from jettag.weak.features import DEFAULT_FEATURES
+
+    from .weak_table import print_simulators
+
+    if target is not None and target.exists() and not target.is_dir():
+        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    study = run.SimulatorStudy(
+        sources=run.WeakSources(
+            background=background,
+            signal=signal,
+            test=test,
+            card=card,
+            background_class=background_class or (),
+            signal_class=signal_class or (),
+        ),
+        simulation=simulation,
+        features=names(features) if features else list(DEFAULT_FEATURES),
+        methods=names(methods),
+        runs=runs,
+        folds=folds,
+        max_jets=jets,
+    )
+    with weak_progress("simulators") as told:
+        content = run.simulator_study(study, target, told=told)
+    if as_json:
+        emit_json(content)
+    else:
+        print_simulators(out, content)
+    if target is not None:
+        say(f"simulators: tables in {target}")

@@ -1,0 +1,176 @@
+"""jettag weak simulators: a tagger of one simulation judged in another, and what brings the first to the second."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jettag.config.files import write_atomically
+from jettag.data.inputs import expand_inputs
+from jettag.errors import UsageError, nearest
+from jettag.evaluation.weak_calibration import EFFICIENCIES, simulators_markdown
+from jettag.runs.common import NOBODY, Told
+from jettag.runs.scan_pool import refuse_shared
+from jettag.runs.weak_data import Pool, WeakSources, read_pools
+from jettag.weak.classifiers import make_trees
+from jettag.weak.closure import classifier_test
+from jettag.weak.domains import Domain, compare_domains
+from jettag.weak.study import judge, medians
+
+__all__ = ["SIMULATOR_METHODS", "SimulatorStudy", "simulator_study"]
+
+SHARE = 0.8  # of the jets of each file role that a run sees
+# By name, that of the same in `jettag.weak.domains`, where inputs are embeddings.
+SIMULATOR_METHODS: dict[str, str] = {
+    "none": "none",
+    "reweight": "reweight",
+    "ot-score": "ot-score",
+    "ot-features": "ot-embedding",
+}
+VARIED = f"{SHARE:.0%} of the jets of both simulations, halves that fit and judge, initialisation"
+LOGIT_END = 1e-6  # closest to 0 and 1 that a probability comes
+
+
+@dataclass(frozen=True)
+class SimulatorStudy:
+    """What to compare.
+
+    Attributes:
+        sources: files of the simulation that plays the data, by role.
+        simulation: files of the other one, of the same classes.
+        features: jet-level.
+        methods: of `SIMULATOR_METHODS`.
+        runs: repetitions, with seeds 0, 1, ...
+        folds: of the classifiers that tell the simulations apart.
+        max_jets: of each class and sample in a run, at most.
+    """
+
+    sources: WeakSources
+    simulation: Sequence[str]
+    features: Sequence[str]
+    methods: Sequence[str] = tuple(SIMULATOR_METHODS)
+    runs: int = 10
+    folds: int = 5
+    max_jets: int | None = None
+
+
+def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
+    """Train trees in each simulation, judge both in the one that plays the data, and correct the other's.
+
+    Returns:
+        The object of `weak simulators --json`: ``taggers`` by where they were trained, ``same`` the two-sample test of
+        each class, ``rows`` the corrections; medians over runs with 16-84 % bands, and ``runs`` with every number.
+
+    Raises:
+        UsageError: a method that does not exist, or less than one run.
+        DataError: the files do not have what is needed.
+    """
+    for method in study.methods:
+        if method not in SIMULATOR_METHODS:
+            raise UsageError(f"no method {method!r}", do=nearest(method, SIMULATOR_METHODS))
+    refuse_shared(expand_inputs(study.simulation), expand_inputs(study.sources.test), "--simulation")
+    cpu = torch.device("cpu")
+    data = read_pools(study.sources, study.features, device=cpu, told=told)
+    # The same roles, with the other simulation's jets where those that judge stand.
+    sources = replace(study.sources, test=study.simulation)
+    other = read_pools(sources, study.features, device=cpu, told=told, judging="--simulation")
+    samples = {
+        "simulation": (other.test_background, other.test_signal),
+        "data": (data.background, data.signal),
+        "test": (data.test_background, data.test_signal),
+    }
+    records: list[dict[str, Any]] = []
+    for seed in range(study.runs):
+        told.log({"point": f"run {seed}", "done": seed, "of": study.runs, "seconds_left": None})
+        records.append(_run(study, samples, seed))
+    flat = {
+        kind: [{**line, "seed": record["seed"]} for record in records for line in record[kind]]
+        for kind in ("taggers", "same", "rows")
+    }
+    measures = "distance", "distance_floor", "effective_share", *EFFICIENCIES
+    content = {
+        "schema": 1,
+        "taggers": medians(flat["taggers"], ("trained",), ("auc", "background_rejection", "lost")),
+        "same": medians(flat["same"], ("class",), ("two_sample_auc", "two_sample_sigma")),
+        "rows": medians(flat["rows"], ("method",), measures),
+        "runs": records,
+        "features": list(study.features),
+        "varied": VARIED,
+        "notes": [f"{study.runs} runs: a band wants at least 10"] if study.runs < 10 else [],
+    }
+    if out is not None:
+        write_atomically(out / "simulators.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_atomically(out / "table.md", simulators_markdown(content))
+    return content
+
+
+def _run(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]], seed: int) -> dict[str, Any]:
+    """One draw of jets: half of the simulation trains, the other half is compared with the jets that judge."""
+    random = np.random.default_rng([seed, 20])
+    drawn: dict[str, list[npt.NDArray]] = {
+        name: [pool.features[_some(len(pool), study.max_jets, random)] for pool in pools]
+        for name, pools in samples.items()
+    }
+    halves = [(values[: len(values) // 2], values[len(values) // 2 :]) for values in drawn["simulation"]]
+    train, held = ([pair[place] for pair in halves] for place in (0, 1))
+    fits = {"simulation": train, "data": drawn["data"]}
+    most = [min(len(values[place]) for values in fits.values()) for place in (0, 1)]
+    scores = {name: _trained(values[0][: most[0]], values[1][: most[1]], seed) for name, values in fits.items()}
+    background, signal = drawn["test"]
+    judged = {name: judge(score(signal), score(background)) for name, score in scores.items()}
+    own = judged["data"]["background_rejection"]
+    taggers = []
+    for name, found in judged.items():
+        rejection = found["background_rejection"]
+        lost = None if own is None or rejection is None else 1 - rejection / own
+        taggers.append({"trained": name, "auc": found["auc"], "background_rejection": rejection, "lost": lost})
+    same = []
+    for place, kind in enumerate(("background", "signal")):
+        test = classifier_test(held[place], drawn["test"][place], folds=study.folds, seed=seed)
+        same.append({"class": kind, "two_sample_auc": test.auc, "two_sample_sigma": test.sigma})
+    mean, width = (getattr(np.concatenate(train), part)(0) for part in ("mean", "std"))
+    width = np.where(width > 0, width, 1.0)  # transport wants features on one scale
+    # As much signal in the background of both: corrections see no label, and would move one class to the other.
+    counts = [min(len(part) for part in parts) for parts in zip(held, drawn["test"], strict=True)]
+    simulated, data = (
+        _domain([part[:count] for part, count in zip(parts, counts, strict=True)], mean, width)
+        for parts in (held, drawn["test"])
+    )
+    rows, n_source, _ = compare_domains(
+        lambda values: scores["simulation"](values * width + mean),
+        simulated,
+        data,
+        [SIMULATOR_METHODS[method] for method in study.methods],
+        seed=seed,
+        folds=study.folds,
+    )
+    for row, method in zip(rows, study.methods, strict=True):
+        row |= {"method": method, "effective_share": row["effective_sample_size"] / n_source}
+    return {"seed": seed, "taggers": taggers, "same": same, "rows": rows}
+
+
+def _some(count: int, most: int | None, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    return random.permutation(count)[: min(int(SHARE * count), most or count)]
+
+
+def _trained(background: npt.NDArray, signal: npt.NDArray, seed: int) -> Any:
+    """(n, F) features to (n,) log odds of trees that tell signal from background."""
+    trees = make_trees(seed)
+    trees.fit(np.concatenate([background, signal]), np.repeat([0, 1], [len(background), len(signal)]))
+
+    def score(values: npt.NDArray) -> npt.NDArray[np.float64]:
+        found = np.clip(trees.predict_proba(values)[:, 1], LOGIT_END, 1 - LOGIT_END)
+        odds: npt.NDArray[np.float64] = np.log(found / (1 - found))
+        return odds
+
+    return score
+
+
+def _domain(values: Sequence[npt.NDArray], mean: npt.NDArray, width: npt.NDArray) -> Domain:
+    """Background and signal on one scale."""
+    return Domain((np.concatenate(values) - mean) / width, np.repeat([False, True], [len(part) for part in values]))
