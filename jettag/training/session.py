@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,7 @@ def fit(
     # As many of the longest jets as a batch may have: all of it without a budget.
     most = batch_size if tokens is None else min(batch_size, max(tokens // longest.mask.shape[1], 1))
     note(estimate(model, recipe.training, longest).words(math.ceil(most / pieces)))
+    begin = time.monotonic()
     if precompute and isinstance(model, Classification) and model.phases.frozen:
         table, val_table = (embedded(part, model, device, note, world) for part in (table, val_table))
         if isinstance(table, EmbeddedTable) and model.starts_fitted:
@@ -112,6 +114,7 @@ def fit(
         trainer = Trainer(
             model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
         )
+        (trainer.seconds,) = world.most(time.monotonic() - begin)  # --max-time counts what was embedded and fitted
         if resume:
             checkpoint = load_last_good(out, note)
             trainer.restore(checkpoint)

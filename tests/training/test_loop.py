@@ -209,7 +209,7 @@ def test_a_stop_file_ends_a_run_as_finished_and_the_run_can_go_on(tmp_path, tabl
 def test_time_ends_a_run_as_finished_with_the_rate_brought_down(tmp_path, table):
     trainer = make_trainer(table)
     records = []
-    run_to(trainer, tmp_path / "run", 10**9, log=records.append, max_seconds=1.0)
+    run_to(trainer, tmp_path / "run", 10**9, log=records.append, max_seconds=3.0)
     assert trainer.step < 10**6
     assert records[-1]["progress"] == 1.0
     rates = [r["learning_rate"] for r in records if "learning_rate" in r]
