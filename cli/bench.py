@@ -143,13 +143,14 @@ def _network_rates(
     say(f"{chosen.size} ({found.parameters} parameters), {place.type}, {threads} threads, {jets}")
     say(f"jettag       {found.ours.wall:8.1f} jets/s   {found.ours.cpu:8.1f} jets per CPU second")
     ratio = ratio_cpu = None
-    if found.weaver is not None and found.difference is not None:
+    if found.weaver is not None:
         ratio, ratio_cpu = found.ours.wall / found.weaver.wall, found.ours.cpu / found.weaver.cpu
         losses = f"losses over {chosen.loss_steps} steps in {chosen.loss_precision} precision"
         what = losses if mode == "train" else "class logits"
         say(f"weaver-core  {found.weaver.wall:8.1f} jets/s   {found.weaver.cpu:8.1f} jets per CPU second")
         say(f"ratio        {ratio:8.2f}          {ratio_cpu:8.2f}")
-        say(f"largest difference of the {what}: {found.difference:.1e}")
+        if found.difference is not None:
+            say(f"largest difference of the {what}: {found.difference:.1e}")
     if as_json:
         emit_json(
             {

@@ -187,7 +187,7 @@ def compare(
         if on_progress:
             on_progress(done)
     difference = None
-    if build_theirs is not None and theirs is not None:
+    if build_theirs is not None and theirs is not None and (settings.loss_steps or not train):
         difference = (
             _largest_loss_difference(settings, table, build_theirs, device)
             if train

@@ -34,6 +34,13 @@ def test_losses_of_both_sides_agree_over_fifty_steps(precision, most):
     assert min(found.ours.wall, found.ours.cpu, found.weaver.wall, found.weaver.cpu) > 0
 
 
+def test_no_steps_of_losses_are_no_comparison():
+    settings = BenchSettings("train", **QUICK | {"loss_steps": 0})
+    found = compare(settings, bench_jets(settings, [], "jetclass"), weaver=True)
+    assert found.difference is None
+    assert found.weaver is not None
+
+
 def test_logits_of_both_sides_agree():
     settings = BenchSettings("infer", **QUICK)
     found = compare(settings, bench_jets(settings, [], "jetclass"), weaver=True)
