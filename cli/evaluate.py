@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jettag.errors import UsageError
-
 from .console import JsonOption, boundary, emit_json, out, progress, say
-from .options import Card, Data, Device
+from .options import Card, Data, Device, refuse_file
 
 __all__ = ["evaluate"]
 
@@ -48,8 +46,7 @@ def evaluate(
     from .flavour_tables import print_flavour
     from .tables import print_published, print_rows
 
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     with progress("eval", None) as update:
         judgement = run.evaluate(
             runs,

@@ -27,6 +27,7 @@ __all__ = [
     "Val",
     "absent_folder",
     "patience_override",
+    "refuse_file",
     "seconds",
     "training_report",
 ]
@@ -89,6 +90,16 @@ def training_report(what: str) -> Iterator["Told"]:
             update(100 * record["progress"], note=", ".join(parts))
 
         yield Told(log=log, note=lambda text: say(f"{what}: {text}"))
+
+
+def refuse_file(target: Path | None) -> None:
+    """See that ``--out``, which shall be a folder, is no file.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if target is not None and target.exists() and not target.is_dir():
+        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
 
 
 def absent_folder(path: Path | None, default: str) -> Path:

@@ -9,7 +9,19 @@ from jettag.errors import UsageError
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, say
-from .options import Card, Data, Device, MaxTime, Overrides, Patience, Val, patience_override, seconds, training_report
+from .options import (
+    Card,
+    Data,
+    Device,
+    MaxTime,
+    Overrides,
+    Patience,
+    Val,
+    patience_override,
+    refuse_file,
+    seconds,
+    training_report,
+)
 
 __all__ = ["app"]
 
@@ -49,8 +61,7 @@ def labels(
 
     from .scan_table import print_scan
 
-    if target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     changes = [*(overrides or []), *patience_override(patience)]
     keys = [change.partition("=")[0].strip() for change in changes]
     scan = run.LabelScan(

@@ -5,11 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from jettag.errors import UsageError
-
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
-from .options import Device, Overrides
+from .options import Device, Overrides, refuse_file
 from .weak_calibrate import calibrate, shift
 from .weak_closure import closure
 from .weak_decorrelate import decorrelate
@@ -219,8 +217,7 @@ def _study(*methods: str, **given: Any) -> None:
     from .weak_table import print_study
 
     target: Path | None = given["target"]
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     features = names(given["features"]) if given["features"] else list(DEFAULT_FEATURES)
     pretrained: Path | None = given["pretrained"]
     fraction = given["fraction"]

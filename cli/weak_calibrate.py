@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jettag.errors import UsageError
-
 from .console import JsonOption, boundary, emit_json, out, say
-from .options import Device
+from .options import Device, refuse_file
 from .weak_options import Folds, names, weak_progress
 
 __all__ = ["calibrate", "shift"]
@@ -36,7 +34,7 @@ def calibrate(
 
     from .weak_table import print_lines
 
-    _folder(target)
+    refuse_file(target)
     with weak_progress("calibrate") as told:
         content = run.calibration_study(
             runs, data, test, card=card, out=target, device=run.choose_device(device), told=told
@@ -73,7 +71,7 @@ def shift(
 
     from .weak_table import print_lines
 
-    _folder(target)
+    refuse_file(target)
     with weak_progress("shift") as told:
         content = run.shift_study(
             tagger,
@@ -95,8 +93,3 @@ def shift(
         print_lines(out, SHIFT_HEAD, shift_lines(content), shift_statement(content), content["notes"])
     if target is not None:
         say(f"shift: table in {target}")
-
-
-def _folder(target: Path | None) -> None:
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jettag.errors import UsageError
-
 from .console import JsonOption, boundary, emit_json, out, say
+from .options import refuse_file
 from .weak_options import (
     Background,
     Card,
@@ -53,8 +52,7 @@ def decorrelate(
 
     from .weak_table import print_decorrelation
 
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     study = run.DecorrelationStudy(
         sources=run.WeakSources(
             background=background,

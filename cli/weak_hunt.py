@@ -8,6 +8,7 @@ import typer
 from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .options import refuse_file
 from .weak_options import Features, Folds, Noise, names, numbers, pair, weak_progress
 
 __all__ = ["hunt"]
@@ -43,8 +44,7 @@ def hunt(
 
     from .weak_table import print_hunt
 
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     low, high = pair(span, "--range")
     windows = None
     if window is not None:

@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jettag.errors import UsageError
-
 from .console import JsonOption, boundary, emit_json, out, say
-from .options import Device
+from .options import Device, refuse_file
 from .weak_options import (
     Background,
     Card,
@@ -52,8 +50,7 @@ def outliers(
 
     from .weak_table import print_outliers
 
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     study = run.OutlierStudy(
         background=background,
         test=test,

@@ -8,6 +8,7 @@ import typer
 from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .options import refuse_file
 from .weak_options import (
     Background,
     Features,
@@ -76,8 +77,7 @@ def _command(method: str) -> Callable[..., None]:
 
         from .weak_table import print_study
 
-        if target is not None and target.exists() and not target.is_dir():
-            raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+        refuse_file(target)
         low, high = pair(span, "--range")
         begin, end = pair(window, "--window")
         study = run.ResonanceStudy(

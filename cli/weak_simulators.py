@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jettag.errors import UsageError
-
 from .console import JsonOption, boundary, emit_json, out, say
+from .options import refuse_file
 from .weak_options import (
     Background,
     Card,
@@ -51,8 +50,7 @@ def simulators(
 
     from .weak_table import print_simulators
 
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    refuse_file(target)
     study = run.SimulatorStudy(
         sources=run.WeakSources(
             background=background,
