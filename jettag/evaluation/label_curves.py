@@ -1,4 +1,4 @@
-"""Background rejection against labelled jets, a curve for each mode; below it its ratio to scratch and label saving."""
+"""Background rejection against labelled jets, a curve for each mode; below it what the modes gain over scratch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ __all__ = ["draw_label_curves"]
 MOST_PANELS = 4
 MARKERS = "osDPXhp*8d"  # no arrow heads: those are limits
 BOUNDS = {">": "^", "<": "v"}
+FACTORS = {"rejection_ratio": "Ratio to\nscratch", "label_saving": "Label\nsaving"}  # what has a panel of its own
 
 
 def draw_label_curves(content: Mapping[str, Any]) -> Figure:
@@ -24,15 +25,20 @@ def draw_label_curves(content: Mapping[str, Any]) -> Figure:
 
     Args:
         content: the object of `scan --json`. The first pairs and efficiencies have a column each. A seed in which no
-            background jet passes counts with its lower limit; a median that rests on one is an arrow head.
+            background jet passes counts with its lower limit; a median that rests on one is an arrow head. Ratios to
+            scratch and label savings have panels where there are any.
     """
     keys = list(dict.fromkeys(_panel(row) for row in content["rows"]))[:MOST_PANELS]
     modes = list(dict.fromkeys(row["mode"] for row in content["rows"]))
+    factors = [name for name in FACTORS if any(item[name] is not None for item in content["label_saving"])]
     with house_style():
-        figure = Figure(figsize=(6.0 * len(keys) + 2.2, 8.6), layout="constrained")
-        axes = figure.subplots(3, len(keys), squeeze=False, sharex=True, gridspec_kw={"height_ratios": [3, 1.3, 1.3]})
+        heights = [3.0, *(1.3 for _ in factors)]
+        figure = Figure(figsize=(6.0 * len(keys) + 2.2, 4.2 + 2.2 * len(factors)), layout="constrained")
+        axes = figure.subplots(
+            len(heights), len(keys), squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        )
         for column, key in enumerate(keys):
-            upper, middle, lower = axes[:, column]
+            upper, *lower = axes[:, column]
             rows = [row for row in content["rows"] if _panel(row) == key]
             bounds = set()
             for i, mode in enumerate(modes):
@@ -42,20 +48,20 @@ def draw_label_curves(content: Mapping[str, Any]) -> Figure:
                 if mode != SCRATCH:
                     savings = [item for item in content["label_saving"] if _panel(item) == key]
                     savings = [item for item in savings if item["mode"] == mode]
-                    _draw_factor(middle, savings, "rejection_ratio", i)
-                    bounds |= _draw_factor(lower, savings, "label_saving", i)
+                    for place, name in zip(lower, factors, strict=True):
+                        bounds |= _draw_factor(place, savings, name, i)
             for bound, name in ((">", "lower limit"), ("<", "upper limit")):
                 if bound in bounds:
                     upper.plot([], [], color="0.4", label=name, marker=BOUNDS[bound], markersize=6, linestyle="none")
-            _axes((upper, middle, lower), sorted({row["n_train"] for row in rows}))
+            _axes((upper, *lower), sorted({row["n_train"] for row in rows}))
             signal, background, efficiency = key
             text = f"{signal} against {background}, signal efficiency {efficiency:.3g}"
             size = 11 if len(keys) > 1 else 12
             upper.text(0, 1.015, "Simulation", transform=upper.transAxes, style="italic", fontsize=size)
             upper.text(1, 1.015, text.replace("$", r"\$"), transform=upper.transAxes, ha="right", fontsize=size)
         axes[0, 0].set_ylabel("Background rejection")
-        axes[1, 0].set_ylabel("Ratio to\nscratch")
-        axes[2, 0].set_ylabel("Label\nsaving")
+        for place, name in zip(axes[1:, 0], factors, strict=True):
+            place.set_ylabel(FACTORS[name])
         figure.align_ylabels(axes[:, 0])
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False)

@@ -118,3 +118,7 @@ def test_the_figure_shows_medians_factors_and_bounds_as_arrow_heads():
     assert {key[0] for key in marks if key[1] == "v"} == {100.0, 1000.0, 10000.0}
     legend = upper.get_legend_handles_labels()[1]
     assert legend == ["scratch", "full", "probe", "lower limit", "upper limit"]
+
+
+def test_without_scratch_there_is_nothing_to_compare_with():
+    assert len(draw_label_curves(scan_json(points({"full": scratch, "probe": scratch}))).axes) == 1
