@@ -233,7 +233,7 @@ def _loader(shards: str, card: str, features: str) -> dict[str, Any]:
     begin = _clocks()
     loader = Loader(table, batch_size=LOADER_BATCH, seed=0)
     jets = sum(len(next(loader)) for _ in range(loader.batches_per_epoch))
-    return {"number": jets, "jets": jets, **_rates(jets, begin), "peak_bytes": _peak() - before}
+    return {"number": jets, "jets": jets, **_rates(jets, begin), "peak_bytes": max(_peak() - before, 0)}
 
 
 def _clocks() -> tuple[float, float]:
