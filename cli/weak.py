@@ -35,6 +35,7 @@ from .weak_options import (
     names,
     numbers,
     weak_progress,
+    weak_sources,
 )
 from .weak_outliers import outliers
 from .weak_resonance import COMMANDS
@@ -223,13 +224,13 @@ def _study(*methods: str, **given: Any) -> None:
     fraction = given["fraction"]
     rows = names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
     study = run.WeakStudy(
-        sources=run.WeakSources(
-            background=given["background"],
-            signal=given["signal"],
-            test=given["test"],
-            card=given["card"],
-            background_class=given["background_class"] or (),
-            signal_class=given["signal_class"] or (),
+        sources=weak_sources(
+            given["background"],
+            given["signal"],
+            given["test"],
+            given["card"],
+            given["background_class"],
+            given["signal_class"],
         ),
         methods=methods,
         fractions=fraction if isinstance(fraction, list) else [fraction],

@@ -20,6 +20,7 @@ from .weak_options import (
     names,
     numbers,
     weak_progress,
+    weak_sources,
 )
 
 __all__ = ["decorrelate"]
@@ -54,14 +55,7 @@ def decorrelate(
 
     refuse_file(target)
     study = run.DecorrelationStudy(
-        sources=run.WeakSources(
-            background=background,
-            signal=signal,
-            test=test,
-            card=card,
-            background_class=background_class or (),
-            signal_class=signal_class or (),
-        ),
+        sources=weak_sources(background, signal, test, card, background_class, signal_class),
         features=names(features) if features else [name for name in DEFAULT_FEATURES if name != on],
         column=on,
         methods=names(methods),

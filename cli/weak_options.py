@@ -12,7 +12,7 @@ from jettag.errors import UsageError
 from .console import progress, say
 
 if TYPE_CHECKING:
-    from jettag.run import Told
+    from jettag.run import Told, WeakSources
 
 __all__ = [
     "Background",
@@ -38,6 +38,7 @@ __all__ = [
     "numbers",
     "pair",
     "weak_progress",
+    "weak_sources",
 ]
 
 Background = Annotated[list[str], typer.Option("--background", help="Files.")]
@@ -74,6 +75,27 @@ def weak_progress(what: str) -> Iterator["Told"]:
             update(100 * record["done"] / record["of"], note=f"{record['point']}{time_left}")
 
         yield Told(log=log, note=lambda text: say(f"{what}: {text}"))
+
+
+def weak_sources(
+    background: list[str],
+    signal: list[str],
+    test: list[str],
+    card: str,
+    background_class: list[str] | None,
+    signal_class: list[str] | None,
+) -> "WeakSources":
+    """The files of a study by role, and which of their classes count."""
+    from jettag.run import WeakSources
+
+    return WeakSources(
+        background=background,
+        signal=signal,
+        test=test,
+        card=card,
+        background_class=background_class or (),
+        signal_class=signal_class or (),
+    )
 
 
 def names(text: str) -> list[str]:

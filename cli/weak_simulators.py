@@ -19,6 +19,7 @@ from .weak_options import (
     Test,
     names,
     weak_progress,
+    weak_sources,
 )
 
 __all__ = ["simulators"]
@@ -52,14 +53,7 @@ def simulators(
 
     refuse_file(target)
     study = run.SimulatorStudy(
-        sources=run.WeakSources(
-            background=background,
-            signal=signal,
-            test=test,
-            card=card,
-            background_class=background_class or (),
-            signal_class=signal_class or (),
-        ),
+        sources=weak_sources(background, signal, test, card, background_class, signal_class),
         simulation=simulation,
         features=names(features) if features else list(DEFAULT_FEATURES),
         methods=names(methods),
