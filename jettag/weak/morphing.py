@@ -6,7 +6,7 @@ FETA (arXiv:2212.11285) moves a simulation, whose density is a flow, onto data o
 (arXiv:2211.02487, 2305.04646) does the latter by the likelihood of the flow of the side-bands.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,14 +115,14 @@ def move_by_transport(
     """CURTAINs: T takes events of about one mass to another until they lie on the events found there.
 
     Both masses are drawn in the side-bands; the distance is Sinkhorn's between the moved events and those at the
-    target. The reference moves one whole side-band onto the other.
+    target, less that within either. The reference moves one whole side-band onto the other.
 
     Args:
         data: (n, F) of the side-bands.
         mass: (n,).
         settings: of the map.
         seed: of its training.
-        neighbours: events on each side.
+        neighbours: events of each of the two batches that are moved at a step, and of the two that they meet.
 
     Returns:
         What draws background at given masses: events of the side-bands, moved there.
@@ -135,26 +135,36 @@ def move_by_transport(
     scaling = Scaling.fit(data, mass)
     order = np.argsort(mass, kind="stable")
     x, context = scaling.forward(data[order]), scaling.context(mass[order])
-    width = min(neighbours, len(x) // 4)
+    size = min(neighbours, len(x) // 8)
+    width = 2 * size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: Any = make_network(x.shape[1], settings, context=2)
-        steps = settings.epochs * -(-len(x) // settings.batch_size)
+        steps = settings.epochs * -(-len(x) // size)
         optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
             first, second = (int(torch.randint(len(x) - width + 1, ())) for _ in range(2))
             # The targets' masses are dealt out at random: at one source mass they are those of the target sample.
-            target = torch.randperm(width) + second
-            masses = torch.cat([context[first : first + width], context[target]], dim=1)
-            moved = network(masses).transform(x[first : first + width])
-            value = sinkhorn_distance(moved, x[target])
+            source, target = torch.randperm(width) + first, torch.randperm(width) + second
+            moved = network(torch.cat([context[source], context[target]], dim=1)).transform(x[source])
+            value = _energy_distance(moved.split(size), x[target].split(size))
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)  # of the reference
             optimizer.step()
             schedule.step()
     return _events_moved(network.eval(), scaling, data, mass)
+
+
+def _energy_distance(moved: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
+    """() how far apart the distributions of two batches of each are, up to a constant (arXiv:1803.05573).
+
+    A batch that is drawn in towards its mean lies nearer, on average, to a finite sample of the very distribution that
+    it was drawn from; what two batches are apart by themselves takes that back.
+    """
+    crossed = sinkhorn_distance(moved[0], found[1]) + sinkhorn_distance(moved[1], found[0])
+    return (crossed - sinkhorn_distance(moved[0], moved[1])) / 2
 
 
 def sinkhorn_distance(first: Tensor, second: Tensor, *, steps: int = SINKHORN_STEPS, blur: float = BLUR) -> Tensor:
