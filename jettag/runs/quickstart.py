@@ -137,12 +137,12 @@ def quickstart(
                 max_seconds=left * PRETRAINING,
                 told=told,
             )
-    for name, start in (("finetuned", runs / "pretrain"), ("scratch", None)):
+    for name, start, mode in (("finetuned", runs / "pretrain", "lpft"), ("scratch", None, "full")):
         if _finished(runs / name):
             continue
         with training_report(name) as told:
             finetune(
-                load_recipe("top", FinetuneRecipe, changes, card="generated"),
+                load_recipe("top", FinetuneRecipe, [*changes, f"mode={mode}"], card="generated"),
                 Sources(train=train, card="generated"),
                 runs / name,
                 pretrained=start,
