@@ -1,11 +1,17 @@
 """Small jets for every test: made here, no file, no network."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
 
 from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import JetTable
+
+# A shell has what it starts with "&" ignore SIGINT, and our child processes would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_table(jets: int = 200, *, seed: int = 0, features: str = "jetclass_kin", longest: int = 12) -> JetTable:
