@@ -30,19 +30,19 @@ def simulators(
     background: Background,
     signal: Signal,
     test: Test,
-    simulation: Annotated[list[str], typer.Option("--simulation", help="Of the other one, both classes.")],
+    simulation: Annotated[list[str], typer.Option("--simulation", help="Files of the other one.")],
     methods: Annotated[str, typer.Option("--methods", help="Of these.")] = "none,reweight,ot-score,ot-features",
     runs: Runs = 10,
     card: Card = "jetclass",
     features: Features = None,
-    jets: Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Of each class and sample.")] = None,
+    jets: Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Of each class, at most.")] = None,
     folds: Folds = 5,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
-    target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
+    target: Annotated[Path | None, typer.Option("--out", help="Tables, picture.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a tagger of one simulation loses in another, tune or shower.
+    """What a tagger of a simulation loses in another tune or shower, that of all other files, which plays the data.
 
     Example: jettag weak simulators --background QCD.root --signal Tbqq.root --test 'test/*.root' --simulation a14.root
     """
@@ -56,7 +56,7 @@ def simulators(
         sources=weak_sources(background, signal, test, card, background_class, signal_class),
         simulation=simulation,
         features=names(features) if features else list(DEFAULT_FEATURES),
-        methods=names(methods),
+        methods=list(dict.fromkeys(names(methods))),
         runs=runs,
         folds=folds,
         max_jets=jets,
@@ -68,4 +68,4 @@ def simulators(
     else:
         print_simulators(out, content)
     if target is not None:
-        say(f"simulators: tables in {target}")
+        say(f"simulators: tables in {target}, picture in {target / 'simulators.png'}")

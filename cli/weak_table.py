@@ -7,13 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jettag.evaluation.weak_calibration import (
-    SHIFT_HEAD,
-    TAGGER_HEAD,
-    correction_lines,
-    simulators_statement,
-    tagger_lines,
-)
 from jettag.evaluation.weak_report import (
     DECORRELATION_HEAD,
     HEAD,
@@ -31,6 +24,13 @@ from jettag.evaluation.weak_report import (
     outlier_lines,
     outlier_statement,
     remarks,
+)
+from jettag.evaluation.weak_simulators import (
+    CORRECTION_HEAD,
+    TAGGER_HEAD,
+    correction_lines,
+    simulators_statement,
+    tagger_lines,
 )
 
 from .tables import STYLE
@@ -122,7 +122,7 @@ def print_simulators(console: Console, content: Mapping[str, Any]) -> None:
     for line in tagger_lines(content):
         table.add_row(*map(Text, line))
     console.print(table)
-    _print_cells(console, "The simulation brought to the data", SHIFT_HEAD, correction_lines(content))
+    _print_cells(console, "The simulation brought to the data", CORRECTION_HEAD, correction_lines(content))
     console.print(Text(simulators_statement(content), style="dim"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
@@ -130,7 +130,7 @@ def print_simulators(console: Console, content: Mapping[str, Any]) -> None:
 
 def _print_cells(console: Console, title: str, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
     """A table of medians with their bands beneath."""
-    table = Table(title=Text(title), **STYLE)
+    table = Table(title=Text(title), **STYLE | {"padding": 0})  # it just fits a terminal
     for name in head:
         is_text = name in ("method", "input", "row", "signal")
         table.add_column(name, justify="left" if is_text else "right", overflow="fold")

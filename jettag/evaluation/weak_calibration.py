@@ -12,26 +12,18 @@ from jettag.evaluation.tables import escape_markdown, markdown
 
 __all__ = [
     "CALIBRATION_HEAD",
-    "EFFICIENCIES",
     "SHIFT_HEAD",
-    "TAGGER_HEAD",
     "calibration_lines",
     "calibration_markdown",
     "calibration_statement",
-    "correction_lines",
     "draw_reliability",
     "shift_lines",
     "shift_markdown",
     "shift_statement",
-    "simulators_markdown",
-    "simulators_statement",
-    "tagger_lines",
 ]
 
 CALIBRATION_HEAD = ("run", "method", "ECE", "ECE floor", "NLL", "Brier", "accuracy", "T")
 SHIFT_HEAD = ("method", "distance", "floor", "events", "eff. B said", "eff. B true", "eff. S said", "eff. S true")
-EFFICIENCIES = tuple(f"{kind}_efficiency_{which}" for kind in ("background", "signal") for which in ("said", "true"))
-TAGGER_HEAD = ("what", "median", "16 %", "84 %")
 CLOSEST = 1 - 1e-6  # to 1 that a probability is drawn
 MARKERS = "osDv^<>pP*"
 
@@ -135,67 +127,3 @@ def shift_markdown(content: Mapping[str, Any]) -> str:
     notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
     parts = [markdown(list(SHIFT_HEAD), cells), escape_markdown(shift_statement(content)), *notes]
     return "\n\n".join(parts) + "\n"
-
-
-def tagger_lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `TAGGER_HEAD`, from the object of `weak simulators --json`."""
-
-    def line(what: str, row: Mapping[str, Any], key: str, form: str) -> list[str]:
-        numbers = [row[f"{key}_{edge}"] for edge in ("median", "low", "high")]
-        return [what, *("n/a" if value is None else format(value, form) for value in numbers)]
-
-    found = []
-    for row in content["same"]:
-        what = f"two-sample AUC of {row['class']} (the same: 0.5 ± {row['two_sample_sigma_median']:.3f})"
-        found.append(line(what, row, "two_sample_auc", ".3f"))
-    for row in content["taggers"]:
-        where = f"in the data, trained in the {row['trained']}"
-        found.append(line(f"AUC {where}", row, "auc", ".4f"))
-        found.append(line(f"rejection at 0.5 {where}", row, "background_rejection", ".1f"))
-        if row["trained"] == "simulation":
-            found.append(line("rejection lost by training in the simulation", row, "lost", ".1%"))
-    return found
-
-
-def correction_lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `SHIFT_HEAD`: medians with their bands."""
-
-    def cell(row: Mapping[str, Any], key: str, form: str) -> str:
-        numbers = [row[f"{key}_{edge}"] for edge in ("median", "low", "high")]
-        if numbers[0] is None:
-            return "n/a"
-        median, low, high = (format(value, form) for value in numbers)
-        return f"{median} ({low} to {high})"
-
-    return [
-        [
-            row["method"],
-            *(cell(row, key, ".3f") for key in ("distance", "distance_floor")),
-            cell(row, "effective_share", ".0%"),
-            *(cell(row, key, ".4f") for key in EFFICIENCIES),
-        ]
-        for row in content["rows"]
-    ]
-
-
-def simulators_statement(content: Mapping[str, Any]) -> str:
-    """What the numbers of two simulations are."""
-    return (
-        f"Medians over runs with 16-84 % bands; trees on {', '.join(content['features'])}. Both taggers are trained "
-        "on as many jets and judged on the same ones of the data; lost: 1 - their rejections' ratio in each run. "
-        "Distance: Wasserstein's, in log odds of the simulation's tagger, between its scores in the simulation after "
-        "the method and in the data, as many of each class in both; floor: between halves of the data. "
-        "Events: effective sample size over the jets that judge. "
-        "Efficiencies at the cut that keeps half of the simulation's signal: said by the simulation after the method, "
-        f"and true in the data. No label is used in a correction. Between runs varied: {content['varied']}."
-    )
-
-
-def simulators_markdown(content: Mapping[str, Any]) -> str:
-    """Both tables with the statement and notes."""
-    tables = [
-        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found])
-        for head, found in ((TAGGER_HEAD, tagger_lines(content)), (SHIFT_HEAD, correction_lines(content)))
-    ]
-    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
-    return "\n\n".join([*tables, escape_markdown(simulators_statement(content)), *notes]) + "\n"

@@ -12,11 +12,12 @@ import torch
 
 from jettag.config.files import write_atomically
 from jettag.data.inputs import expand_inputs
-from jettag.errors import UsageError, nearest
-from jettag.evaluation.weak_calibration import EFFICIENCIES, simulators_markdown
+from jettag.errors import DataError, UsageError, nearest
+from jettag.evaluation.plots import save
+from jettag.evaluation.weak_simulators import EFFICIENCIES, draw_simulators, simulators_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.scan_pool import refuse_shared
-from jettag.runs.weak_data import Pool, WeakSources, read_pools
+from jettag.runs.weak_data import ROLES, Pool, WeakSources, read_pools
 from jettag.weak.classifiers import make_trees
 from jettag.weak.closure import classifier_test
 from jettag.weak.domains import Domain, compare_domains
@@ -24,6 +25,7 @@ from jettag.weak.study import judge, medians
 
 __all__ = ["SIMULATOR_METHODS", "SimulatorStudy", "simulator_study"]
 
+FEWEST = 70  # jets of a class that a run trains on or judges with
 SHARE = 0.8  # of the jets of each file role that a run sees
 # By name, that of the same in `jettag.weak.domains`, where inputs are embeddings.
 SIMULATOR_METHODS: dict[str, str] = {
@@ -67,9 +69,11 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
         each class, ``rows`` the corrections; medians over runs with 16-84 % bands, and ``runs`` with every number.
 
     Raises:
-        UsageError: a method that does not exist, or less than one run.
-        DataError: the files do not have what is needed.
+        UsageError: no method, one that does not exist, or a file of the simulation that judges.
+        DataError: the files do not have what is needed, or too few jets of a class.
     """
+    if not study.methods:
+        raise UsageError("no method is chosen", do=f"choose of {', '.join(SIMULATOR_METHODS)}")
     for method in study.methods:
         if method not in SIMULATOR_METHODS:
             raise UsageError(f"no method {method!r}", do=nearest(method, SIMULATOR_METHODS))
@@ -84,6 +88,7 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
         "data": (data.background, data.signal),
         "test": (data.test_background, data.test_signal),
     }
+    _refuse_few(study, samples)
     records: list[dict[str, Any]] = []
     for seed in range(study.runs):
         told.log({"point": f"run {seed}", "done": seed, "of": study.runs, "seconds_left": None})
@@ -101,12 +106,39 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
         "runs": records,
         "features": list(study.features),
         "varied": VARIED,
-        "notes": [f"{study.runs} runs: a band wants at least 10"] if study.runs < 10 else [],
+        "notes": _notes(study.runs, flat["taggers"]),
     }
     if out is not None:
         write_atomically(out / "simulators.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_atomically(out / "table.md", simulators_markdown(content))
+        save(draw_simulators(content), out / "simulators")
     return content
+
+
+def _refuse_few(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]]) -> None:
+    """See before any training that a run has enough jets of each class; those of the simulation train and judge."""
+    for name, pools in samples.items():
+        for role, pool in zip(ROLES, pools, strict=True):
+            option = f"--{role}" if name == "data" else f"--{name}"
+            least = 2 * FEWEST if name == "simulation" else FEWEST
+            seen = _seen(len(pool), study.max_jets)
+            if seen < least:
+                what = f"{seen} {role} jets that a run sees of {option} are too few, at least {least} are needed"
+                raise DataError(what, do="give more files" if seen == _seen(len(pool), None) else "raise --jets")
+
+
+def _seen(count: int, most: int | None) -> int:
+    """Of so many jets, those that one run sees."""
+    return min(int(SHARE * count), most or count)
+
+
+def _notes(runs: int, taggers: Sequence[dict[str, Any]]) -> list[str]:
+    notes = [f"{runs} runs: a band wants at least 10"] if runs < 10 else []
+    without = {line["seed"] for line in taggers if line["background_rejection"] is None}
+    if without:
+        few = f"in {len(without)} of {runs} runs no background passes at 50 % of the signal"
+        notes.append(f"{few}, so no rejection is known: give more background in --test")
+    return notes
 
 
 def _run(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]], seed: int) -> dict[str, Any]:
@@ -130,7 +162,7 @@ def _run(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]], seed: int
         lost = None if own is None or rejection is None else 1 - rejection / own
         taggers.append({"trained": name, "auc": found["auc"], "background_rejection": rejection, "lost": lost})
     same = []
-    for place, kind in enumerate(("background", "signal")):
+    for place, kind in enumerate(ROLES):
         test = classifier_test(held[place], drawn["test"][place], folds=study.folds, seed=seed)
         same.append({"class": kind, "two_sample_auc": test.auc, "two_sample_sigma": test.sigma})
     mean, width = (getattr(np.concatenate(train), part)(0) for part in ("mean", "std"))
@@ -155,7 +187,7 @@ def _run(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]], seed: int
 
 
 def _some(count: int, most: int | None, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    return random.permutation(count)[: min(int(SHARE * count), most or count)]
+    return random.permutation(count)[: _seen(count, most)]
 
 
 def _trained(background: npt.NDArray, signal: npt.NDArray, seed: int) -> Any:

@@ -80,10 +80,16 @@ def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path)
     assert all(row["distance_median"] < none["distance_median"] for row in corrected)
     assert 0 < corrected[0]["effective_share_median"] < 1
     assert "rejection lost" in (tmp_path / "out" / "table.md").read_text()
+    assert all((tmp_path / "out" / f"simulators.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))
     printed = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=none")[1]
     assert "two-sample AUC of signal" in printed
-    code, _, err = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=ot")
-    assert (code, "ot-score" in err) == (2, True)
+    for change, wanted, said in (
+        ("options.methods=ot", 2, "ot-score"),
+        ("options.methods=", 2, "no method"),
+        ("options.jets=60", 4, "60 background jets that a run sees of --simulation"),
+    ):
+        code, _, err = jettag("weak", "study", "weak-simulators", *words, "--set", change)
+        assert (code, said in err) == (wanted, True), err
 
 
 def _bad(folder, count, value):

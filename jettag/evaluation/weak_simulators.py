@@ -1,0 +1,226 @@
+"""What `jettag weak simulators` leaves: tables, and the picture of two simulations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from jettag.evaluation.plots import COLOURS, house_style
+from jettag.evaluation.tables import escape_markdown, markdown
+
+__all__ = [
+    "CORRECTION_HEAD",
+    "EFFICIENCIES",
+    "TAGGER_HEAD",
+    "correction_lines",
+    "draw_simulators",
+    "simulators_markdown",
+    "simulators_statement",
+    "tagger_lines",
+]
+
+EFFICIENCIES = tuple(f"{kind}_efficiency_{which}" for kind in ("background", "signal") for which in ("said", "true"))
+CORRECTION_HEAD = (
+    "method",
+    "distance",
+    "floor",
+    "events [%]",
+    *(f"eff. {kind} {which} [%]" for kind in "BS" for which in ("said", "true")),
+)
+TAGGER_HEAD = ("what", "median", "16 %", "84 %")
+MARKERS = "osDv^<>pP*"
+FEW = 1e-3  # background efficiency below which two decimals of a per cent are too few
+EDGES = ("median", "low", "high")
+OF_METHODS = tuple(COLOURS[i] for i in (0, 1, 2, 4))  # no grey, which is the data's
+RUNS: dict[str, Any] = {"ls": "none", "marker": ".", "ms": 6, "alpha": 0.5, "zorder": 2}
+
+
+def tagger_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `TAGGER_HEAD`, from the object of `weak simulators --json`."""
+
+    def line(what: str, row: Mapping[str, Any], key: str, form: str) -> list[str]:
+        numbers = [row[f"{key}_{edge}"] for edge in EDGES]
+        return [what, *("n/a" if value is None else format(value, form) for value in numbers)]
+
+    found = []
+    for row in content["same"]:
+        what = f"two-sample AUC of {row['class']} (the same: 0.5 ± {row['two_sample_sigma_median']:.3f})"
+        found.append(line(what, row, "two_sample_auc", ".3f"))
+    for row in content["taggers"]:
+        where = f"in the data, trained in the {row['trained']}"
+        found.append(line(f"AUC {where}", row, "auc", ".4f"))
+        found.append(line(f"rejection at 0.5 {where}", row, "background_rejection", ".1f"))
+        if row["trained"] == "simulation":
+            found.append(line("rejection lost by training in the simulation", row, "lost", ".1%"))
+    return found
+
+
+def correction_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `CORRECTION_HEAD`: medians with their bands; short ones, so that they fit a terminal."""
+
+    def cell(row: Mapping[str, Any], key: str, form: str, scale: float = 1) -> str:
+        numbers = [row[f"{key}_{edge}"] for edge in EDGES]
+        if numbers[0] is None:
+            return "n/a"
+        median, low, high = (format(scale * value, form) for value in numbers)
+        return f"{median} ({low} to {high})"
+
+    return [
+        [
+            row["method"],
+            cell(row, "distance", ".2f"),
+            f"{row['distance_floor_median']:.2f}",
+            cell(row, "effective_share", ".0f", 100),
+            *(cell(row, key, ".2f" if row[f"{key}_median"] > FEW else ".2g", 100) for key in EFFICIENCIES[:2]),
+            *(cell(row, key, ".1f", 100) for key in EFFICIENCIES[2:]),
+        ]
+        for row in content["rows"]
+    ]
+
+
+def simulators_statement(content: Mapping[str, Any]) -> str:
+    """What the numbers of two simulations are."""
+    return (
+        f"Medians over runs with 16-84 % bands; trees on {', '.join(content['features'])}. Both taggers are trained "
+        "on as many jets and judged on the same ones of the data; lost: 1 - their rejections' ratio in each run. "
+        "Distance: Wasserstein's, in log odds of the simulation's tagger, between its scores in the simulation after "
+        "the method and in the data, as many of each class in both; floor: between halves of the data. "
+        "Events: effective sample size over the jets that judge. "
+        "Efficiencies at the cut that keeps half of the simulation's signal: said by the simulation after the method, "
+        f"and true in the data. No label is used in a correction. Between runs varied: {content['varied']}."
+    )
+
+
+def simulators_markdown(content: Mapping[str, Any]) -> str:
+    """Both tables with the statement and notes."""
+    tables = [
+        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found])
+        for head, found in ((TAGGER_HEAD, tagger_lines(content)), (CORRECTION_HEAD, correction_lines(content)))
+    ]
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    return "\n\n".join([*tables, escape_markdown(simulators_statement(content)), *notes]) + "\n"
+
+
+def draw_simulators(content: Mapping[str, Any]) -> Figure:
+    """Four panels with every run, the medians and their 16-84 % bands.
+
+    Above: two-sample AUC of each class against 0.5 ± σ of the same jets, and the rejection of both taggers, whose runs
+    are joined. Below: background and signal efficiencies at the cut that the simulation says after each correction,
+    against the true ones of the data.
+
+    Args:
+        content: the object of `weak simulators --json`.
+    """
+    several = len(content["runs"]) > 1
+    with house_style():
+        figure = Figure(figsize=(9.4, 7.6), layout="constrained")
+        (same, taggers), efficiencies = figure.subplots(2, 2)
+        _draw_same(same, content)
+        _draw_taggers(taggers, content)
+        for place, kind in zip(efficiencies, ("background", "signal"), strict=True):
+            _draw_efficiency(place, content, kind)
+        same.text(0, 1.02, "Simulation", transform=same.transAxes, style="italic", fontsize=12)
+        _tell(efficiencies[0], "cut: keeps half of the simulation's signal")
+        _point(taggers, [], [], "0.4", "o", label="median and 16-84 % of runs" if several else "the one run")
+        if several:
+            taggers.plot([], [], color="0.4", label="runs", **RUNS)
+        handles = dict[str, Any]()
+        for place in (taggers, same, *efficiencies):
+            handles |= {label: handle for handle, label in zip(*place.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
+        return figure
+
+
+def _draw_same(place: Any, content: Mapping[str, Any]) -> None:
+    """Whether a classifier tells the jets of one class apart."""
+    rows = content["same"]
+    for i, row in enumerate(rows):
+        sigma = row["two_sample_sigma_median"]
+        edges = [0.5 - sigma] * 2, [0.5 + sigma] * 2
+        place.fill_between([i - 0.4, i + 0.4], *edges, color="0.88", lw=0, label="no difference: 0.5 ± σ")
+        runs = [
+            line["two_sample_auc"] for run in content["runs"] for line in run["same"] if line["class"] == row["class"]
+        ]
+        _draw_point(place, i, row, "two_sample_auc", runs, OF_METHODS[0], MARKERS[0])
+    place.axhline(0.5, color="0.4", lw=1, ls=":")
+    _name(place, [row["class"] for row in rows], "Class")
+    place.set_ylabel("Two-sample AUC")
+
+
+def _draw_taggers(place: Any, content: Mapping[str, Any]) -> None:
+    """Rejection in the data of the taggers trained in either; the runs are joined, for they judge on the same jets."""
+    rows = {row["trained"]: row for row in content["taggers"]}
+    found = [{line["trained"]: line["background_rejection"] for line in run["taggers"]} for run in content["runs"]]
+    runs = [{name: run[name] for name in ("data", "simulation")} for run in found]
+    apart = _apart(len(runs))
+    for x, run in zip(apart, runs, strict=True):
+        if None not in run.values():
+            place.plot([x, 1 + x], list(run.values()), color="0.8", lw=0.8, zorder=1)
+    for i, (name, colour, marker) in enumerate((("data", "0.2", "X"), ("simulation", OF_METHODS[0], MARKERS[0]))):
+        _draw_point(place, i, rows[name], "background_rejection", [run[name] for run in runs], colour, marker)
+    for x in [i + x for x, run in zip(apart, runs, strict=True) for i, name in enumerate(run) if run[name] is None]:
+        place.plot(x, 0.97, color="0.4", marker="^", ms=5, transform=place.get_xaxis_transform())
+    lost = [rows["simulation"][f"lost_{edge}"] for edge in EDGES]
+    if None in lost:
+        _tell(place, "arrows: no background passes")
+    elif len(runs) > 1:
+        _tell(place, "rejection lost: {:.0f} % ({:.0f} to {:.0f})".format(*(100 * value for value in lost)))
+    else:
+        _tell(place, f"rejection lost: {100 * lost[0]:.0f} %")
+    _name(place, ["data", "simulation"], "Tagger trained in")
+    known = [value for run in runs for value in run.values() if value is not None]
+    place.set_ylim(0, 1.15 * max(known, default=1.0))
+    place.set_ylabel("Background rejection\nat 50 % signal efficiency")
+
+
+def _draw_efficiency(place: Any, content: Mapping[str, Any], kind: str) -> None:
+    """What the simulation says of one class after each correction, and what is true in the data."""
+    rows = content["rows"]
+    said, true = f"{kind}_efficiency_said", f"{kind}_efficiency_true"
+    # The cut is the same for all methods, and so is what is true.
+    median, low, high = (rows[0][f"{true}_{edge}"] for edge in EDGES)
+    place.axhspan(low, high, color="0.88", lw=0)
+    place.axhline(median, color="0.2", lw=1.4, ls="--", label="true in the data")
+    for i, row in enumerate(rows):
+        runs = [line[said] for run in content["runs"] for line in run["rows"] if line["method"] == row["method"]]
+        _draw_point(place, i, row, said, runs, OF_METHODS[i % len(OF_METHODS)], MARKERS[i % len(MARKERS)])
+    _name(place, [row["method"] for row in rows], "Correction of the simulation")
+    if kind == "background":
+        place.set_ylim(bottom=0)
+    place.set_ylabel(f"{kind.capitalize()} efficiency at the cut")
+
+
+def _draw_point(
+    place: Any, x: int, row: Mapping[str, Any], key: str, runs: Sequence[float | None], colour: str, marker: str
+) -> None:
+    """Runs as pale dots, in their order from left to right, and the median with its band in front of them."""
+    if len(runs) > 1:
+        numbers = np.array(runs, float)  # a run without a number has no dot
+        place.plot(x + _apart(len(runs)), numbers, color=colour, clip_on=False, **RUNS)
+    median, low, high = (row[f"{key}_{edge}"] for edge in EDGES)
+    if median is not None:
+        ends = None if len(runs) == 1 else [[median - low], [high - median]]
+        _point(place, x, median, colour, marker, yerr=ends)
+
+
+def _point(place: Any, x: Any, y: Any, colour: str, marker: str, **options: Any) -> None:
+    look = {"ls": "none", "ms": 8, "capsize": 4, "mec": "black", "zorder": 3}
+    place.errorbar(x, y, color=colour, marker=marker, **look, **options)
+
+
+def _apart(count: int) -> npt.NDArray[np.float64]:
+    """(n,) places of runs beside the middle."""
+    return np.linspace(-0.25, 0.25, count) if count > 1 else np.zeros(1)
+
+
+def _tell(place: Any, text: str) -> None:
+    place.text(1, 1.02, text, transform=place.transAxes, ha="right", fontsize=12)
+
+
+def _name(place: Any, names: Sequence[str], axis: str) -> None:
+    place.set_xticks(range(len(names)), names)
+    place.tick_params(axis="x", which="both", length=0)
+    place.set_xlim(-0.5, len(names) - 0.5)
+    place.set_xlabel(axis)
