@@ -42,7 +42,7 @@ def simulators(
     target: Annotated[Path | None, typer.Option("--out", help="Tables, picture.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a tagger of a simulation loses in another tune or shower, that of all other files, which plays the data.
+    """What a tagger of one tune or shower (--simulation) loses in another (all other files).
 
     Example: jettag weak simulators --background QCD.root --signal Tbqq.root --test 'test/*.root' --simulation a14.root
     """

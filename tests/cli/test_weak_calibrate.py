@@ -85,7 +85,7 @@ def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path)
     assert "two-sample AUC of signal" in printed
     for change, wanted, said in (
         ("options.methods=ot", 2, "ot-score"),
-        ("options.methods=", 2, "no method"),
+        ("options.methods=','", 2, "no method"),
         ("options.jets=60", 4, "60 background jets that a run sees of --simulation"),
     ):
         code, _, err = jettag("weak", "study", "weak-simulators", *words, "--set", change)
