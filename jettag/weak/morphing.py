@@ -148,7 +148,7 @@ def move_by_transport(
             # The targets' masses are dealt out at random: at one source mass they are those of the target sample.
             source, target = torch.randperm(width) + first, torch.randperm(width) + second
             moved = network(torch.cat([context[source], context[target]], dim=1)).transform(x[source])
-            value = _energy_distance(moved.split(size), x[target].split(size))
+            value = _energy_distance(torch.split(moved, size), torch.split(x[target], size))
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)  # of the reference
