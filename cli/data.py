@@ -147,7 +147,16 @@ def prepare(
     inputs = expand_inputs(files)
     count = workers or min(_cores(), len(inputs))
     with progress("prepare", None) as update:
-        dataset = prepare(inputs, load_card(card), out_folder, chosen, workers=count, dask=dask, on_progress=update)
+        dataset = prepare(
+            inputs,
+            load_card(card),
+            out_folder,
+            chosen,
+            workers=count,
+            dask=dask,
+            on_progress=update,
+            warn=lambda text: say(f"warning: {text}"),
+        )
     counts = {name: dataset.count(name) for name in SPLITS}
     for what, number in dataset.notes.items():
         say(f"note: {number} {what.replace('_', ' ')}")

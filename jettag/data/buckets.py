@@ -6,11 +6,11 @@ end of the key, to the file's own streams. Pass two collects one bucket from all
 shard. Neither the order of the files nor who did which pass leaves a trace.
 """
 
-import json
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,11 @@ from jettag.data.features import feature_set
 from jettag.data.labels import OTHER
 from jettag.data.read import Job, file_chunks
 from jettag.data.shards import SINGLE, write_shard
+from jettag.data.staged import CONSTITUENTS, Staged, StagedWriter
 from jettag.errors import DataError
 
-__all__ = ["PART", "Layout", "Staged", "collect", "scatter"]
+__all__ = ["PART", "Layout", "collect", "scatter"]
 
-CONSTITUENTS = ("features", SINGLE, "p4")  # the columns with one row a constituent
-INDEX = "index.json"
 PART = ".part"  # a file in the middle of pass one
 
 Array = npt.NDArray[Any]
@@ -64,36 +63,6 @@ class Layout:
     halved: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Staged:
-    """A file after pass one.
-
-    Attributes:
-        folder: its streams.
-        notes: what was left out, counted.
-        jets: (chunks, buckets) number of jets.
-        constituents: (chunks, buckets) their constituents.
-        largest: (F,) largest absolute value of each feature.
-    """
-
-    folder: Path
-    notes: Mapping[str, int]
-    jets: npt.NDArray[np.int64]
-    constituents: npt.NDArray[np.int64]
-    largest: npt.NDArray[np.float64]
-
-    @classmethod
-    def load(cls, folder: Path) -> "Staged | None":
-        """What an earlier `scatter` left, or None."""
-        try:
-            content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        shape = (-1, content["buckets"])
-        jets, constituents = (np.array(content[k], dtype=np.int64).reshape(shape) for k in ("jets", "constituents"))
-        return cls(folder, content["notes"], jets, constituents, np.array(content["largest"]))
-
-
 def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> Staged:
     """Pass one for one file: its streams in ``folder``, which appears when they are complete.
 
@@ -112,32 +81,11 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{PART}")
     temporary.mkdir(parents=True)
     notes: Counter[str] = Counter()
-    total = sum(layout.buckets)
-    index: dict[str, list[list[int]]] = {"jets": [], "constituents": []}
-    largest = np.zeros(len(feature_set(layout.features).names))
-    streams: dict[str, Any] = {}
-    try:
-        for columns, bucket, counts in _chunks(job, sha256, place, layout, notes):
-            order = np.argsort(bucket, kind="stable")
-            offsets = np.concatenate([[0], np.cumsum(counts)])
-            sizes = counts[order]
-            ends = np.cumsum(sizes)
-            rows = np.repeat(offsets[order] - (ends - sizes), sizes) + np.arange(offsets[-1])
-            for name, values in columns.items():
-                if name not in streams:
-                    streams[name] = (temporary / name).open("wb")
-                streams[name].write(np.ascontiguousarray(values[rows if name in CONSTITUENTS else order]).data)
-            largest = np.maximum(largest, np.abs(columns["features"]).max(0, initial=0.0))
-            index["jets"].append(np.bincount(bucket, minlength=total).tolist())
-            index["constituents"].append(np.bincount(bucket, weights=counts, minlength=total).astype(int).tolist())
-    finally:
-        for stream in streams.values():
-            stream.close()
-    for name in streams:
-        sync(temporary / name)
-    content = {"buckets": total, "notes": notes, "largest": largest.tolist(), **index}
-    (temporary / INDEX).write_text(json.dumps(content), encoding="utf-8")
-    sync(temporary / INDEX)
+    features = len(feature_set(layout.features).names)
+    with closing(StagedWriter(temporary, sum(layout.buckets), features)) as writer:
+        for chunk in _chunks(job, sha256, place, layout, notes):
+            writer.add(*chunk)
+        writer.finish(notes)
     try:
         temporary.replace(folder)
     except OSError:
@@ -207,6 +155,7 @@ def collect(staged: Sequence[Staged], bucket: int, layout: Layout, path: Path) -
         path: the shard to write.
 
     Raises:
+        StreamDamage: the streams of a file are not what pass one wrote; no shard is written.
         OSError: the disk refuses.
     """
     jets = sum(int(file.jets[:, bucket].sum()) for file in staged)
@@ -216,24 +165,15 @@ def collect(staged: Sequence[Staged], bucket: int, layout: Layout, path: Path) -
     columns: dict[str, Array] = {}
     at = {False: 0, True: 0}  # rows filled of the columns with a row a jet, and of those with a row a constituent
     for file in staged:
-        if not file.jets[:, bucket].any():
-            continue
-        streams = _streams(file, layout)
-        if not columns:
-            for name, stream in streams.items():
-                length = rows if name in CONSTITUENTS else jets
-                for part, places, kind in _stored_as(name, stream, layout):
-                    width = stream.shape[1:] if places is None else (len(places),)
-                    columns[part] = np.empty((length, *width), dtype=kind)
-        for chunk in np.flatnonzero(file.jets[:, bucket]):
-            for jagged, table in ((False, file.jets), (True, file.constituents)):
-                begin = int(table[:chunk].sum() + table[chunk, :bucket].sum())
-                size = int(table[chunk, bucket])
-                for name in (name for name in streams if (name in CONSTITUENTS) == jagged):
-                    for part, places, _ in _stored_as(name, streams[name], layout):
-                        taken = streams[name][begin : begin + size]
-                        columns[part][at[jagged] : at[jagged] + size] = taken if places is None else taken[:, places]
-                at[jagged] += size
+        for piece in file.pieces(bucket):
+            for name, values in piece.items():
+                jagged = name in CONSTITUENTS
+                for part, places, kind in _stored_as(name, values, layout):
+                    taken = values if places is None else values[:, places]
+                    if part not in columns:
+                        columns[part] = np.empty((rows if jagged else jets, *taken.shape[1:]), dtype=kind)
+                    columns[part][at[jagged] : at[jagged] + len(taken)] = taken
+            at = {False: at[False] + len(piece["key"]), True: at[True] + len(piece["p4"])}
     return write_shard(path, _sorted(columns))
 
 
@@ -245,29 +185,6 @@ def _stored_as(name: str, stream: Array, layout: Layout) -> list[tuple[str, list
     if not single:
         return [(name, None, np.float16)]
     return [(name, list(layout.halved), np.float16), (SINGLE, single, np.float32)]
-
-
-def _streams(file: Staged, layout: Layout) -> dict[str, Array]:
-    """The streams of a file, memory-mapped."""
-    kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "features": (np.float32, (len(feature_set(layout.features).names),)),
-        "p4": (np.float32, (4,)),
-        "count": (np.int32, ()),
-        "key": (np.uint64, ()),
-        **({"label": (np.int16, ())} if layout.labelled else {}),
-    }
-    jets = int(file.jets.sum())
-    result: dict[str, Array] = {}
-    for path in sorted(file.folder.iterdir()):
-        if path.name == INDEX:
-            continue
-        kind, width = kinds.get(path.name) or (_jet_kind(path, jets), ())
-        result[path.name] = np.memmap(path, dtype=kind, mode="r").reshape(-1, *width)
-    return result
-
-
-def _jet_kind(path: Path, jets: int) -> Any:
-    return np.int64 if path.stat().st_size == 8 * jets else np.float32
 
 
 def _sorted(columns: Mapping[str, Array]) -> dict[str, Array]:

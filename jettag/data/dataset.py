@@ -17,12 +17,14 @@ from jettag.data.inputs import MANIFEST
 from jettag.errors import DataError, UsageError
 
 __all__ = [
+    "CHECKSUM",
     "MANIFEST",
     "SPLITS",
     "Dataset",
     "Dtype",
     "Recorded",
     "SplitRule",
+    "checksum",
     "hashed",
     "mixed",
     "parse_fractions",
@@ -32,7 +34,7 @@ __all__ = [
 
 SPLITS = ("train", "val", "test")
 SALT = "jettag split 1"  # changing it moves events between splits
-CHECKSUM = "checksum"  # key in ``dataset.json`` of the XXH3 of all else in it
+CHECKSUM = "checksum"  # key of the XXH3 of all else in a file of JSON
 AGAIN = "prepare the data again"
 
 Dtype = Literal["f16", "f32"]
@@ -119,11 +121,11 @@ def write_dataset(folder: Path, dataset: Dataset) -> None:
         OSError: the disk refuses.
     """
     content = dataset.model_dump(mode="json")
-    write_atomically(folder / MANIFEST, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=1) + "\n")
+    write_atomically(folder / MANIFEST, json.dumps(content | {CHECKSUM: checksum(content)}, indent=1) + "\n")
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Of what is written, not of what this version makes of it: a key that it adds must not spoil what is there."""
+def checksum(content: Mapping[str, Any]) -> str:
+    """XXH3 of what is written, not of what this version makes of it: a key it adds must not spoil what is there."""
     return f"{hashed(json.dumps(content, sort_keys=True)):016x}"
 
 
@@ -137,7 +139,7 @@ def read_dataset(folder: Path) -> Dataset:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         written = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
-        if written not in (None, _checksum(content)):  # none: from before it had one
+        if written not in (None, checksum(content)):  # none: from before it had one
             raise DataError("its checksum is not the one written", where=path, do=AGAIN)
         return Dataset.model_validate(content, strict=False)
     except FileNotFoundError:

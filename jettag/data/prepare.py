@@ -3,7 +3,8 @@
 The same jets make the same bytes, whoever makes them and however often.
 
 While it runs, ``DIR/.staging`` holds the plan and what pass one has made of each file; a run that was killed goes on
-from there. ``DIR/dataset.json`` comes last: where it is, everything is.
+from there, and what the disk has damaged meanwhile is made again. ``DIR/dataset.json`` comes last: where it is,
+everything is.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jettag.config.files import write_atomically
-from jettag.data.buckets import PART, Layout, Staged, collect, scatter
+from jettag.data.buckets import PART, Layout, collect, scatter
 from jettag.data.card import DataCard
 from jettag.data.dataset import MANIFEST, SPLITS, Dataset, Dtype, Recorded, SplitRule, read_dataset, write_dataset
 from jettag.data.features import feature_set
@@ -29,6 +30,7 @@ from jettag.data.precision import decide
 from jettag.data.read import Job, plan_files, stored_in_all
 from jettag.data.shards import describe
 from jettag.data.spread import Run, spread
+from jettag.data.staged import Staged, StreamDamage
 from jettag.errors import DataError, ResourceError, UsageError
 
 __all__ = ["Preparation", "prepare"]
@@ -37,6 +39,7 @@ PLAN = "plan.json"
 ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
 
 Progress = Callable[[int], None]
+Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def prepare(
     workers: int = 1,
     dask: str | None = None,
     on_progress: Progress | None = None,
+    warn: Warn = lambda _: None,
 ) -> Dataset:
     """Make ``out/{train,val,test}/*.safetensors`` and ``out/dataset.json``.
 
@@ -91,9 +95,11 @@ def prepare(
         dask: address of a Dask scheduler whose workers do it instead; they must see the files and ``out`` under the
             same paths as this process.
         on_progress: called with the number of jets through pass one.
+        warn: called with a sentence where a file is read again, because the disk has damaged what was made of it.
 
     Raises:
-        DataError: a file is missing, damaged, given twice, or holds what cannot be right; or no jet is left to train.
+        DataError: a file is missing, damaged, given twice, or holds what cannot be right; or no jet is left to train;
+            or the disk damages what is made of a file again and again.
         CardError: the card has no column for what is wanted.
         UsageError: ``out`` holds another data set, prepared or half so.
         ResourceError: the disk is full or not writable, a worker died, or the cluster cannot be reached.
@@ -108,10 +114,12 @@ def prepare(
         staging = out / STAGING
         _agree_with(staging / PLAN, plan, out)
         with _alone(staging), spread(workers, dask) as run:
-            files = _first_pass(plan, jobs, layout, staging, run, on_progress)
+            first = partial(_first_pass, plan, jobs, layout, staging, run, on_progress)
+            files = first()
             # Known only now, and whoever goes on from here finds the same.
             plan = decide(plan, {r.path: f.largest.tolist() for r, f in zip(plan.sources, files, strict=True)})
-            shards = _second_pass(files, replace(layout, halved=plan.halved), out, run)
+            layout = replace(layout, halved=plan.halved)
+            shards = _second_pass(plan, files, first, layout, out, run, warn)
         notes: Counter[str] = Counter(plan.notes)
         for file in files:
             notes.update(file.notes)
@@ -204,7 +212,7 @@ def _agree_with(path: Path, plan: Dataset, out: Path) -> None:
     """Begin, or go on with the same plan."""
     wanted = json.dumps(_identity(plan), indent=1, sort_keys=True)
     if path.is_file():
-        if path.read_text(encoding="utf-8") != wanted:
+        if path.read_bytes() != wanted.encode():
             do = f"repeat the command that began it, remove {path.parent}, or choose another --out"
             raise UsageError("another preparation was begun and not finished", where=out, do=do)
         return
@@ -235,6 +243,7 @@ def _first_pass(
     for place, (record, job) in enumerate(zip(plan.sources, jobs, strict=True)):
         folder = staging / record.sha256
         if Staged.load(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)  # of another version, or damaged
             tasks.append(partial(_scatter, job, record.sha256, place, layout, folder))
         else:
             done += record.entries
@@ -254,24 +263,52 @@ def _scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) ->
     return job.entries
 
 
-def _second_pass(files: Sequence[Staged], layout: Layout, out: Path, run: Run) -> dict[str, dict[str, Any]]:
+def _second_pass(
+    plan: Dataset,
+    files: Sequence[Staged],
+    first: Callable[[], list[Staged]],
+    layout: Layout,
+    out: Path,
+    run: Run,
+    warn: Warn,
+) -> dict[str, dict[str, Any]]:
+    """The facts of all shards; files whose streams the disk has damaged go through the first pass again, once."""
     found: dict[str, dict[str, Any]] = {}
-    tasks = []
-    bucket = 0
-    for split, count in zip(SPLITS, layout.buckets, strict=True):
-        for number in range(count):
-            name = f"{split}/{number:05d}.safetensors"
-            facts = describe(out / name)
-            if facts is None:
-                tasks.append(partial(_collect, files, bucket, layout, out, name))
-            else:
-                found[name] = facts
-            bucket += 1
-    found |= {name: facts for name, facts in run(tasks) if facts is not None}
+    missing: dict[str, int] = {}
+    names = [f"{split}/{n:05d}.safetensors" for split, k in zip(SPLITS, layout.buckets, strict=True) for n in range(k)]
+    for bucket, name in enumerate(names):
+        facts = describe(out / name)
+        if facts is None:
+            missing[name] = bucket
+        else:
+            found[name] = facts
+    sources = {record.sha256: record.path for record in plan.sources}
+    repaired: set[str] = set()
+    while missing:
+        damaged: dict[str, StreamDamage] = {}
+        for name, made in run(
+            [partial(_collect, files, bucket, layout, out, name) for name, bucket in missing.items()]
+        ):
+            if isinstance(made, StreamDamage):
+                damaged[name] = made
+            elif made is not None:
+                found[name] = made
+        for sha256, damage in sorted({damage.folder.name: damage for damage in damaged.values()}.items()):
+            if sha256 in repaired:
+                what = f"what was made of {sources[sha256]} is damaged again ({damage.what})"
+                raise DataError(what, where=damage.where, do="check the disk, or choose an --out on another one")
+            warn(f"{damage.what} in {damage.where}: {sources[sha256]} is read again")
+            shutil.rmtree(damage.folder, ignore_errors=True)
+            repaired.add(sha256)
+        missing = {name: missing[name] for name in damaged}
+        files = first() if damaged else files
     return {name: found[name] for split in SPLITS for name in sorted(found) if name.startswith(split)}
 
 
 def _collect(
     files: Sequence[Staged], bucket: int, layout: Layout, out: Path, name: str
-) -> tuple[str, dict[str, Any] | None]:
-    return name, collect(files, bucket, layout, out / name)
+) -> tuple[str, dict[str, Any] | StreamDamage | None]:
+    try:
+        return name, collect(files, bucket, layout, out / name)
+    except StreamDamage as damage:  # no reason to end the others
+        return name, damage

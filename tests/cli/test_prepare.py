@@ -88,6 +88,28 @@ def test_prepare_names_the_column_that_it_keeps(jettag, tmp_path):
     assert "did you mean part_dzerr" in err
 
 
+def test_prepare_goes_on_and_warns_where_the_disk_has_damaged_what_was_left(jettag, tmp_path, monkeypatch):
+    jets = write_root(tmp_path / "jets.root", make_columns(40))
+    words = ["data", "prepare", "generated", jets, "--split", "1:0:0", "--workers", 1, "--out"]
+    code, _, err = jettag(*words, tmp_path / "whole")
+    assert code == 0
+    assert "warning" not in err
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as first:
+        first.setattr("jettag.data.prepare.decide", interrupted)
+        assert jettag(*words, tmp_path / "s")[0] == 130
+    (stream,) = tmp_path.glob("s/.staging/*/p4")
+    stream.write_bytes(stream.read_bytes()[:-1] + b"?")
+    code, _, err = jettag(*words, tmp_path / "s")
+    assert code == 0
+    assert f"in {stream.parent}: {jets} is read again" in err
+    for name in ("dataset.json", "train/00000.safetensors"):
+        assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_predict_embed_and_warnings_know_the_files_behind_shards(files, call_json, jettag, tmp_path):
     """The scores of shards are those of the files that they were made of, row by row through ``file`` and ``entry``."""
     train = sorted((files / "train").glob("*.root"))
