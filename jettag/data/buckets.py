@@ -45,7 +45,6 @@ class Layout:
         features: name of the set to compute.
         max_constituents: constituents kept in a jet.
         jet_columns: jet columns to keep.
-        labelled: whether there are labels.
         seed: of the shuffle.
         rule: which jets go to which split.
         buckets: number of shards of each split.
@@ -56,14 +55,13 @@ class Layout:
     features: str
     max_constituents: int
     jet_columns: tuple[str, ...]
-    labelled: bool
     seed: int
     rule: SplitRule
     buckets: tuple[int, int, int]
     halved: tuple[int, ...] = ()
 
 
-def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> Staged:
+def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> None:
     """Pass one for one file: its streams in ``folder``, which appears when they are complete.
 
     Args:
@@ -93,9 +91,6 @@ def scatter(job: Job, sha256: str, place: int, layout: Layout, folder: Path) -> 
             raise
         shutil.rmtree(temporary)  # another made the same one
     sync(folder.parent)
-    staged = Staged.load(folder)
-    assert staged is not None  # written above
-    return staged
 
 
 def _chunks(

@@ -181,7 +181,6 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
         chosen.features,
         chosen.max_constituents,
         columns,
-        labelled,
         chosen.seed,
         rule,
         (train, val, test),

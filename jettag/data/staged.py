@@ -5,7 +5,7 @@ an XXH3 of what each bucket has in all streams, compared whenever pass two reads
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +78,18 @@ class Staged:
         streams = {name: (kind, tuple(width)) for name, (kind, width) in sorted(content["streams"].items())}
         return cls(folder, content["notes"], streams, jets, constituents, sums, np.array(content["largest"]))
 
-    def pieces(self, bucket: int) -> Iterator[dict[str, Array]]:
-        """What a bucket has of each chunk, views of the streams; good once the last was taken without an error.
+    def pieces(self, bucket: int) -> list[dict[str, Array]]:
+        """What a bucket has of each chunk that has any of it: views of the streams, compared with what was written.
 
         Raises:
             StreamDamage: a stream is missing or of another length, or a bit of the bucket has changed.
         """
         chunks = np.flatnonzero(self.jets[:, bucket])
         if not len(chunks):
-            return
+            return []
         streams = {name: self._mapped(name) for name in self.streams}
         digest = xxhash.xxh3_64()
+        pieces = []
         for chunk in chunks:
             rows = {}
             for jagged, table in ((False, self.jets), (True, self.constituents)):
@@ -97,9 +98,10 @@ class Staged:
             piece = {name: stream[rows[name in CONSTITUENTS]] for name, stream in streams.items()}
             for values in piece.values():
                 digest.update(values.data)
-            yield piece
+            pieces.append(piece)
         if digest.intdigest() != self.sums[bucket]:
             raise StreamDamage("the checksum of the streams is not the one written", self.folder)
+        return pieces
 
     def _mapped(self, name: str) -> Array:
         """A stream, memory-mapped."""
