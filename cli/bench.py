@@ -25,6 +25,11 @@ def bench() -> None:
 def generate(
     process: Annotated[str, typer.Option("--process", help="Which events.")] = "QCD",
     events: Annotated[int, typer.Option("--events", min=1, help="Of each side, rounded up to 100.")] = 1600,
+    against: Annotated[
+        Literal["weaver"] | None, typer.Option("--against", help="weaver simulates nothing: bare Pythia stays beside.")
+    ] = None,
+    card: Annotated[str, typer.Option("--card", hidden=True, help="Nothing is read.")] = "jetclass",
+    data: Annotated[list[str] | None, typer.Option("--data", hidden=True, help="Nothing is read.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Events per second of `jettag generate` and of bare `pythia.next()`, on the same events.
@@ -35,6 +40,10 @@ def generate(
     from jettag.simulate.processes import find_process
 
     name = find_process(process).name
+    if against:
+        say("weaver-core simulates no jets: bare Pythia is the other side")
+    if data:
+        say(f"--data (card {card}) is not read: {name} is simulated")
     with progress("bench", None, unit="events") as update:
         rates = measure(name, events, on_progress=update)
     say(f"bare pythia.next()         {rates.bare:8.1f} events/s   {name}, {rates.events} events of the same seeds")

@@ -118,7 +118,9 @@ def supervised(
     background: Background,
     signal: Signal,
     test: Test,
-    fraction: Annotated[float, typer.Option("--fraction", hidden=True, help="Has no meaning with labels.")] = 0.0,
+    fraction: Annotated[
+        list[str] | None, typer.Option("--fraction", hidden=True, help="Has no meaning with labels.")
+    ] = None,
     runs: Runs = 10,
     card: Card = "jetclass",
     features: Features = None,
@@ -150,7 +152,6 @@ def scan(
     background: Background,
     signal: Signal,
     test: Test,
-    target: Annotated[Path, typer.Option("--out", help="Folder; a scan there goes on.")],
     fraction: Annotated[
         list[str] | None, typer.Option("--fraction", "--fractions", help="Of signal in M1; 0 is always there.")
     ] = None,
@@ -161,6 +162,7 @@ def scan(
     features: Features = None,
     rows: Rows = None,
     pretrained: Pretrained = None,
+    target: Target = None,
     jets: Jets = None,
     test_jets: TestJets = None,
     folds: Folds = 5,
@@ -177,10 +179,8 @@ def scan(
 
     Example: jettag weak scan --background QCD.root --signal Tbqq.root --test 'test/*.root' --from runs/mpm --out scan
     """
-    words = fraction or ["0.001,0.003,0.01,0.03,0.1"]
-    values = locals()
-    values["fraction"] = [value for text in words for value in numbers(text, "--fraction")]
-    _study(*names(methods), **values)
+    given = locals() | {"fraction": fraction or ["0.001,0.003,0.01,0.03,0.1"]}
+    _study(*names(methods), **given)
 
 
 @app.command(cls=SeveralValues)
@@ -221,7 +221,6 @@ def _study(*methods: str, **given: Any) -> None:
     refuse_file(target)
     features = names(given["features"]) if given["features"] else list(DEFAULT_FEATURES)
     pretrained: Path | None = given["pretrained"]
-    fraction = given["fraction"]
     rows = names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
     study = run.WeakStudy(
         sources=weak_sources(
@@ -233,7 +232,7 @@ def _study(*methods: str, **given: Any) -> None:
             given["signal_class"],
         ),
         methods=methods,
-        fractions=fraction if isinstance(fraction, list) else [fraction],
+        fractions=[value for text in given["fraction"] or ("0",) for value in numbers(text, "--fraction")],
         rows=rows,
         runs=given["runs"],
         features=features,

@@ -54,7 +54,9 @@ def _command(method: str) -> Callable[..., None]:
         signal: Signal,
         test: Test,
         fraction: Annotated[list[str], typer.Option("--fraction", "--fractions", help="Of signal in the data.")],
-        window: Annotated[str, typer.Option("--window", metavar="LOW:HIGH", help="Signal region.")],
+        window: Annotated[str, typer.Option("--window", metavar="LOW:HIGH", help="Signal region [GeV].")] = (
+            "3300:3700"  # of the LHC Olympics
+        ),
         runs: Runs = 10,
         methods: Annotated[str, typer.Option("--methods", help="Of these.", hidden=method != "compare")] = (
             COMPARED if method == "compare" else ",".join((method, *BOUNDS))

@@ -10,12 +10,12 @@ from rich.text import Text
 from jettag.evaluation.weak_report import (
     DECORRELATION_HEAD,
     HEAD,
-    HUNT_HEAD,
     IMPROVEMENT_TITLE,
     OUTLIER_HEAD,
     decorrelation_lines,
     decorrelation_statement,
     heads,
+    hunt_heads,
     hunt_lines,
     hunt_statement,
     improvement_heads,
@@ -82,7 +82,7 @@ def _templates(content: Mapping[str, Any]) -> list[str]:
 def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
     """Print the object of `weak hunt --json`."""
     table = Table(title=Text(f"{content['mass']} with {', '.join(content['features'])}"), **STYLE)
-    for name in HUNT_HEAD:
+    for name in hunt_heads(content):
         table.add_column(name, justify="right", overflow="fold")
     for line in hunt_lines(content):
         table.add_row(*map(Text, line))

@@ -1,4 +1,7 @@
-"""Jet-level columns of files, without their constituents: what trees on a few features need."""
+"""Jet-level columns of files, without their constituents: what trees on a few features need.
+
+Where a file lacks one that the sum of its constituents gives, such as the mass in JetClass, these are read and summed.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,9 +10,9 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from jettag.data.binding import locate
+from jettag.data.binding import SUMMED, Binding, bind, locate
 from jettag.data.card import DataCard
-from jettag.data.columns import flat
+from jettag.data.columns import flat, make_piece
 from jettag.data.inputs import InputFile
 from jettag.data.labels import file_labels
 from jettag.data.source import Source, chunks, open_source
@@ -51,7 +54,8 @@ def read_jet_columns(
     Args:
         inputs: from `expand_inputs`.
         card: from `load_card`.
-        columns: names under ``jet`` on the card, or ``embedding``.
+        columns: names under ``jet`` on the card, or ``embedding``; pt, eta, phi, energy, mass, nparticles are summed
+            where absent.
         classes: that labels index into.
         default: class of files that tell none; where it is empty such a file is refused.
 
@@ -65,9 +69,15 @@ def read_jet_columns(
     for file in inputs:
         with open_source(file, card.tree, card.join) as source:
             where = f"{file.address}, tree {source.tree_name}" if source.tree_name else file.address
-            places = {name: _place(card, source, name, where) for name in columns}
+            binding = _sums(card, source, file, columns)
+            summed = binding.jet_columns if binding else ()
+            places = {name: _place(card, source, name, where) for name in columns if name not in summed}
             known = None if default and not _tells_class(card, source, file) else file_labels(card, source, file, names)
-            branches = (*(branch for branch, _ in places.values()), *(known.branches if known else ()))
+            branches = (
+                *(branch for branch, _ in places.values()),
+                *(binding.branches if binding else ()),
+                *(known.branches if known else ()),
+            )
             begin = 0
             for chunk in chunks(source, tuple(dict.fromkeys(branches)), where):
                 length = len(chunk[branches[0]])
@@ -75,6 +85,10 @@ def read_jet_columns(
                 begin += length
                 for name, (branch, factor) in places.items():
                     found[name].append(_values(chunk[branch], name, branch, where) * np.float32(factor))
+                if binding:
+                    sums = make_piece(chunk, binding, entries, None, arrange=False).jet
+                    for name in summed:
+                        found[name].append(np.asarray(sums[name], dtype=np.float32))
                 labels.append(known(chunk, entries) if known else np.full(length, names.index(default)))
     if not labels:
         raise DataError("no jet", where=inputs[0].address if inputs else "", do="give files with jets")
@@ -83,6 +97,17 @@ def read_jet_columns(
         np.concatenate(labels).astype(np.int64),
         names,
     )
+
+
+def _sums(card: DataCard, source: Source, file: InputFile, columns: Sequence[str]) -> Binding | None:
+    """What gives the columns that this file lacks and the sum of its constituents has; None where it lacks none."""
+    absent = [name for name in columns if name in SUMMED and locate(card, source.names, "jet", name) is None]
+    if not absent:
+        return None
+    try:
+        return bind(card, source, file.address, fields=(), jet_columns=absent)
+    except (CardError, DataError):
+        return None  # no constituents either: the column is what is missing
 
 
 def _place(card: DataCard, source: Source, name: str, where: str) -> tuple[str, float]:

@@ -14,13 +14,13 @@ from jettag.evaluation.weak_figures import draw_max_sic, draw_sic
 __all__ = [
     "DECORRELATION_HEAD",
     "HEAD",
-    "HUNT_HEAD",
     "IMPROVEMENT_TITLE",
     "OUTLIER_HEAD",
     "decorrelation_lines",
     "decorrelation_markdown",
     "decorrelation_statement",
     "heads",
+    "hunt_heads",
     "hunt_lines",
     "hunt_markdown",
     "hunt_statement",
@@ -136,10 +136,20 @@ def write_study(out: Path, content: Mapping[str, Any]) -> None:
 
 
 HUNT_HEAD = ("signal", "S/B in region", "region [GeV]", "cut", "observed", "expected", "local p", "global p")
+HUNT_JUDGED = ("max SIC", "AUC")
+
+
+def hunt_heads(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """`HUNT_HEAD`, and where labelled events judge what they say."""
+    return HUNT_HEAD + (HUNT_JUDGED if _is_judged(content) else ())
+
+
+def _is_judged(content: Mapping[str, Any]) -> bool:
+    return any(row["auc_median"] is not None for row in content["rows"])
 
 
 def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `HUNT_HEAD`, from the object of `weak hunt --json`: medians over runs."""
+    """The cells of `hunt_heads`, from the object of `weak hunt --json`: medians over runs."""
 
     def number(value: float | None, digits: int = 3) -> str:
         return "n/a" if value is None else f"{value:.{digits}g}"
@@ -154,6 +164,7 @@ def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
             number(row["expected_median"], 5),
             number(row["p_value_median"]),
             number(row["global_p_value_median"]),
+            *([number(row["max_sic_median"]), number(row["auc_median"])] if _is_judged(content) else []),
         ]
         for row in content["rows"]
     ]
@@ -161,18 +172,19 @@ def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
 
 def hunt_statement(content: Mapping[str, Any]) -> str:
     """What the numbers of a hunt are."""
+    judged = "Max SIC and AUC: of --test in the region, by all its classifiers. " if _is_judged(content) else ""
     return (
         "Medians over runs. Cut: share of side-band events that pass; thresholds come from other folds than the events "
         "they cut. Expected: the dijet function fitted outside the region. Local p: binomial, with the error of the "
         "fit. Global p: BumpHunter's, (toys as odd + 1) / (toys + 1), for this cut and all regions together. "
-        f"Between runs varied: {content['varied']}."
+        f"{judged}Between runs varied: {content['varied']}."
     )
 
 
 def hunt_markdown(content: Mapping[str, Any]) -> str:
     """The table of a hunt with its statement."""
     cells = [[escape_markdown(cell) for cell in line] for line in hunt_lines(content)]
-    return "\n\n".join([markdown(list(HUNT_HEAD), cells), escape_markdown(hunt_statement(content))]) + "\n"
+    return "\n\n".join([markdown(list(hunt_heads(content)), cells), escape_markdown(hunt_statement(content))]) + "\n"
 
 
 DECORRELATION_HEAD = (

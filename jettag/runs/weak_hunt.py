@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from jettag.config.files import write_atomically
 from jettag.data.card import load_card
@@ -18,18 +19,19 @@ from jettag.evaluation.plots import render
 from jettag.evaluation.weak_figures import draw_hunt
 from jettag.evaluation.weak_report import hunt_markdown
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.weak_data import ROLES
+from jettag.runs.weak_data import ROLES, WeakSources, read_pools
 from jettag.weak.checks import check_features
 from jettag.weak.classifiers import make_trees
 from jettag.weak.features import columns_of, feature_matrix, with_noise
 from jettag.weak.hunt import HuntPlan, WindowResult, hunt
 from jettag.weak.measures import band
 from jettag.weak.spectrum import BumpHunt
+from jettag.weak.study import judge
 
 __all__ = ["HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "injected", "read_events_of"]
 
 HUNT_FEATURES = ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")
-MEASURED = ("p_value", "significance", "observed", "expected", "global_p_value")
+MEASURED = ("p_value", "significance", "observed", "expected", "global_p_value", "max_sic", "auc")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class HuntStudy:
         data: files of unlabelled events; or
         background: files of background and
         signal: of signal, of which so much is put in that it is one of ``fractions`` of all events.
+        test: of both, which judge the classifiers of each region and do nothing else.
         fractions: of signal; 0 is always among them.
         runs: draws of signal and folds.
         card: data card.
@@ -53,6 +56,7 @@ class HuntStudy:
     data: Sequence[str] = ()
     background: Sequence[str] = ()
     signal: Sequence[str] = ()
+    test: Sequence[str] = ()
     fractions: Sequence[float] = ()
     runs: int = 1
     card: str = "dijets"
@@ -120,6 +124,8 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     """
     if bool(study.data) == bool(study.background and study.signal):
         raise UsageError("expected --data, or --background and --signal")
+    if study.test and study.data:
+        raise UsageError("--test judges what was put in", do="give --background and --signal instead of --data")
     for value in study.fractions:
         if not 0 <= value < 1:
             raise UsageError(f"expected a signal fraction in [0, 1), found {value:g}", where="--fraction")
@@ -138,6 +144,7 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     signal = read(study.signal) if study.signal else None
     if signal is not None:
         injected(max(study.fractions, default=0.0), len(background), len(signal))  # refused before hours, not after
+    test, is_test_signal = _judges(study, told) if study.test else (None, np.zeros(0, dtype=bool))
     records: list[dict[str, Any]] = []
     total = len(fractions) * study.runs
     for number, (seed, fraction) in enumerate((s, f) for s in range(study.runs) for f in fractions):
@@ -146,8 +153,12 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
         events, n_signal = _with_signal(background, signal, fraction or 0.0, first)
         features = with_noise(events.features, study.noise_features, [first, 5])
         names = [*study.features, *(f"noise {place}" for place in range(study.noise_features))]
-        results, bumps = hunt(make_trees, features, names, events.mass, replace(study.plan, seed=first))
-        records += [_record(result, bumps, fraction, first, events, n_signal) for result in results]
+        judges = with_noise(test.features, study.noise_features, [first, 14]) if test else None
+        plan = replace(study.plan, seed=first)
+        results, bumps = hunt(make_trees, features, names, events.mass, plan, judges=judges)
+        for result in results:
+            record = _record(result, bumps, fraction, first, events, n_signal)
+            records.append(record | _judged(result, test, is_test_signal))
     content = _content(records, study)
     if out is not None:
         write_atomically(out / "hunt.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -156,6 +167,29 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
         for kind in ("png", "pdf"):
             write_atomically(out / f"p_values.{kind}", render(figure, kind))
     return content
+
+
+def _judges(study: HuntStudy, told: Told) -> tuple[Events, npt.NDArray[np.bool_]]:
+    """The events that judge, and which of them are signal."""
+    sources = WeakSources(study.background, study.signal, study.test, study.card)
+    pools = read_pools(sources, [*study.features, study.mass], device=torch.device("cpu"), told=told)
+    values = [pools.test_background.features, pools.test_signal.features]
+    features = np.concatenate(values)
+    is_signal = np.repeat([False, True], [len(part) for part in values])
+    return Events(features[:, :-1], features[:, -1].astype(np.float64)), is_signal
+
+
+def _judged(result: WindowResult, test: Events | None, is_signal: npt.NDArray[np.bool_]) -> dict[str, float | None]:
+    """Gain and AUC among the events that judge in the region; None where there are none or too few of them."""
+    nothing = {"max_sic": None, "auc": None}
+    if test is None:
+        return nothing
+    inside = result.window.inside(test.mass)
+    try:
+        found = judge(result.judged[inside & is_signal], result.judged[inside & ~is_signal])
+    except DataError:
+        return nothing
+    return {name: found[name] for name in nothing}
 
 
 def injected(fraction: float, n_background: int, n_signal: int) -> int:
@@ -218,6 +252,7 @@ def _content(records: Sequence[Mapping[str, Any]], study: HuntStudy) -> dict[str
     for (fraction, window, efficiency), runs in groups.items():
         row: dict[str, Any] = {
             "method": "hunt",
+            "row": "trees",
             "fraction": fraction,
             "window": list(window),
             "side_bands": runs[0]["side_bands"],

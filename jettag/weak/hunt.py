@@ -7,6 +7,7 @@ members' mean is the score of an event of fold k, and the threshold for fold k i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from jettag.weak.measures import argos
 from jettag.weak.spectrum import BumpHunt, Excess, bump_hunt, excess, fit_spectrum
 from jettag.weak.windows import Window, check_regions, sliding_windows
 
-__all__ = ["HuntPlan", "WindowResult", "hunt", "mass_edges", "nested_scores", "passing"]
+__all__ = ["HuntPlan", "NestedScores", "WindowResult", "hunt", "mass_edges", "nested_scores", "passing"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class WindowResult:
         excess: in the signal region.
         center: number of the middle bin where windows slide, else None.
         in_center: events that pass in the middle bin, and expected ones.
+        judged: (t,) scores of other events, by all classifiers of the window.
     """
 
     window: Window
@@ -63,6 +65,21 @@ class WindowResult:
     excess: Excess
     center: int | None
     in_center: tuple[int, float]
+    judged: FloatArray
+
+
+class NestedScores(NamedTuple):
+    """What `nested_scores` gives.
+
+    Attributes:
+        score: (n,) from 0 to 1, of each event by classifiers that never saw it.
+        fold: (n,) of each event.
+        judged: (t,) of other events, by all classifiers.
+    """
+
+    score: FloatArray
+    fold: npt.NDArray[np.int64]
+    judged: FloatArray
 
 
 def mass_edges(low: float, high: float, bins: int) -> tuple[float, ...]:
@@ -79,8 +96,9 @@ def nested_scores(
     folds: int,
     restarts: int = 1,
     seed: int = 0,
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """(n,) scores, 0 to 1, of all events by classifiers that never saw them; and (n,) the fold of each.
+    judges: npt.NDArray | None = None,
+) -> NestedScores:
+    """Scores of all events by classifiers that never saw them.
 
     Args:
         make: a fresh classifier of a seed.
@@ -90,6 +108,7 @@ def nested_scores(
         folds: at least 3.
         restarts: of each training.
         seed: of folds and classifiers.
+        judges: (t, F) of other events, which train nothing.
 
     Raises:
         DataError: too few events in a region for the folds.
@@ -100,6 +119,7 @@ def nested_scores(
     used = inside | beside
     weight = window.weights(mass)
     score = np.zeros(len(mass))
+    judged = np.zeros(0 if judges is None else len(judges))
     for k in range(folds):
         test = fold == k
         for inner in (other for other in range(folds) if other != k):
@@ -117,10 +137,18 @@ def nested_scores(
                     best, chosen = found, member
             assert chosen is not None  # there is at least one restart
             reference = np.sort(chosen.predict_proba(features[held & beside])[:, 1])
-            own = chosen.predict_proba(features[test])[:, 1]
-            below, upto = (np.searchsorted(reference, own, side=side) for side in ("left", "right"))
-            score[test] += (below + upto) / (2 * len(reference) * (folds - 1))
-    return score, fold
+            score[test] += _quantiles(chosen.predict_proba(features[test])[:, 1], reference) / (folds - 1)
+            if judges is not None:
+                found_there = _quantiles(chosen.predict_proba(judges)[:, 1], reference)
+                judged += found_there / (folds * (folds - 1))
+    return NestedScores(score, fold, judged)
+
+
+def _quantiles(score: npt.NDArray, reference: npt.NDArray) -> FloatArray:
+    """(n,) share of sorted reference scores below each, ties counted one half."""
+    below, upto = (np.searchsorted(reference, score, side=side) for side in ("left", "right"))
+    share: FloatArray = (below + upto) / (2 * len(reference))
+    return share
 
 
 def _check_window(window: Window, mass: npt.NDArray, folds: int) -> None:
@@ -150,7 +178,13 @@ def passing(
 
 
 def hunt(
-    make: Callable[[int], Classifier], features: npt.NDArray, names: Sequence[str], mass: npt.NDArray, plan: HuntPlan
+    make: Callable[[int], Classifier],
+    features: npt.NDArray,
+    names: Sequence[str],
+    mass: npt.NDArray,
+    plan: HuntPlan,
+    *,
+    judges: npt.NDArray | None = None,
 ) -> tuple[list[WindowResult], dict[float, BumpHunt]]:
     """Slide over the mass, or look at the windows given, at every efficiency.
 
@@ -160,6 +194,7 @@ def hunt(
         names: F names.
         mass: (n,) [GeV].
         plan: how.
+        judges: (t, F) of other events to be scored.
 
     Returns:
         A result for each window and efficiency, and the bump of all windows together at each efficiency: the middle
@@ -182,8 +217,8 @@ def hunt(
     results: list[WindowResult] = []
     whole: dict[float, tuple[npt.NDArray, FloatArray]] = {}
     for window, center in placed:
-        score, fold = nested_scores(
-            make, features, mass, window, folds=plan.folds, restarts=plan.restarts, seed=plan.seed
+        score, fold, judged = nested_scores(
+            make, features, mass, window, folds=plan.folds, restarts=plan.restarts, seed=plan.seed, judges=judges
         )
         beside = window.beside(mass)
         # Bins that end where the region does: none is half in it.
@@ -206,7 +241,8 @@ def hunt(
                 in_center = (int(observed), fit.in_bins(inner)[0])
             else:
                 whole[efficiency] = (np.histogram(mass[kept], fine)[0], _whole(mass[kept], fine, window))
-            results.append(WindowResult(window, efficiency, float(kept[beside].mean()), found, center, in_center))
+            achieved = float(kept[beside].mean())
+            results.append(WindowResult(window, efficiency, achieved, found, center, in_center, judged))
     return results, _bumps(results, plan, whole, fine)
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import awkward as ak
 import numpy as np
 import pytest
 
@@ -54,6 +55,29 @@ def test_rows_have_the_contracts_keys_and_a_run_without_signal(mixed, call_json,
         assert row["auc_median"] == pytest.approx(np.median([run["auc"] for run in runs]))
     assert found["rows"][-1]["auc_median"] > 0.9
     assert any("at least 10" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("command", ["cwola", "iad", "scan"])
+def test_shipped_features_and_card_read_jetclass_files(call_json, tmp_path, command):
+    """As the contract writes it; the jet's mass is the sum's where no branch has it, as in JetClass."""
+    found = []
+    for stored in (True, False):
+        for seed, name in enumerate(("QCD", "Tbqq", "QCD_test", "Tbqq_test")):
+            columns = make_columns(200, seed=seed, class_name=name.removesuffix("_test"), longest=6 + 20 * (seed % 2))
+            shapes = np.random.default_rng(seed).uniform(0.1, 1, (5, 200)).astype(np.float32)
+            columns |= dict(zip(("jet_sdmass", "jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4"), shapes, strict=True))
+            if stored:
+                total = [ak.sum(columns[f"part_{part}"], axis=1).to_numpy() for part in ("energy", "px", "py", "pz")]
+                columns["jet_mass"] = np.sqrt(np.maximum(total[0] ** 2 - sum(p**2 for p in total[1:]), 0))
+            write_root(tmp_path / f"{name}.root", columns)
+        sources = ["--background", tmp_path / "QCD.root", "--signal", tmp_path / "Tbqq.root"]
+        judges = ["--test", tmp_path / "QCD_test.root", tmp_path / "Tbqq_test.root"]
+        shared = ["--runs", 2, "--folds", 2, "--fraction", "40%", "--rows", "trees", "--card", "jetclass"]
+        found.append(call_json("weak", command, *sources, *judges, *shared)["rows"])
+    assert [row["fraction"] for row in found[0]][:2] == [0.0, 0.4]
+    aucs = [[row["auc_median"] for row in rows] for rows in found]
+    assert aucs[0] == pytest.approx(aucs[1], abs=0.03)
+    assert aucs[0][1] > 0.75
 
 
 def test_a_scan_goes_on_and_refuses_to_mix(mixed, call_json, jettag, tmp_path):

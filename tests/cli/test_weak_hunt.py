@@ -36,6 +36,28 @@ def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_js
     assert "local p" in (tmp_path / "hunt" / "table.md").read_text()
 
 
+def test_labelled_events_judge_what_the_hunt_learnt(events, call_json, jettag, tmp_path):
+    judges = [f"{name}:{tmp_path / name}.root" for name in ("background", "signal")]
+    random = np.random.default_rng(1)
+    for name, count, mass, shift in (
+        ("background", 3000, 2000 + random.exponential(800, 3000), 0.0),
+        ("signal", 300, random.normal(3500, 50, 300), 2.0),
+    ):
+        columns = {key: random.normal(shift, 1, count) for key in ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")}
+        write_root(tmp_path / f"{name}.root", {"m_jj": mass, **columns})
+    words = ["--background", events / "background.root", "--signal", events / "signal.root"]
+    found = call_json(
+        "weak", "hunt", *words, "--test", *judges, "--fraction", "3%", *REGION, "--out", tmp_path / "hunt"
+    )
+    none, some = found["rows"]
+    assert some["auc_median"] > 0.9 > none["auc_median"]
+    assert some["max_sic_low"] == some["max_sic_median"] > 2
+    assert "max SIC" in (tmp_path / "hunt" / "table.md").read_text()
+    code, _, err = jettag("weak", "hunt", "--data", events / "background.root", "--test", *judges, *REGION)
+    assert code == 2
+    assert "instead of --data" in err
+
+
 def test_unlabelled_data_slides(events, call_json, jettag):
     more = ["--bins", 9, "--folds", 3, "--efficiency", "0.1", "--features", "m_j1,tau21_j1"]
     found = call_json("weak", "hunt", "--data", events / "background.root", *more)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from scipy.stats import kstest
+from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
 from jettag.errors import DataError, UsageError
 from jettag.weak.classifiers import make_linear
-from jettag.weak.hunt import HuntPlan, hunt, mass_edges, nested_scores, passing
+from jettag.weak.hunt import HuntPlan, NestedScores, hunt, mass_edges, nested_scores, passing
 from jettag.weak.windows import Window
 
 WINDOW = Window(3300, 3700, 2900, 4200)
@@ -36,7 +37,7 @@ class Remembers:
 
 def test_no_event_is_scored_by_what_it_trained_nor_decides_its_threshold():
     features, mass, _ = toy(3000, 0, 0)
-    score, fold = nested_scores(lambda _: Remembers(), features, mass, WINDOW, folds=4)
+    score, fold, _ = nested_scores(lambda _: Remembers(), features, mass, WINDOW, folds=4)
     assert np.allclose(score, 0.5)  # nothing known: everything ties with everything
     random = np.random.default_rng(1)
     score = random.random(len(mass))
@@ -48,6 +49,22 @@ def test_no_event_is_scored_by_what_it_trained_nor_decides_its_threshold():
     again = passing(changed, fold, reference, 0.1)
     threshold = np.quantile(score[reference & (fold != 2)], 0.9)
     assert np.array_equal(again[fold == 2], changed[fold == 2] > threshold)
+
+
+def test_events_that_judge_change_nothing_and_are_scored_as_those_of_the_hunt():
+    features, mass, is_signal = toy(6000, 300, 4)
+    others, their_mass, signal = toy(6000, 300, 5)
+    alone = nested_scores(make_linear, features, mass, WINDOW, folds=3)
+    found = nested_scores(make_linear, features, mass, WINDOW, folds=3, judges=others)
+    assert np.array_equal(alone.score, found.score)
+    assert len(alone.judged) == 0
+
+    def auc(score, mass, truth):
+        inside = WINDOW.inside(mass)
+        return roc_auc_score(truth[inside], score[inside])
+
+    assert auc(found.judged, their_mass, signal) == pytest.approx(auc(found.score, mass, is_signal), abs=0.06)
+    assert auc(found.judged, their_mass, signal) > 0.7
 
 
 def test_a_resonance_is_found():
@@ -64,12 +81,12 @@ def learns_by_heart(seed):
     return DecisionTreeClassifier(min_samples_leaf=30, random_state=seed)
 
 
-def in_sample(make, features, mass, window, *, folds, restarts, seed):
+def in_sample(make, features, mass, window, *, folds, restarts, seed, judges):
     """What `nested_scores` must not do: every event is scored by a classifier that saw it."""
     inside, used = window.inside(mass), window.inside(mass) | window.beside(mass)
     member = make(seed).fit(features[used], inside[used], sample_weight=window.weights(mass)[used])
     fold = np.random.default_rng([seed, 4]).permutation(len(mass)) % folds
-    return member.predict_proba(features)[:, 1], fold
+    return NestedScores(member.predict_proba(features)[:, 1], fold, np.zeros(0))
 
 
 def chances(toys):
