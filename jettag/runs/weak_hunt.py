@@ -181,7 +181,7 @@ def _judges(study: HuntStudy, told: Told) -> tuple[Events, npt.NDArray[np.bool_]
 
 def _judged(result: WindowResult, test: Events | None, is_signal: npt.NDArray[np.bool_]) -> dict[str, float | None]:
     """Gain and AUC among the events that judge in the region; None where there are none or too few of them."""
-    nothing = {"max_sic": None, "auc": None}
+    nothing: dict[str, float | None] = {"max_sic": None, "auc": None}
     if test is None:
         return nothing
     inside = result.window.inside(test.mass)
