@@ -28,6 +28,7 @@ from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
 from jettag.runs.flavour_data import check_origins, flavour_card, refuse_missing_truth
+from jettag.training.checkpoint import has_checkpoint
 from jettag.training.distributed import World, join
 from jettag.training.loop import Criterion
 from jettag.training.probe import Probe
@@ -176,7 +177,7 @@ def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[
         places = {item.place for item in train_inputs}
         for item in val_inputs:
             if item.place in places:
-                raise DataError("the file is in --data and in --val", where=item.address, do="give disjoint files")
+                raise DataError(f"{item.address} is given twice", where="--data and --val", do="give disjoint files")
         held_out = _read(recipe, card, val_inputs, "val", classes, told)
     else:
         table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)
@@ -207,6 +208,9 @@ def hold_run(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bo
 
     Yields:
         Who trains; whether to go on with what is there; and whom to tell, which only the first process does.
+
+    Raises:
+        Stopped: a signal came. Before the first checkpoint the same command begins anew, with ``--resume`` or without.
     """
     with join() as world, ExitStack() as held, stop_at_once():
 
@@ -220,10 +224,28 @@ def hold_run(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bo
         resuming = world.first(enter)
         try:
             yield world, resuming, told if world.is_first else NOBODY
-        except Stopped as stop:
+        except (Stopped, KeyboardInterrupt) as stop:
+            code = stop.exit_code if isinstance(stop, Stopped) else 130
             if world.is_first:
-                update_run(out, stopped=stop.exit_code)  # torchrun tells every failure as 1; scripts read it here
-            raise
+                _note_stop(out, code, world)
+            if has_checkpoint(out):
+                raise
+            raise Stopped(
+                "stopped before the first checkpoint, nothing is trained yet",
+                where=out,
+                do="the same command starts it, with or without --resume",
+                exit_code=code,
+            ) from None
+
+
+def _note_stop(out: Path, code: int, world: World) -> None:
+    """Write the exit code into ``run.json``: torchrun tells every failure as 1; scripts read it there.
+
+    One process tells it itself, and leaves no run that was not begun.
+    """
+    begun = (out / "run.json").is_file()
+    if begun or world.size > 1:
+        update_run(out, begin=not begun, stopped=code)
 
 
 def _begin(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from jettag_cli.main import app
 
+from jettag.runs import common
 from jettag.training import load_last_good
 from jettag.training.trainer import Trainer
 
@@ -70,6 +71,17 @@ def whole(words, tmp_path_factory):
     return run
 
 
+def before(module, name, what):
+    """Send the process a signal before ``module`` calls a function of its own or another's."""
+    function = getattr(module, name)
+
+    def instead(*args, **kwargs):
+        os.kill(os.getpid(), what)
+        return function(*args, **kwargs)
+
+    setattr(module, name, instead)
+
+
 def assert_same(run, whole):
     one, other = (load_last_good(folder, pytest.fail) for folder in (run, whole))
     for part in ("model", "ema", "optimizer"):
@@ -87,6 +99,34 @@ def test_killed_at_random_steps_and_within_writes(words, whole, tmp_path):
         assert start(words, run, lambda: fatal(dice.randrange(1, 40))) == -signal.SIGKILL
     assert start(words, run) == 0
     assert_same(run, whole)
+
+
+READING, BEGUN = "_read", "fit"  # before a run is there, and between its facts and its first step
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "code", "again"),
+    [
+        (READING, signal.SIGINT, 130, None),
+        (READING, signal.SIGTERM, 143, None),
+        (READING, signal.SIGUSR1, 75, "--resume"),
+        (BEGUN, signal.SIGINT, 130, None),
+        (BEGUN, signal.SIGTERM, 143, ""),
+        (BEGUN, signal.SIGUSR1, 75, "--resume"),
+    ],
+)
+def test_a_signal_before_the_first_step_leaves_nothing_in_the_way(
+    words, whole, tmp_path, capfd, place, number, code, again
+):
+    run = tmp_path / "run"
+    assert start(words, run, lambda: before(common, place, number)) == code
+    assert "nothing is trained yet" in capfd.readouterr().err.splitlines()[-1]
+    assert run.exists() == (place == BEGUN)
+    if place == BEGUN:
+        assert json.loads((run / "run.json").read_text())["stopped"] == code
+    if again is not None:
+        assert start(words if again else words[:-1], run) == 0
+        assert_same(run, whole)
 
 
 def test_sigterm_while_batches_are_prepared_saves_and_ends(words, whole, tmp_path):
