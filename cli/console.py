@@ -9,8 +9,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -30,6 +31,7 @@ __all__ = [
     "out",
     "progress",
     "say",
+    "writes_in",
 ]
 
 
@@ -47,6 +49,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 
 STOPPED_BY = {signal.SIGTERM: 143, signal.SIGUSR1: 75}
 PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
+FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)  # where the command that runs writes
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -56,6 +59,7 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        FOLDER.set(None)
         try:
             with _signals():
                 return function(*args, **kwargs)
@@ -78,8 +82,7 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: a defect, reported as such
-            path = _keep_traceback(kwargs)
-            error_line(f"error: defect in jettag ({type(error).__name__}: {error}) in {path}; please report that file")
+            error_line(f"error: defect in jettag ({type(error).__name__}: {error}){_keep_traceback()}")
             raise typer.Exit(1) from None
 
     return run
@@ -114,16 +117,25 @@ def error_line(text: str) -> None:
     sys.stderr.flush()
 
 
-def _keep_traceback(arguments: dict[str, Any]) -> str:
-    """Write the current traceback to the command's --out folder, or to stderr where there is none."""
-    folder = arguments.get("out")
-    text = traceback.format_exc()
-    if isinstance(folder, Path) and folder.is_dir():
+def writes_in(folder: Path | None) -> None:
+    """Tell the folder that the command writes in, made or not: the traceback of a defect is kept there."""
+    FOLDER.set(folder)
+
+
+def _keep_traceback() -> str:
+    """Write the current traceback to the command's folder, or to stderr; returns how the error line ends."""
+    folder, text = FOLDER.get(), traceback.format_exc()
+    if folder is not None:
         path = folder / "traceback.txt"
-        path.write_text(text, encoding="utf-8")
-        return str(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError:  # a full disk may be what the defect is about
+            pass
+        else:
+            return f" in {path}; please report that file"
     sys.stderr.write(text)
-    return "the traceback above"
+    return "; please report the traceback above"
 
 
 def is_first() -> bool:

@@ -12,7 +12,7 @@ from jettag.config import dump_yaml, list_shipped
 from jettag.errors import DataError
 
 from .command import SeveralValues
-from .console import JsonOption, boundary, emit_json, out, progress, say
+from .console import JsonOption, boundary, emit_json, out, progress, say, writes_in
 
 if TYPE_CHECKING:
     from jettag.data.inspection import FileReport
@@ -132,6 +132,7 @@ def prepare(
     from jettag.data.prepare import Preparation, prepare
     from jettag.data.read import expand_inputs
 
+    writes_in(out_folder)
     base, single = parse_dtypes(dtype or [], feature_set(features).names)
     chosen = Preparation(
         features,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import JsonOption, boundary, emit_json, say
+from .console import JsonOption, boundary, emit_json, say, writes_in
 
 __all__ = ["export"]
 
@@ -26,6 +26,7 @@ def export(
     """
     from jettag import run as library
 
+    writes_in(run if out is None else None)
     facts = library.export(run, kind=kind, out=out, tolerance=tolerance)
     for entry in facts["parity"]:
         shape = f"{entry['jets']:>3} jets of up to {entry['constituents']:>3} constituents"

@@ -16,8 +16,8 @@ from .options import (
     Patience,
     Resume,
     Val,
-    absent_folder,
     patience_override,
+    run_folder,
     seconds,
     training_report,
 )
@@ -56,10 +56,10 @@ def finetune(
     from jettag import run
     from jettag.config.recipe import FinetuneRecipe
 
+    folder = run_folder(out, Path(task).stem, resume=resume)
     changes = [*(overrides or []), *ADAPT[adapt_features], *patience_override(patience)]
     chosen = {f"--mode {mode}": f"mode={mode}"} if mode else {}
     resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card, options=chosen)
-    folder = absent_folder(out, Path(task).stem)
     with training_report("finetune" if pretrained else "from scratch") as told:
         facts = run.finetune(
             resolved,

@@ -14,7 +14,7 @@ import typer
 
 from jettag.errors import Stopped
 
-from .console import JsonOption, boundary, emit_json, progress, say
+from .console import JsonOption, boundary, emit_json, progress, say, writes_in
 
 __all__ = ["generate"]
 
@@ -102,6 +102,7 @@ def generate(
     from jettag.simulate.processes import find_process
     from jettag.simulate.settings import parse_range
 
+    writes_in(out)
     asked = tuple(name.strip() for name in processes.split(",") if name.strip())
     if any(name.lower() in DIJETS for name in asked):
         from .generate_dijets import generate_dijets

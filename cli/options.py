@@ -10,7 +10,7 @@ import typer
 
 from jettag.errors import UsageError
 
-from .console import is_first, progress, say
+from .console import is_first, progress, say, writes_in
 
 if TYPE_CHECKING:
     from jettag.run import Told
@@ -25,9 +25,9 @@ __all__ = [
     "Patience",
     "Resume",
     "Val",
-    "absent_folder",
     "patience_override",
     "refuse_file",
+    "run_folder",
     "seconds",
     "training_report",
 ]
@@ -93,22 +93,24 @@ def training_report(what: str) -> Iterator["Told"]:
 
 
 def refuse_file(target: Path | None) -> None:
-    """See that ``--out``, which shall be a folder, is no file.
+    """See that ``--out``, which shall be a folder, is no file; the traceback of a defect is kept there.
 
     Raises:
         UsageError: it is one.
     """
     if target is not None and target.exists() and not target.is_dir():
         raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
+    writes_in(target)
 
 
-def absent_folder(path: Path | None, default: str) -> Path:
-    """``path``, or the first of ``runs/default``, ``runs/default-2``, ... that does not exist."""
-    if path is not None:
-        return path
-    candidate = Path("runs") / default
-    number = 2
-    while candidate.exists():
-        candidate = Path("runs") / f"{default}-{number}"
-        number += 1
-    return candidate
+def run_folder(path: Path | None, default: str, *, resume: bool = False) -> Path:
+    """``path``, or of ``runs/default``, ``runs/default-2``, ... the first that does not exist, to ``resume`` the last.
+
+    The traceback of a defect is kept there.
+    """
+    known = [Path("runs") / default]
+    while known[-1].exists():
+        known.append(known[0].with_name(f"{default}-{len(known) + 1}"))
+    folder = path or known[-2 if resume and len(known) > 1 else -1]
+    writes_in(folder)
+    return folder

@@ -16,8 +16,8 @@ from .options import (
     Patience,
     Resume,
     Val,
-    absent_folder,
     patience_override,
+    run_folder,
     seconds,
     training_report,
 )
@@ -50,10 +50,10 @@ def pretrain(
     from jettag import run
     from jettag.config.recipe import PretrainRecipe
 
+    folder = run_folder(out, Path(recipe).stem, resume=resume)
     probed = {f"--probe {probe}": f"probe.classes=[{probe}]"} if probe else {}
     changes = [*(overrides or []), *patience_override(patience)]
     resolved = run.load_recipe(recipe, PretrainRecipe, changes, card=card, options=probed)
-    folder = absent_folder(out, Path(recipe).stem)
     with training_report("pretrain") as told:
         facts = run.pretrain(
             resolved,

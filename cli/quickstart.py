@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .console import JsonOption, boundary, emit_json, err, progress, say
+from .console import JsonOption, boundary, emit_json, err, progress, say, writes_in
 from .console import out as stdout
 from .options import Device, training_report
 
@@ -38,6 +38,7 @@ def quickstart(
 
     from .tables import print_rows
 
+    writes_in(out)
     begin = time.monotonic()
     plan = make_plan(
         out, jets=jets, seconds=60 * budget, seed=seed, workers=workers, told=Told(note=lambda text: say(text))

@@ -30,9 +30,9 @@ def weaver(
     """
     from jettag import run
 
-    from .options import absent_folder
+    from .options import run_folder
 
-    folder = absent_folder(out, checkpoint.stem)
+    folder = run_folder(out, checkpoint.stem)
     facts = run.import_weaver(checkpoint, folder, config=config, legacy=legacy)
     if as_json:
         emit_json({"schema": 1, "run": str(folder), **facts})

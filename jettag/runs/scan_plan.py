@@ -12,6 +12,7 @@ from jettag.config.loading import validate
 from jettag.config.recipe import FinetuneRecipe
 from jettag.errors import UsageError, nearest
 from jettag.evaluation.label_saving import SCRATCH
+from jettag.training.run_directory import BESIDE
 
 __all__ = ["Point", "Rules", "known_modes", "point_recipe", "points_of", "settle_plan"]
 
@@ -127,7 +128,7 @@ def settle_plan(out: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
         if fewer:
             what = f"the folder holds a scan of more {', '.join(fewer)}: {before[fewer[0]]}"
             raise UsageError(what, where=out, do="ask for these and more, or choose another --out")
-    elif out.is_dir() and any(item.name != ".lock" for item in out.iterdir()):
+    elif out.is_dir() and any(item.name not in BESIDE for item in out.iterdir()):
         raise UsageError("the folder holds something else", where=out, do="choose another --out")
     write_atomically(path, json.dumps(wanted, indent=1) + "\n")
     return dict(wanted)

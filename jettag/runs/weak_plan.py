@@ -10,6 +10,7 @@ from jettag.data.identity import file_sha256, identify
 from jettag.data.inputs import expand_inputs
 from jettag.errors import UsageError
 from jettag.training.checkpoint import resolve_checkpoint
+from jettag.training.run_directory import BESIDE
 
 if TYPE_CHECKING:
     from jettag.runs.weak_study import WeakStudy
@@ -45,7 +46,7 @@ def settle_plan(out: Path, plan: Mapping[str, Any], *, write: bool = True) -> No
         if differ:
             what = f"the folder holds a study with another setting of {', '.join(differ)}"
             raise UsageError(what, where=out, do="choose another --out, or run the command as it was")
-    elif any(item.name != ".lock" for item in out.iterdir()):
+    elif any(item.name not in BESIDE for item in out.iterdir()):
         raise UsageError("the folder holds something else", where=out, do="choose another --out")
     if write:
         write_atomically(path, json.dumps(wanted, indent=1) + "\n")

@@ -30,6 +30,7 @@ from jettag.errors import CheckpointError, ResourceError, UsageError
 from jettag.training.checkpoint import has_checkpoint
 
 __all__ = [
+    "BESIDE",
     "describe_inputs",
     "occupy",
     "open_run",
@@ -38,6 +39,8 @@ __all__ = [
     "update_run",
     "write_model_card",
 ]
+
+BESIDE = {".lock", "traceback.txt"}  # what a folder may hold in which nothing was begun
 
 # Keys of a recipe that a resumed run may change. They say
 FREE = {
@@ -66,9 +69,7 @@ def occupy(run: Path) -> Iterator[None]:
         except OSError:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
-            raise ResourceError(
-                f"the run is in use by {holder}", where=run, do="wait, or choose another --out"
-            ) from None
+            raise ResourceError(f"{holder} uses the run", where=run, do="wait, or choose another --out") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
         lock.flush()

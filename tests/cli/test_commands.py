@@ -13,6 +13,8 @@ from threading import Timer
 import pytest
 from jettag_cli.doctor import EXTRAS
 
+from jettag.runs import scan_plan, weak_plan
+
 from .conftest import SMALL, write_root
 
 COMMANDS = [
@@ -174,15 +176,70 @@ def test_a_closed_pipe_is_no_error(command):
     assert "Traceback" not in done.stderr
 
 
-def test_a_defect_keeps_its_traceback_and_exits_with_one(jettag, monkeypatch, tmp_path):
-    def broken(*_args, **_kwargs):
+@pytest.fixture
+def broken(monkeypatch):
+    """Have a function of `jettag.run` be a defect."""
+
+    def boom(*_args, **_kwargs):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("jettag.run.load_recipe", broken)
+    return lambda name: monkeypatch.setattr(f"jettag.run.{name}", boom)
+
+
+def test_a_defect_keeps_its_traceback_and_exits_with_one(jettag, broken, tmp_path):
+    broken("load_recipe")
     code, _, err = jettag("pretrain", "mpm", "--data", "x.root", "--out", tmp_path)
     assert code == 1
     assert "boom" in err.splitlines()[-1]
     assert "RuntimeError: boom" in (tmp_path / "traceback.txt").read_text()
+
+
+FILES = ["--background", "x.root", "--signal", "x.root", "--test", "x.root"]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("evaluate", ["eval", "run", "--data", "x.root"]),
+        ("load_recipe", ["scan", "labels", "--data", "x.root", "--test", "x.root"]),
+        ("weak_study", ["weak", "iad", "--fraction", "0.1", *FILES]),
+        ("weak_study", ["weak", "scan", *FILES]),
+    ],
+)
+def test_a_traceback_is_kept_where_the_command_writes(jettag, broken, tmp_path, function, words):
+    """In a folder that is made for it, or on stderr where there is none; it is in nobody's way."""
+    broken(function)
+    out = tmp_path / "out"
+    code, _, err = jettag(*words, "--out", out)
+    assert code == 1
+    assert "RuntimeError: boom" in (out / "traceback.txt").read_text()
+    assert err.splitlines()[-1].endswith(f"in {out / 'traceback.txt'}; please report that file")
+    if words[0] == "eval":
+        code, _, err = jettag(*words)
+        assert code == 1
+        assert "Traceback" in err
+        assert err.splitlines()[-1].endswith("please report the traceback above")
+
+
+def test_a_traceback_is_kept_in_the_default_run_directory(jettag, broken, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    broken("pretrain")
+    for name in ("mpm", "mpm-2"):
+        code, _, err = jettag("pretrain", "mpm", "--data", "x.root")
+        assert code == 1
+        assert f"runs/{name}/traceback.txt" in err
+    code, _, err = jettag("pretrain", "mpm", "--data", "x.root", "--resume")
+    assert "runs/mpm-2/traceback.txt" in err  # the run that was begun last
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mpm", "mpm-2"]
+
+
+def test_a_study_begins_beside_the_traceback_of_a_defect(tmp_path):
+    for settle in (scan_plan.settle_plan, weak_plan.settle_plan):
+        folder = tmp_path / settle.__module__
+        folder.mkdir()
+        (folder / "traceback.txt").touch()
+        settle(folder, {"labels": [1], "modes": [], "seeds": []})
+        assert (folder / "plan.json").is_file()
 
 
 def test_json_has_no_nan():
