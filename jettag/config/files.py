@@ -1,11 +1,13 @@
 """Whole files or none: written beside the target under another name, synced, then moved over it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-__all__ = ["replacing", "sync", "usual_permissions", "write_atomically"]
+__all__ = ["beside", "replacing", "sync", "usual_permissions", "write_atomically"]
 
 
 @contextmanager
@@ -26,6 +28,36 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder on the disk of ``path`` to make that file in, with what else it takes.
+
+    It is gone at the end; what a killed process left of its own for this ``path`` goes at the beginning. The folder of
+    ``path`` is made where absent.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begin = f".{path.name}.making-"
+    for left in path.parent.iterdir():
+        process = left.name.removeprefix(begin).partition("-")[0]
+        if left.name.startswith(begin) and process.isdecimal() and not _lives(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f"{begin}{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def sync(path: Path) -> None:

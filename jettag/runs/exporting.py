@@ -1,12 +1,12 @@
 """jettag export: a run's tagger as a file for programs without jettag, compared with jettag before it is kept."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from jettag import __version__
+from jettag.config.files import beside, sync
 from jettag.config.flavour import ORIGINS
 from jettag.data.card import load_card
 from jettag.data.features import feature_set
@@ -50,9 +50,8 @@ def export(run: Path, *, kind: str, out: Path | None = None, tolerance: float = 
     path = out or tagger.run / f"tagger{SUFFIXES[kind]}"
     metadata = _metadata(tagger)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / f"tagger{SUFFIXES[kind]}"
+        with beside(path) as folder:
+            made = folder / f"tagger{SUFFIXES[kind]}"
             exported = FORMATS[kind](_plain(tagger), made, metadata)
             parity = _parity(tagger, exported)
             worst = max(entry["max_difference"] for entry in parity)
@@ -62,6 +61,7 @@ def export(run: Path, *, kind: str, out: Path | None = None, tolerance: float = 
                     where=run,
                     do="nothing was written; raise --tolerance if that is good enough",
                 )
+            sync(made)
             made.replace(path)
     except OSError as error:
         raise ResourceError(f"cannot write ({error.strerror})", where=path, do="choose another --out") from None

@@ -1,12 +1,16 @@
 """jettag export: what another program computes from the file is what jettag says, and it knows what to feed it."""
 
 import json
+import multiprocessing
+import os
+import signal
 
 import h5py
 import numpy as np
 import pytest
 import torch
 import uproot
+from jettag_cli.main import app
 
 from jettag.data.card import load_card
 from jettag.data.features import feature_set
@@ -101,6 +105,28 @@ def test_a_file_that_differs_is_not_kept(jettag, lora, tmp_path):
     assert code == 5
     assert "nothing was written" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def killed(path):
+    torch.export.save = lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL)
+    app(["export", str(path), "--format", "torch"])
+
+
+def test_what_a_killed_export_leaves_is_gone_after_the_next(jettag, lora):
+    """And nothing else: neither a live process's nor another file's."""
+    before = {path.name for path in lora.iterdir()}
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(lora,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    (left,) = (path for path in lora.iterdir() if path.name not in before)
+    assert left.name.startswith(".")
+    others = [f".tagger.pt2.making-{os.getppid()}-x", ".tagger.onnx.making-x"]
+    for name in others:
+        (lora / name).mkdir()
+    code, _, err = jettag("export", lora, "--format", "torch")
+    assert code == 0, err
+    assert {path.name for path in lora.iterdir()} == before | {"tagger.pt2", *others}
 
 
 def test_what_cannot_be_exported_is_said(jettag, runs, lora, tmp_path, monkeypatch):
