@@ -1,6 +1,7 @@
 """What a run said about every jet, and the signal-background pairs that are asked of it, by class name."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from jettag.errors import DataError, UsageError, nearest
 
-__all__ = ["DEFAULT_BACKGROUND", "Pair", "Scores", "choose_pairs", "name_runs"]
+__all__ = ["DEFAULT_BACKGROUND", "Pair", "Scores", "choose_pairs", "name_runs", "refuse_classes"]
 
 DEFAULT_BACKGROUND = "QCD"
 LIGHT, HEAVY = "light", ("b", "c")  # of flavour tagging, where every other class is a background of its own
@@ -57,7 +58,7 @@ class Scores:
         bad = np.argwhere(~((table >= 0) & (table <= 1 + 1e-6)))  # also true for NaN
         if len(bad):
             jet, column = bad[0]
-            what = f"expected probabilities in [0, 1], found {len(bad)} others, first {table[jet, column]}"
+            what = f"expected probabilities from 0 to 1, found {len(bad)} others, first {table[jet, column]}"
             place = f"{where}, jet {jet}, class {names[column]}"
             raise DataError(what, where=place, do="check the inputs and the model")
         object.__setattr__(self, "probabilities", table)
@@ -167,6 +168,20 @@ def choose_pairs(
             what = f"no jet of a signal class; all {len(scores.label)} jets are {only}"
             raise DataError(what, where=f"the data for run {scores.run}", do="give files with both classes")
     return [Pair(name, members) for name in signals for members in sets]
+
+
+def refuse_classes(
+    run: str, class_names: Sequence[str], signal: Sequence[str] | None, background: Sequence[str] | None
+) -> None:
+    """See, before a jet is read, that a run of these classes has those that are asked for.
+
+    Raises:
+        UsageError: as `choose_pairs`.
+    """
+    count = len(class_names)
+    one_of_each = Scores(run, tuple(class_names), np.eye(count), np.arange(count))
+    with suppress(DataError):  # which classes have jets is known when they are read
+        choose_pairs(one_of_each, signal, background)
 
 
 def _flavour_pairs(scores: Scores, signal: Sequence[str] | None) -> list[Pair]:

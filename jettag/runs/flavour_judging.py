@@ -63,8 +63,11 @@ class Asking:
 NOTHING_MORE = Asking()
 
 
-def refuse_unknown(asking: Asking, class_names: Sequence[str]) -> None:
+def refuse_unknown(asking: Asking, class_names: Sequence[str]) -> tuple[str, ...]:
     """See that a run of these classes has the scheme and the discriminants that are asked for.
+
+    Returns:
+        The classes that are judged.
 
     Raises:
         UsageError: the classes do not add up, a class is unknown, or fractions are off the simplex.
@@ -72,6 +75,7 @@ def refuse_unknown(asking: Asking, class_names: Sequence[str]) -> None:
     names = tuple(find_sums(class_names, asking.scheme)) if asking.scheme else tuple(class_names)
     for chosen in asking.discriminants:
         discriminant(np.ones((1, len(names))), names, chosen.signal, chosen.fractions, chosen.groups)
+    return names
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from jettag.data.shard_table import ShardTable
 from jettag.errors import CheckpointError
 from jettag.evaluation.flavour import FlavourScores
 from jettag.evaluation.rows import EFFICIENCIES, Row, make_rows
-from jettag.evaluation.scores import Scores, name_runs
+from jettag.evaluation.scores import Scores, name_runs, refuse_classes
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Flavour
 from jettag.runs.flavour_asking import ask
@@ -131,9 +131,10 @@ def evaluate(
     scores, rows, notes, flavour = [], [], [], []
     tables: dict[tuple[Any, ...], Table] = {}
     done = 0
-    for name, run in zip(name_runs(runs), runs, strict=True):
-        tagger = load_tagger(run)
-        refuse_unknown(asking, tagger.class_names)  # before anything takes time
+    taggers = {name: load_tagger(run) for name, run in zip(name_runs(runs), runs, strict=True)}
+    for name, tagger in taggers.items():  # before anything takes time
+        refuse_classes(name, refuse_unknown(asking, tagger.class_names), signal, background)
+    for name, tagger in taggers.items():
         chosen = _card(card, tagger.run)
         if isinstance(tagger.model, Flavour):
             chosen = flavour_card(chosen, tagger.model.recipe.scheme)

@@ -111,6 +111,23 @@ def test_a_backbone_has_no_classes_to_judge(files, jettag, runs):
     assert "fine-tune it first" in err
 
 
+def test_a_class_that_no_run_has_is_refused_before_a_file_is_read(jettag, runs, tmp_path):
+    (tmp_path / "no.root").write_text("not a ROOT file")
+    words = ("eval", runs / "finetuned", runs / "scratch", "--data", tmp_path / "no.root")
+    for wrong in (["--signal", "Tbqk"], ["--background", "QCD+Tbqk"], ["--signal", "QCD", "--background", "QCD"]):
+        code, _, err = jettag(*words, *wrong)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "Tbqq" in err or "both signal and background" in err
+    assert jettag(*words, "--signal", "Tbqq")[0] == 4
+
+
+def test_a_file_is_not_trained_on_and_judged(files, jettag, tmp_path):
+    file = files / "train" / "QCD.root"
+    code, _, err = jettag("pretrain", "mpm", "--data", file, "--val", file, "--out", tmp_path / "run", *SMALL)
+    assert code == 4
+    assert f"error: {file} is given twice in --data and --val; give disjoint files" in err
+
+
 def test_features_of_another_kind_are_refused_by_name(files, jettag, runs, tmp_path):
     code, _, err = jettag(
         *("finetune", "--from", runs / "pretrain", "--data", files / "train" / "*.root", "--out", tmp_path / "run"),
