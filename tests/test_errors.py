@@ -1,9 +1,12 @@
 """One line each, the contract's exit codes, and across processes unchanged."""
 
+import ast
 import pickle
+from pathlib import Path
 
 import pytest
 
+import jettag
 from jettag import errors
 
 
@@ -29,3 +32,21 @@ def test_every_error_knows_its_exit_code_and_says_what_where_and_what_to_do(name
 def test_errors_survive_a_worker_process():
     error = pickle.loads(pickle.dumps(errors.Stopped("stopped", where="x", exit_code=143)))
     assert (str(error), error.exit_code, type(error)) == ("stopped in x", 143, errors.Stopped)
+
+
+def literal(node):
+    """The text of an f-string, with X for what is filled in."""
+    parts = getattr(node, "values", [node])
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in parts)
+
+
+def test_what_is_wrong_is_said_to_be_in_one_place():
+    """`error: the file is in --data in a.root`: the place follows the word "in", so what goes before has none."""
+    told = []
+    for path in sorted(Path(jettag.__file__).parent.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            name = isinstance(call, ast.Call) and getattr(call.func, "id", "")
+            if name and hasattr(errors, name) and call.args and any(word.arg == "where" for word in call.keywords):
+                told.append((f"{path.name}:{call.lineno}", literal(call.args[0])))
+    assert len(told) > 100
+    assert [place for place, what in told if " in " in what] == []

@@ -285,5 +285,5 @@ def _plain(column: ak.Array, branch: str, where: str) -> Any:
     for axis in range(column.ndim):
         missing = int(np.sum(ak.to_numpy(ak.flatten(ak.is_none(column, axis=axis), axis=None))))
         if missing:
-            raise DataError(f"{missing} missing values in {branch}", where=where, do="fill or drop them")
+            raise DataError(f"{missing} missing values of {branch}", where=where, do="fill or drop them")
     return ak.to_packed(present).layout

@@ -133,7 +133,7 @@ class JoinedSource:
         for what, index, size in (("jet", jet, per_event), ("candidate", candidate, of_candidates)):
             if (bad := index >= size[event]).any():
                 one = int(np.argmax(bad))
-                problem = f"a link to {what} {index[one]} of {size[event[one]]} in its event"
+                problem = f"a link to {what} {index[one]} of the {size[event[one]]} its event has"
                 raise DataError(problem, where=self._where, do="the index table is of another collection")
         linked = np.flatnonzero((jet >= 0) & (candidate >= 0))  # -1 links to nothing
         linked = linked[np.argsort(jet[linked] + first_jet[event[linked]], kind="stable")]

@@ -145,7 +145,7 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
     stored = stored_in_all(inputs, card, tuple(card.jet))
     by: Literal["event_number", "file"] = "event_number" if "event_number" in stored else "file"
     if chosen.split_by == "event_number" and by == "file":
-        raise DataError("no event_number in every file to split by", where=inputs[0].address, do="use --split-by file")
+        raise DataError("not every file has an event_number to split by", do="use --split-by file")
     if chosen.split_by == "file":
         by = "file"
     columns = (*stored, *(name for name in ALWAYS if name not in stored))

@@ -79,7 +79,7 @@ def refuse_missing_truth(inputs: Sequence[InputFile], card: DataCard, recipe: Fl
     if split_of(inputs[0], "train") is not None:
         if recipe.constituent_columns:
             off = " ".join(dict.fromkeys(recipe.off(name) for name in recipe.constituent_columns))
-            what = f"no {' and '.join(recipe.constituent_columns)} of the constituents in a prepared directory"
+            what = f"prepared jets carry no {' and '.join(recipe.constituent_columns)} of the constituents"
             raise DataError(what, where=inputs[0].path, do=f"give the files themselves, or {off}")
         return
     wanted = [("constituents", name) for name in recipe.constituent_columns]

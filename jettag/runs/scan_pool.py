@@ -159,4 +159,4 @@ def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option:
             shared = file_sha256(file.path) in {file_sha256(other.path) for other in local}
         if shared:
             do = "judge on jets that no training has seen"
-            raise DataError(f"the jets of this file are in {option} and in {judging}", where=file.address, do=do)
+            raise DataError(f"the jets of {file.address} are given twice", where=f"{option} and {judging}", do=do)

@@ -164,9 +164,9 @@ def read_pools(
         jets, table = read[role]
         chosen = np.isin(jets.label, classes[kind])
         if not chosen.any():
-            where = inputs[role][0].address
             option = judging if role == "test" else f"--{role}"
-            raise DataError(f"no {kind} jet in {option}", where=where, do=f"expected {_list(names, classes[kind])}")
+            where = f"{option} {inputs[role][0].address}"
+            raise DataError(f"no {kind} jet", where=where, do=f"expected {_list(names, classes[kind])}")
         pools[key] = make_pool(jets, table, features, chosen)
     labels = read["test"][0].label
     signal_names = np.array(names)[labels[np.isin(labels, classes["signal"])]]

@@ -128,14 +128,14 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
         raise UsageError("--test judges what was put in", do="give --background and --signal instead of --data")
     for value in study.fractions:
         if not 0 <= value < 1:
-            raise UsageError(f"expected a signal fraction in [0, 1), found {value:g}", where="--fraction")
+            raise UsageError(f"expected a signal fraction from 0 to below 1, found {value:g}", where="--fraction")
     low, high = study.plan.edges[0], study.plan.edges[-1]
 
     def read(patterns: Sequence[str]) -> Events:
         events = read_events_of(patterns, study.card, study.mass, study.features)
         kept = events.select((events.mass >= low) & (events.mass < high))
         if not len(kept):
-            what = f"no event with {study.mass} in {low:g}:{high:g}"
+            what = f"no event with {study.mass} from {low:g} to {high:g}"
             raise DataError(what, where=patterns[0], do="give another --range, in GeV")
         return kept
 

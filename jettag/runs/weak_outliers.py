@@ -156,7 +156,9 @@ def _read(study: OutlierStudy, device: torch.device, told: Told) -> tuple[Pool, 
             raise UsageError(f"no class {name!r} for --background-class", do=nearest(name, classes))
     chosen = [name for name, _ in pools["background"] if not study.background_class or name in study.background_class]
     if not chosen:
-        raise DataError("no background jet in --background", where=study.background[0], do="choose --background-class")
+        raise DataError(
+            "no background jet", where=f"--background {study.background[0]}", do="choose --background-class"
+        )
     label = "+".join(chosen)
     tests: dict[str, Pool] = {}
     for name, pool in pools["test"]:

@@ -177,7 +177,7 @@ def _check(study: ResonanceStudy) -> None:
             raise UsageError(f"no classifier {classifier!r}", do=nearest(classifier, CLASSIFIERS))
     for fraction in study.fractions:
         if not 0 <= fraction < 1:
-            raise UsageError(f"expected a signal fraction in [0, 1), found {fraction:g}", where="--fraction")
+            raise UsageError(f"expected a signal fraction from 0 to below 1, found {fraction:g}", where="--fraction")
     if study.mass in study.features:
         raise UsageError(f"the mass {study.mass} stands in --features", do="leave it out")
     for method, does in (("salad", "reweights"), ("feta", "moves")):

@@ -98,7 +98,7 @@ class DijetSettings:
             )
             raise UsageError(what, where="--daughters", do="give two masses that add up to less")
         if not 0 < self.mjj[0] < self.mjj[1]:
-            raise UsageError(f"expected LOW:HIGH in GeV, got {self.mjj[0]:g}:{self.mjj[1]:g}", where="--mjj")
+            raise UsageError(f"expected LOW:HIGH (GeV), got {self.mjj[0]:g}:{self.mjj[1]:g}", where="--mjj")
         if self.pt_min < 20 or not 0 < self.radius <= 3 or not 0 < self.eta_max <= 4:
             raise UsageError("jets cannot be found with these cuts", where="--pt, --radius, --eta")
 
@@ -240,7 +240,7 @@ def simulate_dijets(
                     summary.events[name] += CHUNK
                     summary.passed[name] += found
                     if summary.events[name] >= MAX_EMPTY * (summary.passed[name] + 1):
-                        what = f"no event of {name} passed in {summary.events[name]}"
+                        what = f"no event of {name} out of {summary.events[name]} passed"
                         raise RecipeError(what, where="--mjj, --pt", do="widen the cuts")
                     if found:
                         yield {key: ak.Array(values[:left]) for key, values in columns.items()}

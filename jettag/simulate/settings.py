@@ -89,7 +89,7 @@ def _check_cuts(cuts: Cuts) -> None:
         raise UsageError(f"expected |eta| above 0 and up to {MAX_ETA:g}, got {cuts.eta_max:g}", where="--eta")
     if not (math.isfinite(cuts.pt_min) and math.isfinite(cuts.pt_max) and 0 < cuts.pt_min < cuts.pt_max):
         raise UsageError(
-            f"expected LOW:HIGH with 0 < LOW < HIGH in GeV, got {cuts.pt_min:g}:{cuts.pt_max:g}",
+            f"expected LOW:HIGH with 0 < LOW < HIGH (GeV), got {cuts.pt_min:g}:{cuts.pt_max:g}",
             where="--pt",
             do="give the lower edge first, as in --pt 500:1000",
         )
@@ -119,5 +119,5 @@ def parse_range(text: str) -> tuple[float, float]:
     except ValueError:
         edges = (math.nan, math.nan)
     if not separator or any(math.isnan(edge) for edge in edges):
-        raise UsageError(f"expected LOW:HIGH in GeV, got {text!r}", where="--pt", do="write, say, --pt 500:1000")
+        raise UsageError(f"expected LOW:HIGH (GeV), got {text!r}", where="--pt", do="write, say, --pt 500:1000")
     return edges

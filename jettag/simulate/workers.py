@@ -80,7 +80,7 @@ def check_acceptance(name: str, settings: GenerateSettings, events: int, jets: i
     cuts = settings.cuts(find_process(name))
     found = "no jet" if not jets else f"{jets} jet{'s' * (jets > 1)}"
     raise RecipeError(
-        f"{found} of {name} passed in {events} events (acceptance {jets / events:.2g}, at 95 % below "
+        f"{found} of {name} out of {events} events passed (acceptance {jets / events:.2g}, at 95 % below "
         f"{(jets + 3 + 1.7 * jets**0.5) / events:.1g})",
         where=f"--pt {cuts.pt_min:g}:{cuts.pt_max:g} --eta {cuts.eta_max:g} --radius {cuts.radius:g}",
         do="widen the cuts",

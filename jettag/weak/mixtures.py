@@ -64,7 +64,7 @@ def check_fractions(first: float, second: float) -> None:
         if value == 1:
             raise UsageError("one class after the mixing", where=f"{option} {value:g}", do="give less than 1")
         if not 0 <= value < 1:
-            raise UsageError(f"expected a signal fraction in [0, 1), found {value:g}", where=option)
+            raise UsageError(f"expected a signal fraction from 0 to below 1, found {value:g}", where=option)
     if second > first > 0:
         raise UsageError(f"M2 would hold more signal than M1 ({second:g} over {first:g})", do="swap the fractions")
 

@@ -146,7 +146,7 @@ def test_what_is_not_fair_or_not_there_is_one_line(scanned, files, runs, jettag,
     train = files / "train" / "QCD.root"
     for more, code, what in (
         (["--labels", "9999", "--out", tmp_path / "e"], 4, "9999 labels asked for"),
-        (["--test", train, "--out", tmp_path / "a"], 4, "are in --data and in --test"),
+        (["--test", train, "--out", tmp_path / "a"], 4, "given twice in --data and --test"),
         (["--modes", "scratch,ful", "--out", tmp_path / "b"], 2, "full"),
         (["--labels", "some", "--out", tmp_path / "c"], 2, "are no numbers"),
         (["--set", "training.learning_rate=0.5"], 2, ""),

@@ -206,7 +206,7 @@ def test_missing_values_in_parquet(tmp_path):
     lists[3][0] = None
     array = ak.zip(columns | {"part_px": ak.Array(lists)}, depth_limit=1)
     ak.to_parquet(array, tmp_path / "a.parquet")
-    assert "1 missing values in part_px" in fails(tmp_path / "a.parquet")
+    assert "1 missing values of part_px" in fails(tmp_path / "a.parquet")
 
 
 def test_a_file_with_two_classes(tmp_path):

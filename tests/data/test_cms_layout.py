@@ -105,7 +105,7 @@ def test_a_neutral_candidate_has_no_impact_parameter_instead_of_minus_one(truth,
 
 def test_links_beyond_the_candidates_are_an_error(truth, tmp_path):
     path = write_pfnano(tmp_path / "nano.root", truth, shift=500)
-    with pytest.raises(DataError, match=r"a link to candidate 5\d\d of .* in its event"):
+    with pytest.raises(DataError, match=r"a link to candidate 5\d\d of the .* its event has"):
         classes(path, "cms_pfnano", truth)
 
 

@@ -200,7 +200,7 @@ def test_without_event_numbers_whole_files_are_dealt(tmp_path):
     dataset = prepare(inputs, CARD, tmp_path / "s", Preparation(fractions=(0.5, 0.5, 0)))
     assert dataset.split.by == "file"
     assert dataset.count("train") % 20 == dataset.count("val") % 20 == dataset.count("test") == 0
-    with pytest.raises(DataError, match="no event_number in every file"):
+    with pytest.raises(DataError, match="not every file has an event_number"):
         prepare(inputs, CARD, tmp_path / "t", Preparation(split_by="event_number"))
 
 

@@ -209,7 +209,7 @@ def test_a_cut_that_nothing_passes_stops_and_leaves_nothing(tmp_path, monkeypatc
     monkeypatch.setattr("jettag.simulate.workers.MAX_EMPTY", 20)
     monkeypatch.setattr(chunk_module, "EVENTS", 10)
     settings = GenerateSettings(("Hbb",), 5, radius=0.05, pt_max=600.0)
-    with pytest.raises(RecipeError, match=r"no jet of Hbb passed in 20 events \(acceptance 0") as caught:
+    with pytest.raises(RecipeError, match=r"no jet of Hbb out of 20 events passed \(acceptance 0") as caught:
         simulate(settings, tmp_path)
     assert caught.value.exit_code == 3
     assert list(tmp_path.iterdir()) == []
