@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, ParamSpec, TypeVar
 
 import typer
@@ -19,6 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from jettag.errors import JettagError, Stopped
+
+from .entry import leave_import
 
 __all__ = [
     "JsonOption",
@@ -97,8 +100,10 @@ def forget_stdout() -> None:
 def _signals() -> Iterator[None]:
     """SIGTERM and SIGUSR1 end a command as Ctrl-C does; a training takes them over while it runs, to save."""
 
-    def stop(number: int, _frame: object) -> None:
-        raise Stopped("stopped by a signal", do="run the command again", exit_code=STOPPED_BY[signal.Signals(number)])
+    def stop(number: int, frame: FrameType | None) -> None:
+        code = STOPPED_BY[signal.Signals(number)]
+        leave_import(frame, "stopped by a signal", code)
+        raise Stopped("stopped by a signal", do="run the command again", exit_code=code)
 
     try:
         previous = {number: signal.signal(number, stop) for number in STOPPED_BY}

@@ -5,18 +5,23 @@ import signal
 import sys
 from types import FrameType
 
-__all__ = ["main"]
+__all__ = ["leave_import", "main"]
 
 IMPORTING = "<frozen importlib._bootstrap>"
 
 
-def _interrupt(_number: int, frame: FrameType | None) -> None:
-    """Leave at once within an import, where C code turns a KeyboardInterrupt into errors of its own; else raise it."""
+def leave_import(frame: FrameType | None, what: str, code: int) -> None:
+    """End the process at once within an import, where modules swallow exceptions or make them errors of their own."""
     while frame is not None:
         if frame.f_code.co_filename == IMPORTING:
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"error: interrupted; run the command again\n")
-            os._exit(130)
+            line = f"error: {what}; run the command again\n".encode()
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line)
+            os._exit(code)
         frame = frame.f_back
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    leave_import(frame, "interrupted", 130)
     raise KeyboardInterrupt
 
 

@@ -10,13 +10,14 @@ from jettag.errors import Stopped
 __all__ = ["STOP", "stop_at_once", "stop_requests", "take_stop_file"]
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}  # exit codes
+SWALLOWED: list[int] = []  # signals around a training whose exception some library may have caught
 STOP = "STOP"  # `touch RUN/STOP` ends a run as if it had reached its limit
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], int | None]]:
     """Yield a function that tells the exit code of a signal received, if any; the first signal is only noted."""
-    received: list[int] = []
+    received: list[int] = [*SWALLOWED]
 
     def note(number: int, _frame: object) -> None:
         if received and number == signal.SIGINT:
@@ -36,14 +37,18 @@ def stop_at_once() -> Iterator[None]:
     """
 
     def stop(number: int, _frame: object) -> None:
+        SWALLOWED.append(number)
         raise Stopped(
             f"stopped by {signal.Signals(number).name} outside the training",
             do="run the same command with --resume",
             exit_code=SIGNALS[signal.Signals(number)],
         )
 
-    with _handled([signal.SIGTERM, signal.SIGUSR1], stop):
-        yield
+    try:
+        with _handled([signal.SIGTERM, signal.SIGUSR1], stop):
+            yield
+    finally:
+        SWALLOWED.clear()
 
 
 @contextlib.contextmanager

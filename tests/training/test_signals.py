@@ -1,5 +1,6 @@
 """Signals: only noted within a training, obeyed at once around it."""
 
+import contextlib
 import os
 import signal
 
@@ -26,6 +27,17 @@ def test_within_a_training_a_signal_is_noted_around_it_obeyed(number, code):
         around()
     assert caught.value.exit_code == code
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_what_a_library_swallows_is_obeyed_by_the_training(number, code):
+    with stop_at_once():
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), number)
+        with stop_requests() as request:
+            assert request() == code
+    with stop_requests() as request:
+        assert request() is None
 
 
 def test_a_second_interrupt_does_not_wait():
