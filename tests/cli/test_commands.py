@@ -178,7 +178,7 @@ def test_a_defect_keeps_its_traceback_and_exits_with_one(jettag, monkeypatch, tm
     def broken(*_args, **_kwargs):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("jettag.run.load_recipe", broken)
+    monkeypatch.setattr("jettag.config.recipe.load_recipe", broken)
     code, _, err = jettag("pretrain", "mpm", "--data", "x.root", "--out", tmp_path)
     assert code == 1
     assert "boom" in err.splitlines()[-1]
