@@ -53,17 +53,19 @@ def finetune(
 
     Example: jettag finetune --task top --from runs/pretrain --data 'train/*.root' --val 'val/*.root' --out runs/top
     """
-    from jettag import run
-    from jettag.config.recipe import FinetuneRecipe
+    # Not `jettag.run`: that brings the studies and matplotlib along, which a training may lack.
+    from jettag.config.recipe import FinetuneRecipe, load_recipe
+    from jettag.runs import finetuning
+    from jettag.runs.common import Sources
 
     folder = run_folder(out, Path(task).stem, resume=resume)
     changes = [*(overrides or []), *ADAPT[adapt_features], *patience_override(patience)]
     chosen = {f"--mode {mode}": f"mode={mode}"} if mode else {}
-    resolved = run.load_recipe(recipe or task, FinetuneRecipe, changes, card=card, options=chosen)
+    resolved = load_recipe(recipe or task, FinetuneRecipe, changes, card=card, options=chosen)
     with training_report("finetune" if pretrained else "from scratch") as told:
-        facts = run.finetune(
+        facts = finetuning.finetune(
             resolved,
-            run.Sources(train=data, val=val or [], card=card),
+            Sources(train=data, val=val or [], card=card),
             folder,
             pretrained=pretrained,
             device=device,

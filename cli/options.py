@@ -13,7 +13,7 @@ from jettag.errors import UsageError
 from .console import is_first, progress, say, writes_in
 
 if TYPE_CHECKING:
-    from jettag.run import Told
+    from jettag.runs.common import Told
 
 __all__ = [
     "Card",
@@ -72,7 +72,7 @@ def patience_override(patience: int | None) -> list[str]:
 @contextmanager
 def training_report(what: str) -> Iterator["Told"]:
     """Show notes as lines and the log as a progress bar in per cent of the run."""
-    from jettag.run import Told
+    from jettag.runs.common import Told
 
     if not is_first():
         yield Told()

@@ -47,17 +47,19 @@ def pretrain(
 
     Example: jettag pretrain mpm --data 'jets/*.root' --out runs/pretrain --max-time 15m
     """
-    from jettag import run
-    from jettag.config.recipe import PretrainRecipe
+    # Not `jettag.run`: that brings the studies and matplotlib along, which a training may lack.
+    from jettag.config.recipe import PretrainRecipe, load_recipe
+    from jettag.runs import pretraining
+    from jettag.runs.common import Sources
 
     folder = run_folder(out, Path(recipe).stem, resume=resume)
     probed = {f"--probe {probe}": f"probe.classes=[{probe}]"} if probe else {}
     changes = [*(overrides or []), *patience_override(patience)]
-    resolved = run.load_recipe(recipe, PretrainRecipe, changes, card=card, options=probed)
+    resolved = load_recipe(recipe, PretrainRecipe, changes, card=card, options=probed)
     with training_report("pretrain") as told:
-        facts = run.pretrain(
+        facts = pretraining.pretrain(
             resolved,
-            run.Sources(train=data, val=val or [], card=card),
+            Sources(train=data, val=val or [], card=card),
             folder,
             device=device,
             resume=resume,

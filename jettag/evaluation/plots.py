@@ -21,7 +21,7 @@ from jettag.config.files import write_atomically
 from jettag.evaluation.metrics import LIMIT_CONFIDENCE, Curve, rejection_curve
 from jettag.evaluation.scores import Pair, Scores
 
-__all__ = ["draw_confusion", "draw_roc", "draw_scores", "house_style", "render", "save"]
+__all__ = ["draw_confusion", "draw_roc", "draw_scores", "house_style", "render", "save", "shorten"]
 
 POINTS = 300
 BINS = 50
@@ -132,7 +132,7 @@ def draw_scores(runs: Sequence[Scores], pairs: Sequence[Pair]) -> Figure:
             place.set_xlim(0, 1)
             place.set_xlabel(f"Score {pair}")
             place.legend(loc="upper right", frameon=False)
-            _label(place, _shorten(scores.run, 30), small=shown > 1)
+            _label(place, shorten(scores.run, 30), small=shown > 1)
         low, high = axes[0, 0].get_ylim()
         low /= 2  # a bin with one jet stands clear of the axis
         axes[0, 0].set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
@@ -215,7 +215,7 @@ def _curve(scores: Scores, pair: Pair) -> Curve:
 
 def _draw_curve(place: Any, curve: Curve, name: str, i: int, *, band: bool) -> None:
     style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i // len(COLOURS)) % len(DASHES)]}
-    place.plot(curve.signal_efficiency, curve.rejection, label=_shorten(name, 28), **style)
+    place.plot(curve.signal_efficiency, curve.rejection, label=shorten(name, 28), **style)
     if band:
         limit = np.where(curve.n_pass == 0, curve.low, np.nan)
         place.plot(curve.signal_efficiency, limit, color=style["color"], markevery=25, **LIMIT)
@@ -247,7 +247,7 @@ def _draw_ratio(place: Any, curves: Sequence[tuple[int, Curve]], first: str) -> 
             place.set_ylim(lowest / 1.3, highest * 1.3)
         else:
             place.set_ylim(max(0, lowest - margin), highest + margin)
-    place.set_ylabel(f"Ratio to\n{_shorten(first, 16)}", fontsize=11)
+    place.set_ylabel(f"Ratio to\n{shorten(first, 16)}", fontsize=11)
 
 
 def _label(place: Any, text: str, *, small: bool) -> None:
@@ -269,7 +269,7 @@ def _tell_left_out(figure: Figure, count: int) -> None:
         figure.suptitle(f"{count} more are not shown", fontsize=12)
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     """The text with its middle left out where it is too long: both ends of a run's name tell it apart."""
     if len(text) <= length:
         return text.replace("$", r"\$")

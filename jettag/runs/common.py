@@ -1,7 +1,7 @@
 """What every training shares: jets opened, the run directory held, facts before and the model card after."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
 from jettag.runs.flavour_data import check_origins, flavour_card, refuse_missing_truth
+from jettag.runs.training_picture import draw_training_picture
 from jettag.training.checkpoint import has_checkpoint
 from jettag.training.distributed import World, join
 from jettag.training.loop import Criterion
@@ -203,8 +204,10 @@ def new_backbone(recipe: Recipe, num_features: int, device: torch.device) -> Par
 
 
 @contextmanager
-def hold_run(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bool, Told]]:
+def hold_run(out: Path, *, resume: bool, told: Told, pictures: bool = True) -> Iterator[tuple[World, bool, Told]]:
     """Hold the run directory, together with the processes that torchrun started beside this one.
+
+    A training that a signal stops is drawn, if there shall be ``pictures``, after it is told in ``run.json``.
 
     Yields:
         Who trains; whether to go on with what is there; and whom to tell, which only the first process does.
@@ -229,6 +232,9 @@ def hold_run(out: Path, *, resume: bool, told: Told) -> Iterator[tuple[World, bo
             if world.is_first:
                 _note_stop(out, code, world)
             if has_checkpoint(out):
+                if world.is_first and pictures:
+                    with suppress(Stopped, KeyboardInterrupt):  # asked again: no picture, and the first exit code
+                        draw_training_picture(out, told.note)
                 raise
             raise Stopped(
                 "stopped before the first checkpoint, nothing is trained yet",
@@ -334,8 +340,9 @@ def carry_out(
     probe: Probe | None = None,
     precompute: bool = True,
     criterion: Criterion | None = None,
+    pictures: bool = True,
 ) -> dict[str, Any]:
-    """Train the model: facts before, checkpoints meanwhile, the model card after."""
+    """Train the model: facts before, checkpoints meanwhile, a picture (if ``pictures``) and the model card after."""
     table = jets.table
     facts |= {
         "class_names": list(table.class_names),
@@ -364,9 +371,16 @@ def carry_out(
         precompute=precompute,
         criterion=criterion,
     )
-    return world.first(
-        partial(write_model_card, out, title=described.title, tags=described.tags, summary=[described.summary])
-    )
+
+    def conclude() -> dict[str, Any]:
+        try:
+            if pictures:
+                draw_training_picture(out, told.note)
+        finally:  # whatever stops the drawing
+            done = write_model_card(out, title=described.title, tags=described.tags, summary=[described.summary])
+        return done
+
+    return world.first(conclude)
 
 
 def class_counts(table: Table) -> npt.NDArray[np.int64]:

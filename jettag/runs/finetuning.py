@@ -63,8 +63,9 @@ def finetune(
     max_seconds: float = math.inf,
     max_steps: int | None = None,
     told: Told = NOBODY,
+    pictures: bool = True,
 ) -> dict[str, Any]:
-    """Train a classifier on labelled jets, from a pre-trained backbone or from scratch.
+    """Train a classifier on labelled jets, from a pre-trained backbone or from scratch; ``pictures`` draws how it went.
 
     Returns:
         The facts of the run, as in ``run.json``.
@@ -89,7 +90,7 @@ def finetune(
         )
     if recipe.adaptation.summary_blocks is not None:
         backbone.read_blocks(recipe.adaptation.summary_blocks)
-    with hold_run(out, resume=resume, told=told) as (world, resuming, told):
+    with hold_run(out, resume=resume, told=told, pictures=pictures) as (world, resuming, told):
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table
         counts = class_counts(table)
@@ -132,6 +133,7 @@ def finetune(
             # Heads of tracks read constituents, their charges and the jet: more than is kept in memory.
             precompute=recipe.adaptation.precompute and flavour_of(recipe) is None,
             criterion=ARGOS if recipe.selection == "argos" else None,
+            pictures=pictures,
         )
         if isinstance(model, Flavour):
             facts = world.first(lambda: store_choices(out, jets.val_table, world.device(chosen), told.note))

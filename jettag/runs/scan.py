@@ -174,6 +174,7 @@ def _point(
                 resume=True,
                 max_seconds=scan.rules.max_seconds,
                 told=told,
+                pictures=False,  # of dozens of trainings; the study has its own
             )
         # With few labels the validation loss is that of a handful of jets and picks checkpoints by chance, of training
         # from scratch most of all: a finished schedule is judged at its end, unless patience ends it early.

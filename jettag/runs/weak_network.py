@@ -54,7 +54,7 @@ def train_network(
     chosen = choose_device(device)
     if not ((run / "run.json").is_file() and read_run(run).get("finished")):
         jets = Opened(train, held, pools.card, pools.inputs, [])
-        finetune(recipe, jets, run, pretrained=pretrained, device=device, resume=True)
+        finetune(recipe, jets, run, pretrained=pretrained, device=device, resume=True, pictures=False)
     tagger = load_tagger(run)
 
     def score(jets: JetTable) -> npt.NDArray[np.float64]:

@@ -29,6 +29,7 @@ __all__ = [
     "load_model_state",
     "pack_optimizer",
     "point_to",
+    "pointed_step",
     "resolve_checkpoint",
     "save_checkpoint",
     "unpack_optimizer",
@@ -99,6 +100,12 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int, is_best: bo
 def point_to(run: Path, pointer: str, name: str) -> None:
     """Make ``checkpoints/last`` or ``checkpoints/best`` name a checkpoint."""
     write_atomically(run / "checkpoints" / pointer, name + "\n")
+
+
+def pointed_step(run: Path, pointer: str) -> int | None:
+    """The step of the checkpoint that ``last`` or ``best`` names, where there is one."""
+    name = _pointed(run / "checkpoints", pointer)
+    return int(name.removeprefix("step-")) if name.startswith("step-") else None
 
 
 def _prune(folder: Path, keep: int, newest: str) -> None:

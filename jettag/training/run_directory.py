@@ -1,6 +1,6 @@
 """What a run leaves behind: its recipe, its card, where it came from, and a model card.
 
-``recipe.yaml`` (resolved), ``card.yaml``, ``run.json``, ``metrics.jsonl``, ``checkpoints/``, ``README.md``.
+``recipe.yaml`` (resolved), ``card.yaml``, ``run.json``, ``metrics.jsonl``, ``checkpoints/``, ``README.md``, ``plots/``.
 """
 
 import fcntl
@@ -208,6 +208,7 @@ def _count(value: int | None) -> str:
 def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Sequence[str]) -> dict[str, Any]:
     """``README.md`` with the front matter that model hubs read, and the facts of the run, which it returns."""
     facts = read_run(run)
+    drawn = (run / "plots" / "training.png").is_file()
     lines = [
         "---",
         "library_name: jettag",
@@ -237,6 +238,7 @@ def write_model_card(run: Path, *, title: str, tags: Sequence[str], summary: Seq
         "",
         "`recipe.yaml` and `card.yaml` repeat the run; `metrics.jsonl` holds its losses.",
         "",
+        *(["![Losses and what else was told, against the step](plots/training.png)", ""] if drawn else []),
     ]
     write_atomically(run / "README.md", "\n".join(lines))
     return facts

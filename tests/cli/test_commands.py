@@ -183,11 +183,11 @@ def broken(monkeypatch):
     def boom(*_args, **_kwargs):
         raise RuntimeError("boom")
 
-    return lambda name: monkeypatch.setattr(f"jettag.run.{name}", boom)
+    return lambda name: monkeypatch.setattr(f"jettag.{name}", boom)
 
 
 def test_a_defect_keeps_its_traceback_and_exits_with_one(jettag, broken, tmp_path):
-    broken("load_recipe")
+    broken("config.recipe.load_recipe")
     code, _, err = jettag("pretrain", "mpm", "--data", "x.root", "--out", tmp_path)
     assert code == 1
     assert "boom" in err.splitlines()[-1]
@@ -200,10 +200,10 @@ FILES = ["--background", "x.root", "--signal", "x.root", "--test", "x.root"]
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("evaluate", ["eval", "run", "--data", "x.root"]),
-        ("load_recipe", ["scan", "labels", "--data", "x.root", "--test", "x.root"]),
-        ("weak_study", ["weak", "iad", "--fraction", "0.1", *FILES]),
-        ("weak_study", ["weak", "scan", *FILES]),
+        ("run.evaluate", ["eval", "run", "--data", "x.root"]),
+        ("run.load_recipe", ["scan", "labels", "--data", "x.root", "--test", "x.root"]),
+        ("run.weak_study", ["weak", "iad", "--fraction", "0.1", *FILES]),
+        ("run.weak_study", ["weak", "scan", *FILES]),
     ],
 )
 def test_a_traceback_is_kept_where_the_command_writes(jettag, broken, tmp_path, function, words):
@@ -223,7 +223,7 @@ def test_a_traceback_is_kept_where_the_command_writes(jettag, broken, tmp_path, 
 
 def test_a_traceback_is_kept_in_the_default_run_directory(jettag, broken, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    broken("pretrain")
+    broken("runs.pretraining.pretrain")
     for name in ("mpm", "mpm-2"):
         code, _, err = jettag("pretrain", "mpm", "--data", "x.root")
         assert code == 1
