@@ -48,7 +48,7 @@ def ls(as_json: JsonOption = False) -> None:
 @app.command(cls=SeveralValues)
 @boundary
 def show(card: Card, as_json: JsonOption = False) -> None:
-    """Show a card with every default written out.
+    """Show a card with its defaults, but for what is null by default: that only --json has.
 
     Example: jettag data show jetclass
     """
@@ -58,7 +58,7 @@ def show(card: Card, as_json: JsonOption = False) -> None:
     if as_json:
         emit_json({"schema": 1, "card": content.model_dump(mode="json")})
     else:
-        out.print(dump_yaml(content), end="", highlight=False, markup=False, soft_wrap=True)
+        out.print(dump_yaml(content, nulls=False), end="", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command(cls=SeveralValues)

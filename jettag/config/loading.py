@@ -208,6 +208,22 @@ def _models_in(annotation: Any) -> list[Any]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def dump_yaml(section: BaseModel) -> str:
-    """The section as YAML, keys in their order, every default written out."""
-    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+def dump_yaml(section: BaseModel, *, nulls: bool = True) -> str:
+    """The section as YAML, keys in their order, every default written out; without ``nulls`` those of null are not."""
+    content = section.model_dump(mode="json")
+    if not nulls:
+        _drop_nulls(section, content)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _drop_nulls(value: object, content: Any) -> None:
+    """Take keys that are null, and null by default, out of what was dumped of ``value``, at every depth."""
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            if content[name] is None and field.default is None:
+                del content[name]
+            else:
+                _drop_nulls(getattr(value, name), content[name])
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            _drop_nulls(inner, content[name])

@@ -1,10 +1,12 @@
 """Where in one file each wanted quantity stands: the card's names matched with the branches that are there."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jettag.data.card import ColumnOfCard, DataCard, OneHotLabels
+from jettag.data.card import ColumnOfCard, Constituents, DataCard, OneHotLabels
+from jettag.data.features import FEATURE_SETS
 from jettag.data.source import Source
 from jettag.errors import CardError, DataError, nearest
 
@@ -14,6 +16,9 @@ CARTESIAN = ("px", "py", "pz", "energy")
 POLAR = ("pt", "eta", "phi")
 SLOT = "slot"  # place of a constituent in its jet as the file has it, which no file stores
 JET_ETA = "jet_eta"  # the jet's pseudorapidity, beside each of its constituents
+NEARLY = 0.75  # alike in spelling: part_d0 and part_d0val are by 0.82, part_pz and part_d0val by 0.59
+MOST_HINTS = 3
+MOST_LABELS = 3  # of those missing: a card may have 188
 SUMMED = ("pt", "eta", "phi", "energy", "mass", "nparticles")  # jet columns that the constituents' sum can replace
 
 
@@ -133,7 +138,7 @@ def bind(
                 raise CardError(f"no jet column {field!r}", where=f"card {card.name}", do=known)
             missing.append(" or ".join(column.branches))
     if missing:
-        raise _missing(missing, source, where)
+        raise _missing(missing, card, source, where, advice=_possible_sets(card, source))
     return Binding(constituents, jet, tuple(fields), tuple(jet_columns), where)
 
 
@@ -168,15 +173,51 @@ def bind_labels(card: DataCard, source: Source, address: str, classes: Sequence[
         branches = {"": found[0]} if found else {}
         missing = [] if found else [" or ".join(card.labels.branches)]
     if missing:
-        raise _missing(missing, source, where, advice="or give the class with the file, as CLASS:GLOB")
+        advice = "give the class with the file, as CLASS:GLOB"
+        raise _missing(missing, card, source, where, advice=advice, noun="label branch", most=MOST_LABELS, nearly=0.9)
     return branches
 
 
-def _missing(branches: Sequence[str], source: Source, where: str, advice: str = "") -> DataError:
-    shown = ", ".join(dict.fromkeys(branches))
-    hints = [nearest(branch.split(" or ")[0], source.names) for branch in branches[:3]]
-    if any(not hint.startswith("did you mean") for hint in hints):
-        names = ", ".join(sorted(source.names)[:12]) + (" ..." if len(source.names) > 12 else "")
-        hints = [f"it has {names}" if names else "it has no branch"]
-    noun = "branch" if len(set(branches)) == 1 else "branches"
-    return DataError(f"no {noun} {shown}", where=where, do=" ".join([*dict.fromkeys(hints), advice]).strip())
+def _possible_sets(card: DataCard, source: Source) -> str:
+    """What to do with a file that has momenta but not every other field: which feature sets it can give."""
+    given = {field for field in Constituents.model_fields if locate(card, source.names, "constituents", field)}
+    if not given.issuperset(_momentum(card, source)):
+        return ""
+    always = {SLOT, JET_ETA, "deta", "dphi"}
+    able = [name for name, features in FEATURE_SETS.items() if given | always >= set(features.fields)]
+    if not able:
+        return ""
+    how = f"--set data.features={able[-1]} in training, --features {able[-1]} in data prepare"
+    return f"it can give features {', '.join(able)}: {how}"
+
+
+def _missing(
+    branches: Sequence[str],
+    card: DataCard,
+    source: Source,
+    where: str,
+    *,
+    advice: str,
+    noun: str = "branch",
+    most: int | None = None,
+    nearly: float = NEARLY,
+) -> DataError:
+    """One line: what lacks (the ``most`` first), unused names that are ``nearly`` it, and the advice."""
+    names = tuple(dict.fromkeys(branches))
+    free = set(source.names) - card.branches
+    near = {name: _near(name.split(" or ")[0], free, nearly) for name in names}
+    hints = [f"{found} for {name}" for name, found in near.items() if found][:MOST_HINTS]
+    do = [f"did you mean {', '.join(hints)}?"] if hints else []
+    if not hints and not advice:
+        has = ", ".join(sorted(source.names)[:12]) + (" ..." if len(source.names) > 12 else "")
+        do = [f"it has {has}" if has else "it has no branch"]
+    more = f" and {len(names) - most} more" if most and len(names) > most else ""
+    what = f"no {noun}{'es' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
+    return DataError(what, where=where, do=" ".join(filter(None, [*do, advice])))
+
+
+def _near(name: str, choices: Iterable[str], nearly: float) -> str:
+    """The choice that is nearly spelled like ``name``, or nothing."""
+    lower = {choice.lower(): choice for choice in sorted(choices)}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=nearly)
+    return lower[close[0]] if close else ""

@@ -211,6 +211,18 @@ class DataCard(Section):
         """Class names in the card's order; empty where the files bring them."""
         return tuple(self.labels.classes) if self.labels else ()
 
+    @property
+    def branches(self) -> frozenset[str]:
+        """Every name that a quantity or a label of this card may have in a file."""
+        of_constituents = (getattr(self.constituents, field) for field in Constituents.model_fields)
+        columns = [column for column in (*of_constituents, *self.jet.values()) if column]
+        names = {name for column in columns for name in column.branches}
+        if isinstance(self.labels, OneHotLabels):
+            names.update(self.labels.classes.values())
+        elif self.labels is not None:
+            names.update(self.labels.branches)
+        return frozenset(names)
+
     def column(self, owner: Literal["constituents", "jet"], field: str) -> ColumnOfCard | None:
         """The column of a field, or None where the card has none."""
         return self.jet.get(field) if owner == "jet" else getattr(self.constituents, field)

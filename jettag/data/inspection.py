@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jettag.data.binding import bind, locate
-from jettag.data.card import Constituents, DataCard
+from jettag.data.card import Constituents, DataCard, OneHotLabels
 from jettag.data.columns import make_piece
 from jettag.data.features import FEATURE_SETS
 from jettag.data.inputs import InputFile
@@ -74,7 +74,7 @@ def inspect(
         reports.append(report)
         try:
             with open_source(file, card.tree, card.join) as source:
-                _read(card, file, source, report, sign, done, on_progress)
+                _read(card, file, inputs, source, report, sign, done, on_progress)
         except JettagError as error:
             report.error = error
         done += report.jets
@@ -84,6 +84,7 @@ def inspect(
 def _read(
     card: DataCard,
     file: InputFile,
+    inputs: Sequence[InputFile],
     source: Source,
     report: FileReport,
     sign: SignCheck,
@@ -101,7 +102,7 @@ def _read(
     extra = dict.fromkeys([*(name for name in present if name not in MOMENTUM), "dphi"])
     report.columns = tuple(name for name in card.jet if locate(card, source.names, "jet", name))
     binding = bind(card, source, file.address, fields=tuple(extra), jet_columns=report.columns)
-    labels = _labels(card, file, source)
+    labels = _labels(card, file, inputs, source)
     report.classes = Counter() if labels else None
     branches = tuple(dict.fromkeys((*binding.branches, *(labels.branches if labels else ()))))
     begin = 0
@@ -117,17 +118,22 @@ def _read(
         heavy = [labels.names.index(name) for name in HEAVY if name in labels.names] if labels else []
         sign.add(piece, None if found is None else np.isin(found, heavy))
         if labels and found is not None and report.classes is not None:
+            if others := int(np.count_nonzero(found == OTHER)):
+                report.notes["jets_of_none_of_these_classes"] += others
             for index in np.unique(found[found != OTHER]):
                 report.classes[labels.names[index]] += int(np.count_nonzero(found == index))
         if on_progress:
             on_progress(done + begin)
 
 
-def _labels(card: DataCard, file: InputFile, source: Source) -> FileLabels | None:
-    """How to label the file, or None where it has no labels: they are optional."""
+def _labels(card: DataCard, file: InputFile, inputs: Sequence[InputFile], source: Source) -> FileLabels | None:
+    """How to label the file by those classes of the card that it has; None where it has none: labels are optional."""
+    if file.class_name:
+        return file_labels(card, source, file, class_names(card, [one for one in inputs if one.class_name], None))
     try:
-        return file_labels(card, source, file, class_names(card, [file], None))
+        names = class_names(card, [file], None)
+        if isinstance(card.labels, OneHotLabels):
+            names = tuple(name for name in names if card.labels.classes[name] in source.names)
+        return file_labels(card, source, file, names) if names else None
     except JettagError:
-        if file.class_name:
-            raise
         return None

@@ -7,6 +7,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from jettag.config.schemes import scheme, scheme_names
 from jettag.data.binding import bind_labels
 from jettag.data.card import DataCard, OneHotLabels, ValueLabels
 from jettag.data.columns import flat
@@ -27,6 +28,8 @@ def class_names(card: DataCard, inputs: Sequence[InputFile], classes: Sequence[s
     """
     given = tuple(dict.fromkeys(file.class_name for file in inputs if file.class_name))
     known = card.classes or given
+    if given and not classes and not set(given) & set(known) and all(file.class_name for file in inputs):
+        return _of_a_scheme(card, given)
     for name in classes or ():
         if name not in {*known, *given}:
             raise DataError(
@@ -38,6 +41,19 @@ def class_names(card: DataCard, inputs: Sequence[InputFile], classes: Sequence[s
     if not known:
         raise DataError(f"card {card.name} has no labels", do="give files as CLASS:GLOB")
     return tuple(classes) if classes else known
+
+
+def _of_a_scheme(card: DataCard, given: Sequence[str]) -> tuple[str, ...]:
+    """The classes, in their order, of the label scheme that all files together bring, where the card knows none."""
+    what = f"no class {given[0]!r} in card {card.name}"
+    possible = [one.classes for one in map(scheme, scheme_names()) if set(given) <= set(one.classes)]
+    if not possible:
+        raise DataError(what, do=nearest(given[0], card.classes))
+    closest = min(possible, key=len)
+    if absent := [name for name in closest if name not in given]:
+        do = f"{nearest(given[0], card.classes)} Or give files as CLASS:GLOB of {', '.join(absent)} too"
+        raise DataError(what, do=do)
+    return closest
 
 
 @dataclass(frozen=True)

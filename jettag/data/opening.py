@@ -103,7 +103,8 @@ def open_jets(
             raise DataError("prepared without labels", where=part.folder, do="prepare it again with labels")
         missing = [name for name in names if labels and name not in part.dataset.class_names]
         if missing:
-            raise DataError(f"no class {missing[0]!r}", where=part.folder, do=nearest(missing[0], first.class_names))
+            do = f"it has {', '.join(part.dataset.class_names)}; prepare CLASS:GLOB of {', '.join(names)}"
+            raise DataError(f"no class {', '.join(map(repr, missing))}", where=part.folder, do=do)
     for name in (*jet_columns, *batch_columns):
         if name not in first.jet_columns:
             raise DataError(f"no jet column {name!r}", where=parts[0].folder, do=nearest(name, first.jet_columns))

@@ -108,7 +108,8 @@ class TableBuilder:
         counts = self._counts.finish()
         if not len(counts):
             flow = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in self._notes.items())
-            raise DataError(f"no jet left of {read} read" + (f" ({flow})" if flow else ""), where=where)
+            do = f"give files with jets of {', '.join(class_names)}" if read and class_names else "give files with jets"
+            raise DataError(f"no jet left of {read} read" + (f" ({flow})" if flow else ""), where=where, do=do)
         return JetTable(
             features=self._features.finish(),
             p4=self._p4.finish(),

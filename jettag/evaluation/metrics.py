@@ -26,7 +26,6 @@ __all__ = [
     "background_rejection",
     "binary_accuracy",
     "clopper_pearson",
-    "lower_limit",
     "rejection_curve",
     "working_point",
 ]
@@ -224,14 +223,6 @@ def clopper_pearson(
     lowest = np.where(passed > 0, betaincinv(np.maximum(passed, 1), total - passed + 1, tail), 0.0)
     highest = np.where(passed < total, betaincinv(passed + 1, np.maximum(total - passed, 1), 1 - tail), 1.0)
     return lowest, highest
-
-
-def lower_limit(n_background: int, confidence: float) -> float:
-    """The rejection that is exceeded at a confidence level where none of ``n_background`` jets passes.
-
-    With efficiency e, nothing passes with probability (1 - e)^n; the limit is 1 / e where that is 1 - confidence.
-    """
-    return float(-1 / np.expm1(np.log1p(-confidence) / n_background))
 
 
 def _finite(scores: npt.ArrayLike, which: str) -> FloatArray:

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jettag.evaluation.metrics import (
+    CONFIDENCE,
+    LIMIT_CONFIDENCE,
     auc,
     background_rejection,
     binary_accuracy,
-    lower_limit,
     working_point,
 )
 from jettag.evaluation.scores import Scores, choose_pairs
@@ -226,8 +227,9 @@ def remarks(runs: Sequence[Scores], rows: Sequence[Row]) -> list[str]:
     for row in rows:
         place = f"{row.run}, {row.signal} against {row.background} at {row.signal_efficiency * 100:.4g} %"
         if row.n_background_pass == 0:
-            limit = lower_limit(row.n_background, 0.95)
-            found.append(f"{place}: none of {row.n_background} background jets passes; > {_floor(limit)} at 95 % CL.")
+            limit = f"> {_floor(row.background_rejection_low)} at {LIMIT_CONFIDENCE * 100:.0f} % CL"
+            edge = f"the edge of the {CONFIDENCE * 100:.0f} % interval"
+            found.append(f"{place}: none of {row.n_background} background jets passes; {limit}, {edge}.")
         elif row.n_background_pass < FEW_PASS:
             few.append(f"{place}: only {row.n_background_pass} of {row.n_background} background jets pass.")
         if row.run in by_name:

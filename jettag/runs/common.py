@@ -1,7 +1,6 @@
-"""What every training shares: jets opened, the run directory held, facts before and the model card after."""
+"""What every training shares: jets opened, facts before and the model card after."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,30 +18,26 @@ from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, Recipe
 from jettag.data.card import DataCard, load_card
 from jettag.data.features import feature_set
 from jettag.data.jets import Table
-from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card
+from jettag.data.opening import expand_data, open_jets, origin_names, prepared_card, split_of
 from jettag.data.read import InputFile
 from jettag.data.splits import hold_out
 from jettag.data.subsets import draw
-from jettag.errors import DataError, Stopped
+from jettag.errors import DataError
 from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
-from jettag.runs.flavour_data import check_origins, flavour_card, refuse_missing_truth
+from jettag.runs.flavour_data import check_origins, flavour_card, refuse_missing_truth, without_missing_truth
 from jettag.runs.training_picture import draw_training_picture
-from jettag.training.checkpoint import has_checkpoint
-from jettag.training.distributed import World, join
+from jettag.training.distributed import World
 from jettag.training.loop import Criterion
 from jettag.training.probe import Probe
 from jettag.training.run_directory import (
     describe_inputs,
-    occupy,
-    open_run,
     refuse_another,
     update_run,
     write_model_card,
 )
 from jettag.training.session import fit
-from jettag.training.signals import stop_at_once
 
 __all__ = [
     "NOBODY",
@@ -55,12 +50,12 @@ __all__ = [
     "class_counts",
     "feature_names_of",
     "flavour_of",
-    "hold_run",
     "labelled_card",
     "new_backbone",
     "open_probe",
     "open_tables",
     "parameter_count",
+    "with_truth",
 ]
 
 Log = Callable[[dict[str, Any]], None]
@@ -154,10 +149,24 @@ def _batch_columns(recipe: Recipe) -> tuple[str, ...]:
     return objective.jet_columns if isinstance(objective, FlavourRecipe) else ()
 
 
-def labelled_card(card: DataCard, recipe: Recipe) -> DataCard:
-    """The card as the recipe reads labels with it."""
+def labelled_card(name: str | None, recipe: Recipe, inputs: Sequence[InputFile]) -> DataCard:
+    """The card of a name, or of the recipe, as the recipe reads the labels of these files with it."""
+    card, flavour = load_card(name or recipe.data.card), flavour_of(recipe)
+    files = [file for file in inputs if split_of(file, "train") is None]  # what is prepared has its labels
+    return card if flavour is None else flavour_card(card, flavour.scheme, files)
+
+
+def with_truth(recipe: FinetuneRecipe, sources: Sources, told: Told) -> FinetuneRecipe:
+    """The recipe without tasks of flavour tagging whose truth the training files lack, which the person is told."""
     flavour = flavour_of(recipe)
-    return card if flavour is None else flavour_card(card, flavour.scheme)
+    if flavour is None:
+        return recipe
+    inputs = expand_data(sources.train)
+    card = prepared_card(inputs) or load_card(sources.card or recipe.data.card)
+    objective, note = without_missing_truth(inputs, card, flavour)
+    if note:
+        told.note(note)
+    return recipe.model_copy(update={"objective": objective})
 
 
 def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[str] | None, told: Told) -> Opened:
@@ -171,8 +180,8 @@ def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[
     if isinstance(sources, Opened):
         return sources
     train_inputs = expand_data(sources.train)
-    card = prepared_card(train_inputs) or labelled_card(load_card(sources.card or recipe.data.card), recipe)
     val_inputs = expand_data(sources.val) if sources.val else []
+    card = prepared_card(train_inputs) or labelled_card(sources.card, recipe, [*train_inputs, *val_inputs])
     table = _read(recipe, card, train_inputs, "train", classes, told)
     if val_inputs:
         places = {item.place for item in train_inputs}
@@ -201,57 +210,6 @@ def new_backbone(recipe: Recipe, num_features: int, device: torch.device) -> Par
     """A backbone with fresh weights; ``size: auto`` depends on the device."""
     size = _auto_size(device) if recipe.backbone.size == "auto" else recipe.backbone.size
     return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
-
-
-@contextmanager
-def hold_run(out: Path, *, resume: bool, told: Told, pictures: bool = True) -> Iterator[tuple[World, bool, Told]]:
-    """Hold the run directory, together with the processes that torchrun started beside this one.
-
-    A training that a signal stops is drawn, if there shall be ``pictures``, after it is told in ``run.json``.
-
-    Yields:
-        Who trains; whether to go on with what is there; and whom to tell, which only the first process does.
-
-    Raises:
-        Stopped: a signal came. Before the first checkpoint the same command begins anew, with ``--resume`` or without.
-    """
-    with join() as world, ExitStack() as held, stop_at_once():
-
-        def enter() -> bool:
-            held.enter_context(occupy(out))
-            resuming = open_run(out, resume=resume)
-            if resuming:
-                update_run(out, stopped=None)
-            return resuming
-
-        resuming = world.first(enter)
-        try:
-            yield world, resuming, told if world.is_first else NOBODY
-        except (Stopped, KeyboardInterrupt) as stop:
-            code = stop.exit_code if isinstance(stop, Stopped) else 130
-            if world.is_first:
-                _note_stop(out, code, world)
-            if has_checkpoint(out):
-                if world.is_first and pictures:
-                    with suppress(Stopped, KeyboardInterrupt):  # asked again: no picture, and the first exit code
-                        draw_training_picture(out, told.note)
-                raise
-            raise Stopped(
-                "stopped before the first checkpoint, nothing is trained yet",
-                where=out,
-                do="the same command starts it, with or without --resume",
-                exit_code=code,
-            ) from None
-
-
-def _note_stop(out: Path, code: int, world: World) -> None:
-    """Write the exit code into ``run.json``: torchrun tells every failure as 1; scripts read it there.
-
-    One process tells it itself, and leaves no run that was not begun.
-    """
-    begun = (out / "run.json").is_file()
-    if begun or world.size > 1:
-        update_run(out, begin=not begun, stopped=code)
 
 
 def _begin(

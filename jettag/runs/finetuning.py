@@ -25,13 +25,14 @@ from jettag.runs.common import (
     class_counts,
     feature_names_of,
     flavour_of,
-    hold_run,
     new_backbone,
     open_tables,
     parameter_count,
+    with_truth,
 )
 from jettag.runs.flavour_choices import store_choices
 from jettag.runs.flavour_data import opposite_sign, origin_weights, wrong_unit
+from jettag.runs.holding import hold_run
 from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
 from jettag.training.distributed import choose_device
@@ -91,6 +92,8 @@ def finetune(
     if recipe.adaptation.summary_blocks is not None:
         backbone.read_blocks(recipe.adaptation.summary_blocks)
     with hold_run(out, resume=resume, told=told, pictures=pictures) as (world, resuming, told):
+        if not isinstance(sources, Opened):
+            recipe = with_truth(recipe, sources, told)
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)
         table = jets.table
         counts = class_counts(table)

@@ -21,6 +21,7 @@ __all__ = [
     "opposite_sign",
     "origin_weights",
     "refuse_missing_truth",
+    "without_missing_truth",
     "wrong_unit",
 ]
 
@@ -33,13 +34,22 @@ ERROR = "part_d0err"  # the feature with the error of d0, at most 1 [mm]
 LIFETIME_SIGNED = "part_d0sig_lifetime"  # the feature with the arcsinh of the significance
 
 
-def flavour_card(card: DataCard, name: str) -> DataCard:
+def flavour_card(card: DataCard, name: str, inputs: Sequence[InputFile] = ()) -> DataCard:
     """The card with the labels of a scheme: its own classes by name, else by the codes of its flavour column.
 
+    Where it has neither and every file brings its class, the classes are the scheme's, in branches named as JetClass
+    and `jettag data convert` name them.
+
     Raises:
-        CardError: it has neither.
+        CardError: it has neither, and a file brings no class.
+        DataError: a file brings a class that the scheme has not.
     """
     chosen = scheme(name)
+    wanted = f"CLASS:GLOB of {', '.join(chosen.classes)}"
+    for file in inputs:
+        if file.class_name not in (None, *chosen.classes):
+            what = f"no class {file.class_name!r} in label scheme {name}"
+            raise DataError(what, where=file.address, do=f"give files as {wanted}")
     labels = _renamed(card, chosen)
     if labels is not None:
         return card.model_copy(update={"labels": labels})
@@ -47,8 +57,13 @@ def flavour_card(card: DataCard, name: str) -> DataCard:
     field = EXTENDED if needs_extended else FLAVOUR
     column = card.column("jet", field)
     if column is None or not chosen.codes:
+        bare = next((file for file in inputs if file.class_name is None), None)
+        if inputs and bare is None:
+            branches = {own: f"label_{own}" for own in chosen.classes}
+            return card.model_copy(update={"labels": OneHotLabels(classes=branches)})
         has = "no codes for" if column else f"neither the classes nor a jet column {field} for"
-        do = f"give files as CLASS:GLOB of {', '.join(chosen.classes[:4])}, or name the column on the card"
+        each = f"{bare.address}, and every other file, as" if bare else "files as"
+        do = f"give {each} {wanted}" + (", or name the column on the card" if chosen.codes else "")
         raise CardError(f"{has} label scheme {name}", where=f"card {card.name}", do=do)
     classes: dict[str, int | tuple[int, ...]] = {**chosen.codes}
     others = tuple(code for code in EXTENDED_CODES if all(code not in codes for codes in chosen.codes.values()))
@@ -68,6 +83,36 @@ def _renamed(card: DataCard, chosen: Scheme) -> OneHotLabels | ValueLabels | Non
     return ValueLabels(
         branch=card.labels.branch, classes={names[name]: values for name, values in card.labels.classes.items()}
     )
+
+
+def without_missing_truth(
+    inputs: Sequence[InputFile], card: DataCard, recipe: FlavourRecipe
+) -> tuple[FlavourRecipe, str]:
+    """The recipe without the tasks of tracks whose truth not one file has, and a note of that, or nothing.
+
+    What some files have and others lack stays, for `refuse_missing_truth` to name the file. So do regressions: a
+    recipe has none that nobody asked for.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    prepared = split_of(inputs[0], "train") is not None
+    lacking = [
+        name
+        for name in recipe.constituent_columns
+        if prepared or not any(stored_in_all([file], card, [name], "constituents") for file in inputs)
+    ]
+    if not lacking:
+        return recipe, ""
+    off: dict[str, object] = {}
+    off |= {"origin": None} if "origin" in lacking and recipe.origin is not None else {}
+    if "vertex" in lacking:
+        off["vertex"] = None
+    elif "origin" in lacking and recipe.vertex is not None:
+        off["vertex"] = recipe.vertex.model_copy(update={"pair_weights": "none"})
+    who = "prepared directories carry" if prepared else "the files have"
+    told = " and ".join(f"{name}={'null' if x is None else '{pair_weights: none}'}" for name, x in off.items())
+    return recipe.model_copy(update=off), f"objective: {told}, as {who} no {' and no '.join(lacking)} of constituents"
 
 
 def refuse_missing_truth(inputs: Sequence[InputFile], card: DataCard, recipe: FlavourRecipe) -> None:

@@ -136,8 +136,8 @@ def evaluate(
         refuse_classes(name, refuse_unknown(asking, tagger.class_names), signal, background)
     for name, tagger in taggers.items():
         chosen = _card(card, tagger.run)
-        if isinstance(tagger.model, Flavour):
-            chosen = flavour_card(chosen, tagger.model.recipe.scheme)
+        if isinstance(tagger.model, Flavour) and split_of(inputs[0], "test") is None:
+            chosen = flavour_card(chosen, tagger.model.recipe.scheme, inputs)
         extra = extra_columns(tagger, inputs, chosen)
         key = (chosen.model_dump_json(), tagger.features, tagger.class_names, tagger.max_constituents, extra)
         if key not in tables:

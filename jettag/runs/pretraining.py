@@ -19,12 +19,12 @@ from jettag.runs.common import (
     carry_out,
     class_counts,
     feature_names_of,
-    hold_run,
     new_backbone,
     open_probe,
     open_tables,
     parameter_count,
 )
+from jettag.runs.holding import hold_run
 from jettag.training.distributed import choose_device
 from jettag.training.restore import load_tokenizer
 

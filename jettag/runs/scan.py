@@ -20,7 +20,7 @@ from jettag.evaluation.label_report import write_scan
 from jettag.evaluation.label_saving import SCRATCH, ScanPoint
 from jettag.evaluation.rows import Row, make_rows
 from jettag.evaluation.scores import Scores
-from jettag.runs.common import Sources, Told
+from jettag.runs.common import Sources, Told, with_truth
 from jettag.runs.finetuning import finetune
 from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
@@ -99,6 +99,7 @@ def scan_labels(
         )
         refuse_shared(train, test, "--data")
         refuse_shared(val, test, "--val")
+        base = with_truth(base, scan.sources, told)
         settle_plan(out, _plan(scan, base, points, train, val, test))
         pool = read_pool(base, scan.sources.card, points, train, val, test, told)
         notes = seen_in_training("the backbone", read_run(run_of(scan.pretrained)), test) if scan.pretrained else []

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.config.recipe import FinetuneRecipe
-from jettag.data.card import DataCard, load_card
+from jettag.data.card import DataCard
 from jettag.data.identity import file_sha256
 from jettag.data.jets import JetTable, Table
 from jettag.data.opening import open_jets, prepared_card, split_of
@@ -78,7 +78,7 @@ def read_pool(
     Raises:
         DataError: as `open_jets`; a class has no jet, or there are fewer jets than labels.
     """
-    card = prepared_card(train) or labelled_card(load_card(card_name or recipe.data.card), recipe)
+    card = prepared_card(train) or labelled_card(card_name, recipe, [*train, *val, *test])
     flavour = flavour_of(recipe)
 
     def read(inputs: Sequence[InputFile], split: str) -> Table:

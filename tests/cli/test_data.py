@@ -9,6 +9,7 @@ from jettag_cli.data import app
 from typer.testing import CliRunner
 
 from jettag.config import list_shipped
+from jettag.data.card import load_card
 from jettag.data.root import write_tree
 
 from ..data.make import make_columns, without
@@ -51,8 +52,22 @@ def test_show_is_a_card_again(tmp_path):
     path = tmp_path / "copy.yaml"
     path.write_text(run("show", "jetclass").stdout)
     assert run("show", path).stdout == path.read_text()
-    assert json.loads(run("show", path, "--json").stdout)["card"]["name"] == "jetclass"
+    assert json.loads(run("show", path, "--json").stdout)["card"] == load_card("jetclass").model_dump(mode="json")
+    assert "null" not in path.read_text()
+    assert "tree: null" in run("show", "top_landscape").stdout  # not null by default
     assert "no card named 'jetklass'" in run("show", "jetklass", code=3).stderr
+
+
+def test_check_counts_the_classes_that_a_file_has(tmp_path):
+    columns = make_columns(30)
+    others = [name for name in columns if name.startswith("label_") and name not in ("label_QCD", "label_Tbqq")]
+    place = np.arange(30)
+    labels = {"label_QCD": place < 10, "label_Tbqq": place >= 14}
+    write_tree(tmp_path / "two.root", "tree", [without(columns, *others) | labels], metadata={})
+    result = run("check", "jetclass", tmp_path / "two.root", "--json")
+    report = json.loads(result.stdout)["files"][0]
+    assert report["classes"] == {"QCD": 10, "Tbqq": 16}
+    assert report["notes"] == {"jets_of_none_of_these_classes": 4}
 
 
 def test_check_counts_what_it_read(files):

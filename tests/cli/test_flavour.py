@@ -237,8 +237,6 @@ def test_a_backbone_of_large_jets_is_adapted_with_new_inputs_at_zero_weight(flav
 
 
 WRONG = {
-    "no vertices": (without, "part_vertex", [], "--set objective.vertex=null"),
-    "no origins": (without, "part_origin", [], "--set objective.origin=null --set objective.vertex.pair_weights=none"),
     "no target": (without, "x", ["objective.regression={flight: {}}"], "--set objective.regression={}"),
     "a scheme that is none": (without, "x", ["objective.scheme=b_c_lihgt"], "did you mean b_c_light"),
     "classes the card lacks": (without, "x", ["objective.scheme=deepjet"], "label scheme deepjet"),
@@ -307,17 +305,47 @@ def test_origins_of_another_tool_are_refused(jettag, tmp_path):
     assert "none of the 8 classes" in err.splitlines()[-1]
 
 
-def test_tasks_are_turned_off_where_the_truth_is_missing(flavour_files, jettag, tmp_path):
-    files = []
-    for place, (name, code) in enumerate(CODES.items()):
-        columns = without(with_truth(60, code, seed=place), "part_origin", "part_vertex", "jet_truth_")
-        files.append(write_root(tmp_path / f"{name}.root", columns))
-    off = ["--set", "objective.origin=null", "--set", "objective.vertex=null"]
-    code, _, err = jettag(*FLAVOUR[:5], *SMALL, *off, "--data", *files, "--max-steps", 2, "--out", tmp_path / "run")
+@pytest.mark.parametrize("prepared", [False, True])
+def test_files_bring_the_flavour_with_a_card_of_none(prepared, jettag, tmp_path):
+    """Without labels, flavour and truth, as JetClass; from files, or from what was prepared of them."""
+    given: dict[str, list[str]] = {"train": [], "val": []}
+    for seed, part in enumerate(given):
+        for name, code in reversed(CODES.items()):
+            columns = without(
+                with_truth(60, code, seed=10 * seed + code), "part_origin", "part_vertex", "label_", "jet_"
+            )
+            given[part].append(f"{name}:{write_root(tmp_path / f'{part}_{name}.root', columns)}")
+    data = given
+    if prepared:
+        for part, files in given.items():
+            words = ["--features", "flavour", "--split", "1:0:0", "--workers", 1, "--out", tmp_path / part]
+            code, _, err = jettag("data", "prepare", "jetclass", *files, *words)
+            assert code == 0, err
+        data = {"train": [tmp_path / "train"], "val": [tmp_path / "val" / "train"]}
+    words = [*FLAVOUR[:3], *SMALL, "--card", "jetclass", "--max-steps", 2, "--out", tmp_path / "run"]
+    code, _, err = jettag(*words, "--data", *data["train"], "--val", *data["val"])
     assert code == 0, err
-    code, out, err = jettag("eval", tmp_path / "run", "--data", *files, "--json")
+    assert "origin=null and vertex=null" in err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["class_counts"] == dict.fromkeys(CODES, 60)
+    for files in (data["val"], given["val"][:2]):
+        code, out, err = jettag("eval", tmp_path / "run", "--data", *files, "--json")
+        assert code == 0, err
+        assert "origins" not in json.loads(out)["flavour"][0]
+    code, _, err = jettag("predict", tmp_path / "run", "--data", *given["val"], "--out", tmp_path / "p.parquet")
     assert code == 0, err
-    assert "origins" not in json.loads(out)["flavour"][0]
+    assert len(ak.from_parquet(tmp_path / "p.parquet")) == 180
+    code, _, err = jettag("eval", tmp_path / "run", "--data", given["val"][0].replace("light:", "l:"))
+    assert (code, err.strip().endswith("give files as CLASS:GLOB of b, c, light")) == (4, True), err
+
+
+def test_prepared_jets_of_other_classes_are_refused(files, jettag, tmp_path):
+    words = ["--features", "flavour", "--split", "1:0:0", "--workers", 1, "--out", tmp_path / "s"]
+    code, _, err = jettag("data", "prepare", "jetclass", files / "train" / "*.root", *words)
+    assert code == 0, err
+    code, _, err = jettag(*FLAVOUR, "--data", tmp_path / "s", "--out", tmp_path / "run")
+    assert code == 4
+    assert err.strip().endswith("prepare CLASS:GLOB of b, c, light")
+    assert "no class 'b', 'c', 'light'" in err
 
 
 def test_classes_of_another_tool_are_matched_by_name_and_files_may_bring_theirs(jettag, tmp_path):

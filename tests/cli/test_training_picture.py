@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import count
 
 import pytest
 
 from jettag.errors import Stopped
 from jettag.evaluation import plots
-from jettag.runs import common
-from jettag.runs.common import NOBODY, hold_run
+from jettag.runs import holding
+from jettag.runs.common import NOBODY
+from jettag.runs.holding import hold_run
 from jettag.runs.training_picture import draw_training_picture
 from jettag.training.run_directory import read_run, update_run
 
@@ -87,16 +89,21 @@ def test_a_training_needs_no_matplotlib(words, tmp_path):
 
 @pytest.fixture
 def stopped(tmp_path):
-    """Stop a run that has one line of metrics; its directory."""
+    """Stop a run that has one line of metrics and a checkpoint; its directory."""
 
     def stop_training(run, **choices):
         with hold_run(run, resume=False, told=NOBODY, **choices):
             update_run(run, begin=True, seed=1)
             (run / "metrics.jsonl").write_text('{"step": 5, "loss": 1.5, "learning_rate": 0.1}\n{"step": 6, "lo')
+            saved = run / "checkpoints" / "step-00000005" / "state.json"
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            saved.touch()
             raise Stopped("stopped", exit_code=75)
 
+    number = count()
+
     def call(**choices):
-        run = tmp_path / "stopped"
+        run = tmp_path / f"stopped-{next(number)}"
         with pytest.raises(Stopped) as stop:
             stop_training(run, **choices)
         assert stop.value.exit_code == 75
@@ -117,7 +124,7 @@ def test_a_second_signal_leaves_the_first_ones_exit_code(stopped, monkeypatch):
         def interrupted(*_, error=second):
             raise error
 
-        monkeypatch.setattr(common, "draw_training_picture", interrupted)
+        monkeypatch.setattr(holding, "draw_training_picture", interrupted)
         stopped()
 
 

@@ -95,11 +95,26 @@ def test_missing_branches_are_answered_with_the_nearest(tmp_path):
     message = fails(path)
     assert "no branch part_d0val" in message
     assert "did you mean" in message
-    assert "part_d0," in message
+    assert "did you mean part_d0 for part_d0val?" in message
+    assert "part_dzval" not in message  # which the card uses
     assert "a.root, tree tree" in message
     assert "no branches part_px, part_py, part_pz, part_energy" in fails(
         write(tmp_path / "b.root", {"Jet_pt": np.ones(3)}), features="jetclass_kin", labels=False
     )
+
+
+def test_missing_branches_are_named_once_with_the_features_that_are_possible(tmp_path):
+    path = write(tmp_path / "a.root", without(make_columns(5), "part_d0val", "part_d0err", "part_dzval", "part_dzerr"))
+    message = fails(path)
+    assert [message.count(name) for name in ("part_d0val", "part_dzerr", "did you mean")] == [1, 1, 0]
+    assert "it can give features jetclass_kin, jetclass_kinpid: --set data.features=jetclass_kinpid" in message
+    assert len(read_table(expand_inputs([path]), CARD, features="jetclass_kinpid", labels=True)) == 5
+
+
+def test_missing_labels_are_one_short_line(tmp_path):
+    message = fails(write(tmp_path / "a.root", without(make_columns(5), "label_")))
+    assert "no label branches label_QCD, label_Hbb, label_Hcc and 7 more in " in message
+    assert message.endswith("tree tree; give the class with the file, as CLASS:GLOB")
 
 
 def test_the_last_file_is_checked_before_the_first_is_read(tmp_path):
@@ -233,3 +248,4 @@ def test_an_empty_tree_is_left_out_and_counted(tmp_path):
     assert len(table) == 5
     assert table.notes["empty_files"] == 1
     assert "no jet left of 0 read" in fails(empty)
+    assert "; give files with jets" in fails(empty)

@@ -13,7 +13,6 @@ from jettag.evaluation.metrics import (
     background_rejection,
     binary_accuracy,
     clopper_pearson,
-    lower_limit,
     rejection_curve,
     working_point,
 )
@@ -90,12 +89,6 @@ def test_nothing_passes_gives_a_lower_limit(total):
     assert found.n_pass == 0
     # The efficiency at which an empty count still has probability 16 %: (1 - e)^n = 0.16.
     assert (1 - 1 / found.low) ** total == pytest.approx(1 - LIMIT_CONFIDENCE, rel=1e-6)
-    assert lower_limit(total, LIMIT_CONFIDENCE) == pytest.approx(found.low, rel=1e-9)
-
-
-def test_the_limit_at_95_per_cent_is_a_third_of_the_sample():
-    # "Rule of three": -ln 0.05 = 2.996.
-    assert lower_limit(10_000, 0.95) == pytest.approx(10_000 / 3, rel=2e-3)
 
 
 def test_everything_passes_and_constant_scores():

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -50,8 +51,13 @@ def test_nothing_passes_is_null_and_never_infinite(make_scores):
         assert row["background_rejection_low"] > 1
         assert row["n_background_pass"] == 0
     json.dumps(content, allow_nan=False)
-    notes = remarks([scores], make_rows(scores))
-    assert any("95 % CL" in note for note in notes)
+    notes = [note for note in remarks([scores], make_rows(scores)) if "CL" in note]
+    assert len(notes) == len(content["rows"])
+    for note, row in zip(notes, content["rows"], strict=True):
+        # One convention for a row and what is said of it: (1 - 1 / limit)^n = 16 %.
+        assert (1 - 1 / row["background_rejection_low"]) ** row["n_background"] == pytest.approx(0.16)
+        told = float(re.search(r"> ([\d.]+) at 84 % CL, the edge of the 68 % interval", note)[1])
+        assert 0 <= row["background_rejection_low"] - told < 1
 
 
 @pytest.mark.parametrize(
