@@ -8,18 +8,21 @@ from .conftest import write_root
 REGION = ["--window", "3300:3700", "--folds", 3, "--efficiency", "0.02"]
 
 
-@pytest.fixture(scope="module")
-def events(tmp_path_factory):
+def write_events(folder, seed, background, signal):
     """A falling spectrum and a resonance, in files that have no label and no constituent."""
-    folder = tmp_path_factory.mktemp("hunt")
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for name, count, mass, shift in (
-        ("background", 6000, 2000 + random.exponential(800, 6000), 0.0),
-        ("signal", 500, random.normal(3500, 50, 500), 2.0),
+        ("background", background, 2000 + random.exponential(800, background), 0.0),
+        ("signal", signal, random.normal(3500, 50, signal), 2.0),
     ):
         columns = {key: random.normal(shift, 1, count) for key in ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")}
         write_root(folder / f"{name}.root", {"m_jj": mass, **columns})
     return folder
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    return write_events(tmp_path_factory.mktemp("hunt"), 0, 6000, 500)
 
 
 def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_json, tmp_path):
@@ -38,13 +41,7 @@ def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_js
 
 def test_labelled_events_judge_what_the_hunt_learnt(events, call_json, jettag, tmp_path):
     judges = [f"{name}:{tmp_path / name}.root" for name in ("background", "signal")]
-    random = np.random.default_rng(1)
-    for name, count, mass, shift in (
-        ("background", 3000, 2000 + random.exponential(800, 3000), 0.0),
-        ("signal", 300, random.normal(3500, 50, 300), 2.0),
-    ):
-        columns = {key: random.normal(shift, 1, count) for key in ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")}
-        write_root(tmp_path / f"{name}.root", {"m_jj": mass, **columns})
+    write_events(tmp_path, 1, 3000, 300)
     words = ["--background", events / "background.root", "--signal", events / "signal.root"]
     found = call_json(
         "weak", "hunt", *words, "--test", *judges, "--fraction", "3%", *REGION, "--out", tmp_path / "hunt"
