@@ -108,7 +108,7 @@ def prepare(
     max_constituents: Annotated[int, typer.Option("--max-constituents", min=1, help="Kept in a jet.")] = 128,
     split: Annotated[str, typer.Option("--split", help="TRAIN:VAL:TEST; 1:0:0 for all of it.")] = "80:10:10",
     split_by: Annotated[
-        Literal["auto", "event_number", "file"],
+        Literal["auto", "event_number", "file", "entry"],
         typer.Option("--split-by", help="auto: events where files number them."),
     ] = "auto",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Keep the class of each jet.")] = True,
@@ -163,8 +163,9 @@ def prepare(
         say(f"note: {number} {what.replace('_', ' ')}")
     for name, reached in dataset.kept_f32.items():
         say(f"note: {name} reaches {reached:.4g}, where f16 rounds too much, and is kept in f32")
-    if dataset.split.by == "file" and split_by == "auto":
-        say("note: no event numbers in these files, so whole files were dealt to the splits")
+    if dataset.split.by != "event_number" and split_by == "auto":
+        what = "whole files were" if dataset.split.by == "file" else "each jet was"
+        say(f"note: no event numbers in these files, so {what} dealt to the splits; --split-by takes the other")
     say(f"{out_folder}: " + ", ".join(f"{name} {number} jets" for name, number in counts.items()))
     if as_json:
         emit_json(

@@ -112,6 +112,8 @@ def _chunks(
         kept = entries[piece.kept]
         if layout.rule.by == "file":
             split = np.full(len(kept), layout.rule.of_file(sha256))
+        elif layout.rule.by == "entry":
+            split = layout.rule.of_entries(sha256, kept)
         else:
             split = layout.rule.of_events(piece.jet["event_number"])
         key = mixed(start + kept.astype(np.uint64))

@@ -42,12 +42,13 @@ Uint64 = npt.NDArray[np.uint64]
 
 
 class SplitRule(Section):
-    """Which jets go where: the hash of the event's number, or of the file's content, falls into a part of [0, 1).
+    """Which jets go where: a hash falls into a part of [0, 1), that of the event's number, of the file or of the jet.
 
+    A file's is that of its content, and a jet's that of its file and entry.
     The seed has no part in it: an event stays on its side when the data are prepared again, or with more files.
     """
 
-    by: Literal["event_number", "file"]
+    by: Literal["event_number", "file", "entry"]
     fractions: tuple[float, float, float] = Field(description="of train, val, test; they add up to one")
     salt: str = SALT
 
@@ -59,6 +60,11 @@ class SplitRule(Section):
     def of_file(self, sha256: str) -> int:
         """Place in `SPLITS` of all jets of a file."""
         return int(self._place(np.array([hashed(f"{self.salt} {sha256}")], dtype=np.uint64))[0])
+
+    def of_entries(self, sha256: str, entries: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(J,) place in `SPLITS` of each jet of a file by its entry."""
+        salt = np.uint64(hashed(f"{self.salt} {sha256}"))
+        return self._place(mixed(entries.astype(np.uint64) ^ salt))
 
     def _place(self, hashes: Uint64) -> npt.NDArray[np.int64]:
         # The upper 53 bits are exact in float64.

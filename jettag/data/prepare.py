@@ -36,6 +36,7 @@ from jettag.errors import DataError, ResourceError, UsageError
 __all__ = ["Preparation", "prepare"]
 
 PLAN = "plan.json"
+MANY_FILES = 50  # so many are dealt to splits as wholes
 ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
 
 Progress = Callable[[int], None]
@@ -54,7 +55,8 @@ class Preparation:
         dtype: of the features on disk; four-momenta are float32 always. A feature that reaches 16 or more, from where
             float16 rounds by more than 0.004, stays float32 unless ``column_dtypes`` says otherwise.
         fractions: of train, val and test.
-        split_by: ``auto`` takes event numbers where every file has them, else whole files.
+        split_by: ``auto`` takes event numbers where every file has them, else whole files, or where there are fewer
+            than `MANY_FILES` each jet by itself: a few files would leave splits empty, or of one class.
         labels: False leaves label branches alone.
         column_dtypes: feature to its own dtype.
     """
@@ -65,7 +67,7 @@ class Preparation:
     shard_jets: int = 100_000
     dtype: Dtype = "f16"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    split_by: Literal["auto", "event_number", "file"] = "auto"
+    split_by: Literal["auto", "event_number", "file", "entry"] = "auto"
     labels: bool = True
     column_dtypes: Mapping[str, Dtype] = field(default_factory=dict)
 
@@ -143,11 +145,11 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
     labelled = chosen.labels and bool(card.labels or any(file.class_name for file in inputs))
     names = class_names(card, inputs, None) if labelled else ()
     stored = stored_in_all(inputs, card, tuple(card.jet))
-    by: Literal["event_number", "file"] = "event_number" if "event_number" in stored else "file"
-    if chosen.split_by == "event_number" and by == "file":
+    by = chosen.split_by
+    if by == "auto":
+        by = "event_number" if "event_number" in stored else "file" if len(inputs) >= MANY_FILES else "entry"
+    elif by == "event_number" and by not in stored:
         raise DataError("not every file has an event_number to split by", do="use --split-by file")
-    if chosen.split_by == "file":
-        by = "file"
     columns = (*stored, *(name for name in ALWAYS if name not in stored))
     jobs, notes = plan_files(inputs, card, features.fields, columns, names if labelled else None)
     records: dict[str, tuple[Recorded, Job]] = {}

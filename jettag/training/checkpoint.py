@@ -35,6 +35,7 @@ __all__ = [
     "unpack_optimizer",
 ]
 
+POINTERS = ("best", "last")  # small files in ``checkpoints`` that name one of the folders beside them
 OTHER = "use another step-XXXXXXXX folder of the run"
 FORMAT = 1  # of state.json; another number means other names or another meaning
 
@@ -132,16 +133,21 @@ def resolve_checkpoint(place: Path, *, prefer: str = "best") -> Path:
     """The checkpoint folder behind a run directory or a checkpoint folder.
 
     Args:
-        place: a run, or one of its ``checkpoints/step-XXXXXXXX``.
+        place: a run, one of its ``checkpoints/step-XXXXXXXX`` or a file of weights in it, or the pointer
+            ``checkpoints/best`` or ``checkpoints/last``.
         prefer: the pointer to follow in a run; the other where it is missing.
 
     Raises:
         CheckpointError: there is none.
     """
+    if place.is_file():
+        named = place.parent / _pointed(place.parent, place.name) if place.name in POINTERS else place.parent
+        if (named / "state.json").is_file():
+            return named
     if (place / "state.json").is_file():
         return place
     folder = place / "checkpoints"
-    for pointer in dict.fromkeys([prefer, "best", "last"]):
+    for pointer in dict.fromkeys([prefer, *POINTERS]):
         name = _pointed(folder, pointer)
         if name and (folder / name / "state.json").is_file():
             return folder / name

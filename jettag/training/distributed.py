@@ -8,6 +8,7 @@ and never through an accelerator.
 import contextlib
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from jettag.errors import JettagError, ResourceError
+from jettag.errors import JettagError, ResourceError, UsageError
 
 __all__ = ["ALONE", "World", "join", "spread"]
 
@@ -154,8 +155,11 @@ def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
+        UsageError: no device has this name.
         ResourceError: the device asked for is not there.
     """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"no device is called {name!r}", where="--device", do="say auto, cpu, cuda or mps")
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

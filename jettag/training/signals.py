@@ -30,14 +30,17 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
 
 @contextlib.contextmanager
 def stop_at_once() -> Iterator[None]:
-    """Around a training, while there is nothing to save: SIGTERM and SIGUSR1 end it at once, with the same codes.
+    """Around a training, while there is nothing to save: a signal ends it at once, with the same codes.
 
     Raises:
-        Stopped: a signal came.
+        Stopped: SIGTERM or SIGUSR1 came.
+        KeyboardInterrupt: SIGINT came.
     """
 
     def stop(number: int, _frame: object) -> None:
         SWALLOWED.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Stopped(
             f"stopped by {signal.Signals(number).name} outside the training",
             do="run the same command with --resume",
@@ -45,7 +48,7 @@ def stop_at_once() -> Iterator[None]:
         )
 
     try:
-        with _handled([signal.SIGTERM, signal.SIGUSR1], stop):
+        with _handled(SIGNALS, stop):
             yield
     finally:
         SWALLOWED.clear()

@@ -204,7 +204,7 @@ def test_roles_that_share_jets_are_refused(mixed, jettag):
     code, _, err = jettag(*common, "--signal", mixed / "QCD.root", "--test", mixed / "Tbqq_test.root")
     assert (code, "class QCD stands in --background and in --signal" in err) == (2, True)
     code, _, err = jettag(*common, "--signal", mixed / "Tbqq.root", "--test", mixed / "QCD.root")
-    assert (code, "in --background and in --test" in err) == (4, True)
+    assert (code, "twice in --background and --test" in err) == (4, True)
     bad = jets(100, "QCD", 0.0, 5) | {"jet_width": np.full(100, np.nan, np.float32)}
     path = write_root(mixed / "nan.root", bad)
     tests = ["--test", mixed / "QCD_test.root", mixed / "Tbqq_test.root"]

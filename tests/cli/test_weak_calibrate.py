@@ -115,7 +115,7 @@ def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag
         ([*patterns(files, "test", "QCD")], 4, "not of two classes"),
         ([files / "test" / "*.root", "--inputs", "embedding"], 2, "--from"),
         ([files / "test" / "*.root", "--methods", "vea"], 2, "vae"),
-        ([*patterns(files, "train", "QCD")], 4, "in --background and in --test"),
+        ([*patterns(files, "train", "QCD")], 4, "twice in --background and --test"),
     ):
         found, _, err = jettag(*bad, *words)
         assert (found, said in err) == (code, True), err

@@ -197,11 +197,33 @@ def test_without_event_numbers_whole_files_are_dealt(tmp_path):
         columns = without(make_columns(20, seed=number), "event_number")
         write_tree(tmp_path / f"{number}.root", "tree", [columns], metadata={})
     inputs = expand_inputs([tmp_path / "*.root"])
-    dataset = prepare(inputs, CARD, tmp_path / "s", Preparation(fractions=(0.5, 0.5, 0)))
+    dataset = prepare(inputs, CARD, tmp_path / "s", Preparation(fractions=(0.5, 0.5, 0), split_by="file"))
     assert dataset.split.by == "file"
     assert dataset.count("train") % 20 == dataset.count("val") % 20 == dataset.count("test") == 0
     with pytest.raises(DataError, match="not every file has an event_number"):
         prepare(inputs, CARD, tmp_path / "t", Preparation(split_by="event_number"))
+
+
+def test_jets_of_few_files_without_event_numbers_are_dealt_one_by_one(tmp_path, monkeypatch):
+    """Every class in every split, the same split in other company; many files stay whole."""
+    for number, name in enumerate(("QCD", "Tbqq")):
+        columns = without(make_columns(300, seed=number, class_name=name), "event_number")
+        write_tree(tmp_path / f"{name}.root", "tree", [columns], metadata={})
+    both, alone = expand_inputs([tmp_path / "*.root"]), expand_inputs([tmp_path / "Tbqq.root"])
+    where = {}
+    for out, inputs in (("both", both), ("alone", alone)):
+        dataset = prepare(inputs, CARD, tmp_path / out, Preparation())
+        assert dataset.split.by == "entry"
+        assert sum(dataset.count(split) for split in SPLITS) == 300 * len(inputs)
+        for split in SPLITS:
+            table = everything(opened(tmp_path / out, split))
+            names = np.array(table.class_names)[table.label]
+            assert set(names) == ({"QCD", "Tbqq"} if out == "both" else {"Tbqq"})
+            rows = names == "Tbqq"
+            where[out, split] = set(table.jet["entry"][rows].tolist())
+    assert all(where["both", split] == where["alone", split] for split in SPLITS)
+    monkeypatch.setattr("jettag.data.prepare.MANY_FILES", 2)
+    assert prepare(both, CARD, tmp_path / "many", Preparation(fractions=(1, 0, 0))).split.by == "file"
 
 
 def flipped(content, place, random):

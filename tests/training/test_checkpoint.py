@@ -45,6 +45,10 @@ def test_old_ones_go_but_never_the_best_or_the_last(tmp_path):
     }
     assert resolve_checkpoint(tmp_path).name == "step-00000002"
     assert resolve_checkpoint(tmp_path, prefer="last").name == "step-00000006"
+    folder = tmp_path / "checkpoints"
+    assert resolve_checkpoint(folder / "best") == folder / "step-00000002"
+    assert resolve_checkpoint(folder / "last") == folder / "step-00000006"
+    assert resolve_checkpoint(folder / "step-00000002" / "model.safetensors") == folder / "step-00000002"
 
 
 @pytest.mark.parametrize("part", ["model.safetensors", "optimizer.safetensors", "state.json"])

@@ -29,10 +29,10 @@ def test_within_a_training_a_signal_is_noted_around_it_obeyed(number, code):
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize(("number", "code"), CODES)
+@pytest.mark.parametrize(("number", "code"), [*CODES, (signal.SIGINT, 130)])
 def test_what_a_library_swallows_is_obeyed_by_the_training(number, code):
     with stop_at_once():
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, KeyboardInterrupt):
             os.kill(os.getpid(), number)
         with stop_requests() as request:
             assert request() == code
