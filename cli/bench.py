@@ -1,5 +1,8 @@
 """jettag bench: how fast, beside the obvious alternative, in one run."""
 
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -11,6 +14,8 @@ from .console import JsonOption, boundary, emit_json, progress, say
 from .options import Device
 
 __all__ = ["app"]
+
+RANDOM_JETS = 20_000  # of the loader, where no files are given
 
 app = typer.Typer(no_args_is_help=True, help="Rates beside those of the obvious alternative.")
 
@@ -193,8 +198,11 @@ def _network_rates(
 @app.command(cls=SeveralValues)
 @boundary
 def loader(
-    data: Annotated[list[str], typer.Option("--data", help="Files or globs, read whole by every side.")],
-    card: Annotated[str, typer.Option("--card", help="Data card of the files.")] = "jetclass",
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Files or globs, read whole by every side; random jets without.")
+    ] = None,
+    card: BenchCard = "jetclass",
+    jets: Annotated[int | None, typer.Option("--jets", min=1, help="Random ones; default 20000.")] = None,
     against: Annotated[Literal["weaver"] | None, typer.Option("--against", help="Also time weaver-core.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Jets in a batch.")] = 512,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed rounds; the median counts.")] = 3,
@@ -204,12 +212,23 @@ def loader(
 
     Example: jettag bench loader --against weaver --card generated --data 'jets/*.root'
     """
+    if data and jets:
+        raise UsageError("--jets counts random jets, and --data is read whole", do="give one of them")
     from jettag.data.benchmark import FEATURES, measure_loader
     from jettag.data.card import load_card
     from jettag.data.read import expand_inputs
+    from jettag.random_jets import CARD, write_random_jets
 
     against_weaver = against == "weaver"
-    with progress("bench", None) as update:
+    with ExitStack() as stack:
+        if not data:
+            if card != CARD:
+                raise UsageError(f"--card {card} without --data", do=f"give files; random jets are of card {CARD}")
+            jets = jets or RANDOM_JETS
+            say(f"{jets} random jets of JetClass's schema, card {CARD}; they compress less than real ones")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            data = [str(write_random_jets(folder / "random.root", jets))]
+        update = stack.enter_context(progress("bench", None))
         rates = measure_loader(
             expand_inputs(data),
             load_card(card),
@@ -234,6 +253,8 @@ def loader(
                 "schema": 1,
                 "bench": "loader",
                 "features": FEATURES,
+                "card": card,
+                "random_jets": jets is not None,
                 "jets": rates.jets,
                 "constituents_mean": round(rates.constituents, 2),
                 "batch_size": batch_size,

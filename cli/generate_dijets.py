@@ -70,7 +70,13 @@ def generate_dijets(
                 "files": [str(path) for path in made.files],
                 "events": events,
                 "processes": [
-                    {"process": name, "events": made.events[name], "events_passed": made.passed[name]} for name in names
+                    {
+                        "process": name,
+                        "events_written": events,
+                        "events": made.events[name],
+                        "events_passed": made.passed[name],
+                    }
+                    for name in names
                 ],
                 "seed": seed,
                 "seconds": round(took, 3),

@@ -1,6 +1,7 @@
 """jettag ls, cat, cp, validate: what there is, and how to make it one's own."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,18 +44,18 @@ def _cards() -> list[dict[str, str]]:
     return [{"name": name, "description": load_card(name).description} for name in list_shipped("data_cards")]
 
 
-def _models() -> list[dict[str, str]]:
+def _models() -> list[dict[str, Any]]:
     from jettag.models import BACKBONES, SIZES, build_backbone
 
     rows = []
     for name in BACKBONES:
         for size in SIZES:
             count = sum(p.numel() for p in build_backbone(name, size, NUM_FEATURES).parameters())
-            rows.append({"name": name, "size": size, "parameters": f"{count:,}"})
+            rows.append({"name": name, "size": size, "parameters": count})
     return rows
 
 
-def _runs() -> list[dict[str, str]]:
+def _runs() -> list[dict[str, Any]]:
     from jettag.training.run_directory import read_run
 
     rows = []
@@ -62,20 +63,32 @@ def _runs() -> list[dict[str, str]]:
         try:
             facts = read_run(path.parent)
         except JettagError:
-            facts = {"task": "damaged run.json"}
+            facts = {"task": "damaged run.json", "finished": None}
         rows.append(
             {
                 "run": str(path.parent.relative_to(Path.cwd())),
-                "task": str(facts.get("mode") or facts.get("task")),
-                "jets": str(facts.get("n_train") or ""),
-                "finished": "yes" if facts.get("finished") else "no",
-                "started": str(facts.get("started", "")),
+                "task": facts.get("mode") or facts.get("task"),
+                "jets": facts.get("n_train"),
+                "finished": None if facts.get("finished", False) is None else bool(facts.get("finished")),
+                "started": facts.get("started"),
             }
         )
     return rows
 
 
-LISTS = {"recipes": _recipes, "cards": _cards, "models": _models, "runs": _runs}
+# What the tables write otherwise than `str`.
+CELLS: dict[str, Callable[[Any], str]] = {
+    "parameters": "{:,}".format,
+    "jets": lambda jets: str(jets or ""),
+    "finished": lambda finished: "yes" if finished else "no",
+    "started": lambda started: str(started or ""),
+}
+LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "recipes": _recipes,
+    "cards": _cards,
+    "models": _models,
+    "runs": _runs,
+}
 
 
 @boundary
@@ -100,7 +113,7 @@ def ls(
         for key in shown:
             table.add_column(key, overflow="fold")
         for row in rows:
-            table.add_row(*(row[key] for key in shown))
+            table.add_row(*(CELLS.get(key, str)(row[key]) for key in shown))
         out.print(table)
 
 

@@ -1,11 +1,12 @@
 """jettag submit: hand a command to a batch system."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from jettag.errors import UsageError
+from jettag.errors import UsageError, nearest
 from jettag.submit import Job, hand_in, scripts
 
 from .console import JsonOption, boundary, emit_json, out, say
@@ -16,6 +17,7 @@ __all__ = ["submit"]
 
 @boundary
 def submit(
+    context: typer.Context,
     command: Annotated[list[str], typer.Argument(help="The jettag command, after --.")],
     slurm: Annotated[bool, typer.Option("--slurm", help="Submit with sbatch.")] = False,
     condor: Annotated[bool, typer.Option("--condor", help="Submit with condor_submit.")] = False,
@@ -37,6 +39,7 @@ def submit(
     """
     if slurm == condor:
         raise UsageError("which batch system?", do="give --slurm or --condor")
+    _refuse_unknown(context.find_root().command, command)
     system = "slurm" if slurm else "condor"
     settings = {"name": name} if name else {}
     job = Job.of(
@@ -61,3 +64,22 @@ def submit(
     if as_json:
         emit_json({"schema": 1, "submitted": True, "scripts": [str(path) for path in paths], "answer": answer})
     say(f"{answer}; script in {paths[-1]}")
+
+
+def _refuse_unknown(group: Any, words: Sequence[str]) -> None:
+    """See that the words begin with a command, before a job waits for hours to say so.
+
+    Raises:
+        UsageError: they do not.
+    """
+    said: list[str] = []
+    for word in words[1:] if words[:1] == ["jettag"] else words:
+        commands = getattr(group, "commands", None)
+        if commands is None:
+            return
+        if word not in commands:
+            raise UsageError(f"no command `jettag {' '.join([*said, word])}` to submit", do=nearest(word, commands))
+        group = commands[word]
+        said.append(word)
+    if said and (commands := getattr(group, "commands", None)) is not None:
+        raise UsageError(f"`jettag {' '.join(said)}` needs a command", do=f"known: {', '.join(sorted(commands))}")

@@ -1,6 +1,11 @@
 """jettag bench train | infer: one JSON object with both rates, on files and on random jets."""
 
+import json
+
 import pytest
+
+from jettag.benchmarks import random_table
+from jettag.random_jets import write_random_jets
 
 TINY = ("--size", "tiny", "--batch-size", 8, "--steps", 2)
 
@@ -40,3 +45,27 @@ def test_scale_tells_every_point_and_how_it_grows(call_json):
     assert {item["what"] for item in found["growth"]} == {"loader", "train", "infer"}
     assert all(item["time_exponent"] is not None for item in found["growth"])
     assert found["ratio"] is None
+
+
+def test_the_loader_without_files_reads_random_jets_and_leaves_none(jettag, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, out, err = jettag("bench", "loader", "--jets", 60, "--rounds", 1, "--batch-size", 16, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["jets"], found["random_jets"], found["card"]) == (60, True, "jetclass")
+    assert found["constituents_mean"] == pytest.approx(random_table(60).counts.mean(), abs=0.01)
+    assert "60 random jets" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_random_jets_are_as_the_card_promises(jettag, tmp_path):
+    path = write_random_jets(tmp_path / "random.root", 300)
+    code, out, err = jettag("data", "check", "jetclass", path, "--json")
+    assert code == 0, err
+    assert sum(json.loads(out)["classes"].values()) == 300
+
+
+def test_random_jets_are_counted_only_without_files_and_of_one_card(jettag):
+    for words in (["--jets", 9, "--data", "a.root"], ["--card", "generated"]):
+        code, _, err = jettag("bench", "loader", *words)
+        assert (code, err.count("\n")) == (2, 1), err

@@ -107,6 +107,9 @@ def test_lists_and_texts(call_json, jettag, tmp_path, monkeypatch):
     assert {"jetclass", "generated", "top_landscape"} <= {row["name"] for row in lists["cards"]}
     assert {row["size"] for row in lists["models"]} == {"tiny", "small", "base", "large"}
     assert lists["runs"] == []
+    tiny = next(row["parameters"] for row in lists["models"] if row["size"] == "tiny")
+    assert isinstance(tiny, int)
+    assert f"{tiny:,}" in jettag("ls", "models")[1]
     assert jettag("cat", "mpm")[1].startswith("# Masked particle modelling")
     assert "label_smoothing" in jettag("cat", "top", "--resolved")[1]
     assert "learning_rate: 0.5" in jettag("cat", "mpm", "--set", "training.learning_rate=0.5")[1]
@@ -119,7 +122,17 @@ def test_lists_and_texts(call_json, jettag, tmp_path, monkeypatch):
 
 def test_runs_are_listed_below_this_folder(runs, call_json, monkeypatch):
     monkeypatch.chdir(runs)
-    assert {row["run"] for row in call_json("ls", "runs")["runs"]} == {"pretrain", "finetuned", "scratch"}
+    rows = call_json("ls", "runs")["runs"]
+    assert {row["run"] for row in rows} == {"pretrain", "finetuned", "scratch"}
+    assert all(row["finished"] is True and isinstance(row["jets"], int) for row in rows)
+
+
+def test_what_a_damaged_run_does_not_tell_is_null(call_json, jettag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    (row,) = call_json("ls", "runs")["runs"]
+    assert row == {"run": ".", "task": "damaged run.json", "jets": None, "finished": None, "started": None}
+    assert jettag("ls", "runs")[1].splitlines()[-1].split() == [".", "damaged", "run.json", "no"]
 
 
 def test_the_doctor_knows_this_machine(call_json):

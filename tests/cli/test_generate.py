@@ -30,6 +30,16 @@ def test_json_is_the_only_thing_on_stdout(tmp_path):
     assert "--overwrite" in again.stderr
 
 
+def test_dijets_tell_what_was_written_of_each_process(tmp_path):
+    names = "dijet_qcd,dijet_resonance"
+    words = ("--jets", "2", "--workers", "1", "--detector", "none", "--json")
+    done = run("generate", names, *words, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    for path, row in zip(facts["files"], facts["processes"], strict=True):
+        assert uproot.open(path)["tree"].num_entries == row["events_written"] == facts["events"] == 2
+
+
 def test_flavour_samples_follow_their_own_cuts_unless_told(tmp_path, monkeypatch):
     monkeypatch.setattr("jettag.simulate.chunk.EVENTS", 8)
     words = ("--jets", "6", "--workers", "1", "--association", "ghost", "--material")

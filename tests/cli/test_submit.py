@@ -148,6 +148,10 @@ def test_what_cannot_work_is_refused_in_one_line(machine, jettag, monkeypatch):
         (["--slurm", "--gpus", 2, "--", "eval", "runs/p", "--data", "x.root"], "one process"),
         (["--condor", "--nodes", 2, "--", *TRAIN], "one machine"),
         (["--", *TRAIN], "--slurm or --condor"),
+        (["--slurm", "--dry-run", "--", "echo", "hi"], "no command `jettag echo`"),
+        (["--slurm", "--", "jettag", "pretrian", "mpm"], "did you mean pretrain"),
+        (["--slurm", "--", "weak", "hunnt"], "did you mean hunt"),
+        (["--slurm", "--", "data"], "prepare"),
     ):
         code, _, err = jettag("submit", *words)
         assert (code, err.count("\n")) == (2, 1), err
