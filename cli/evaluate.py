@@ -63,7 +63,7 @@ def evaluate(
     for note in judgement.notes:
         say(f"eval: {note}")
     found = [judge(one) for one in judgement.flavour]
-    many = [judge_classes(scores) for scores in judgement.scores if len(scores.class_names) >= MANY]
+    many = [judge_classes(scores) for scores in judgement.scores if scores.probabilities.shape[1] >= MANY]
     if target is not None:
         report.write(target, judgement.rows, judgement.scores, flavour=judgement.flavour, flavour_reports=found)
         say(f"eval: plots and tables in {target}")

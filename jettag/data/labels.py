@@ -132,8 +132,17 @@ class FileLabels:
         return result
 
 
-def file_labels(card: DataCard, source: Source, file: InputFile, names: tuple[str, ...]) -> FileLabels:
-    """What labels the jets of a file: its own class wins over any branch."""
-    by_class = {} if file.class_name else bind_labels(card, source, file.address, names)
+def file_labels(
+    card: DataCard, source: Source, file: InputFile, names: tuple[str, ...], *, every: bool = True
+) -> FileLabels:
+    """What labels the jets of a file: its own class wins over any branch.
+
+    Raises:
+        DataError: it lacks the branch of a class; where ``every`` is False, of all classes.
+    """
+    by_class: Mapping[str, str] = {}
+    if not file.class_name:
+        some = {} if every or card.labels is None else bind_labels(card, source, file.address, ())
+        by_class = some or bind_labels(card, source, file.address, names)
     where = f"{file.address}, tree {source.tree_name}" if source.tree_name else file.address
     return FileLabels(card, names, file.class_name, by_class, where)

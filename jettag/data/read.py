@@ -31,6 +31,7 @@ from jettag.errors import DataError
 __all__ = [
     "InputFile",
     "Job",
+    "count_classes",
     "expand_inputs",
     "file_chunks",
     "plan_files",
@@ -193,18 +194,41 @@ def _quotas(jobs: Sequence[Job], card: DataCard, max_jets: int | None) -> list[Q
             # Without labels the files' own classes, where they have any, are what is balanced.
             available.append({job.file.class_name: job.entries})
             continue
-        found: Counter[Hashable] = Counter()
-        if job.labels.branches:
-            for entries, chunk in file_chunks(job, card, job.labels.branches):
-                found.update(job.labels(chunk, entries).tolist())
-        elif job.entries:
-            found[int(job.labels({}, np.zeros(1, dtype=np.int64))[0])] = job.entries
-        found.pop(OTHER, None)
-        available.append(dict(found))
+        available.append(dict(_count(job, job.labels, card)))
     shares = share(max_jets, available)
     if jobs[0].labels is None:
         return [Quota({UNLABELLED: sum(part.values())}) for part in shares]
     return [Quota({int(str(group)): count for group, count in part.items()}) for part in shares]
+
+
+def _count(job: Job, labels: FileLabels, card: DataCard) -> Counter[Hashable]:
+    """Jets of each label in a file, of which only the label branches are read."""
+    found: Counter[Hashable] = Counter()
+    if labels.branches:
+        for entries, chunk in file_chunks(job, card, labels.branches):
+            found.update(labels(chunk, entries).tolist())
+    elif job.entries:
+        found[int(labels({}, np.zeros(1, dtype=np.int64))[0])] = job.entries
+    found.pop(OTHER, None)
+    return found
+
+
+def count_classes(inputs: Sequence[InputFile], card: DataCard, names: Sequence[str]) -> dict[str, int]:
+    """Jets of each of these classes in the files, by name, of which only the label branches are read.
+
+    A class whose branch a file lacks has no jet there.
+
+    Raises:
+        DataError: as `read_table`; or a file has no label at all.
+    """
+    names = class_names(card, inputs, names)
+    total: Counter[Hashable] = Counter()
+    for file in inputs:
+        with open_source(file, card.tree, card.join) as source:
+            binding = bind(card, source, file.address, fields=(), jet_columns=())
+            labels = file_labels(card, source, file, names, every=False)
+            total += _count(Job(file, source.num_entries, binding, labels, source), labels, card)
+    return {name: total[place] for place, name in enumerate(names)}
 
 
 def file_chunks(

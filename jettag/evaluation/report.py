@@ -59,7 +59,7 @@ def write(
     """
     pairs = list(dict.fromkeys(Pair(*_split(row, scores)) for row in rows))
     notes = remarks(scores, rows)
-    many = [judge_classes(run) for run in scores if len(run.class_names) >= MANY]
+    many = [judge_classes(run) for run in scores if run.probabilities.shape[1] >= MANY]
     whole = to_json(rows, groups) | ({"multiclass": many} if many else {})
     whole |= {"flavour": list(flavour_reports)} if flavour_reports else {}
     apart = not flavour  # the published numbers are of tops

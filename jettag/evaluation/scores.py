@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jettag.errors import DataError, UsageError, nearest
 
-__all__ = ["DEFAULT_BACKGROUND", "Pair", "Scores", "choose_pairs", "name_runs", "refuse_classes"]
+__all__ = ["DEFAULT_BACKGROUND", "Pair", "Scores", "choose_pairs", "class_members", "name_runs", "refuse_classes"]
 
 DEFAULT_BACKGROUND = "QCD"
 LIGHT, HEAVY = "light", ("b", "c")  # of flavour tagging, where every other class is a background of its own
@@ -24,6 +24,8 @@ class Scores:
         run: the run's name, as the table prints it.
         class_names: C names, in the order of the columns.
         probabilities: (J, C) float64 in [0, 1]. Take the softmax in float64: in float32 good scores saturate at 1.
+            Or (J, 1): of a run that was trained on other classes, one score, the higher the more like signal, which
+            is the `discriminant` of every pair.
         label: (J,) int64 index of the true class in ``class_names``.
         seed: of the training, or None.
         parameters: number of trained parameters, or None.
@@ -48,7 +50,7 @@ class Scores:
         where = f"scores of run {self.run}"
         if len(set(names)) != len(names):
             raise DataError(f"expected different class names, found {', '.join(names)}", where=where)
-        if table.ndim != 2 or table.shape != (len(label), len(names)) or label.ndim != 1:
+        if table.ndim != 2 or table.shape not in ((len(label), len(names)), (len(label), 1)) or label.ndim != 1:
             what = f"expected ({len(label)}, {len(names)}) probabilities for as many labels and classes"
             raise DataError(f"{what}, found {table.shape}", where=where)
         if len(label) == 0:
@@ -59,7 +61,7 @@ class Scores:
         if len(bad):
             jet, column = bad[0]
             what = f"expected probabilities from 0 to 1, found {len(bad)} others, first {table[jet, column]}"
-            place = f"{where}, jet {jet}, class {names[column]}"
+            place = f"{where}, jet {jet}" + (f", class {names[column]}" if table.shape[1] == len(names) else "")
             raise DataError(what, where=place, do="check the inputs and the model")
         object.__setattr__(self, "probabilities", table)
         object.__setattr__(self, "label", label.astype(np.int64))
@@ -73,6 +75,8 @@ class Scores:
 
     def discriminant(self, pair: "Pair") -> npt.NDArray[np.float64]:
         """(J,) p_S / (p_S + sum_B p_B) of every jet; 0.5, no preference, where all of them are zero."""
+        if self.probabilities.shape[1] < len(self.class_names):
+            return self.probabilities[:, 0]
         signal = self.probabilities[:, self._index(pair.signal)]
         background = np.zeros(len(signal))
         for name in pair.background:
@@ -213,9 +217,14 @@ def name_runs(paths: Sequence[Path]) -> list[str]:
     return ["/".join(mine[-depth:]) for mine in parts]
 
 
+def class_members(names: Sequence[str], text: str) -> tuple[str, ...]:
+    """Class names of ``A+B``, each once; a class among ``names`` that has ``+`` in its own name is itself."""
+    return (text,) if text in names else tuple(dict.fromkeys(part.strip() for part in text.split("+")))
+
+
 def _members(scores: Scores, text: str) -> tuple[str, ...]:
-    """Class names of ``A+B``; a class that has ``+`` in its own name is itself."""
-    members = (text,) if text in scores.class_names else tuple(part.strip() for part in text.split("+"))
+    """`class_members`, all of which the scores have."""
+    members = class_members(scores.class_names, text)
     for name in members:
         scores._index(name)
-    return tuple(dict.fromkeys(members))
+    return members

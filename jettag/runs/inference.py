@@ -39,6 +39,7 @@ from jettag.runs.flavour_judging import (
 )
 from jettag.runs.flavour_predicting import predict_flavour
 from jettag.runs.seen import seen_in_training
+from jettag.runs.weak_judging import Question, ask_weak, is_weak
 from jettag.training import Tagger, load_backbone, load_tagger
 from jettag.training.restore import features_of
 
@@ -120,7 +121,8 @@ def evaluate(
     """Judge one or several runs on the same files.
 
     Each run reads the files with its own features and the card it was trained with, unless ``card`` names another. Of
-    flavour taggers also everything that `jettag.evaluation.flavour` judges is kept.
+    flavour taggers also everything that `jettag.evaluation.flavour` judges is kept. A run of two mixed samples is
+    judged on these or on true classes, see `jettag.runs.weak_judging`.
 
     Raises:
         CheckpointError: a run is damaged or has no classes.
@@ -132,14 +134,22 @@ def evaluate(
     tables: dict[tuple[Any, ...], Table] = {}
     done = 0
     taggers = {name: load_tagger(run) for name, run in zip(name_runs(runs), runs, strict=True)}
+    questions: dict[str, Question] = {}
     for name, tagger in taggers.items():  # before anything takes time
-        refuse_classes(name, refuse_unknown(asking, tagger.class_names), signal, background)
+        known = refuse_unknown(asking, tagger.class_names)
+        if is_weak(tagger):
+            questions[name] = ask_weak(name, tagger, inputs, _card(card, tagger.run), signal, background)
+            notes.append(questions[name].note)
+        else:
+            refuse_classes(name, known, signal, background)
+            questions[name] = Question(tagger.class_names, signal, background)
     for name, tagger in taggers.items():
         chosen = _card(card, tagger.run)
         if isinstance(tagger.model, Flavour) and split_of(inputs[0], "test") is None:
             chosen = flavour_card(chosen, tagger.model.recipe.scheme, inputs)
         extra = extra_columns(tagger, inputs, chosen)
-        key = (chosen.model_dump_json(), tagger.features, tagger.class_names, tagger.max_constituents, extra)
+        question = questions[name]
+        key = (chosen.model_dump_json(), tagger.features, question.classes, tagger.max_constituents, extra)
         if key not in tables:
             table = open_jets(
                 inputs,
@@ -147,7 +157,7 @@ def evaluate(
                 split="test",
                 features=tagger.features,
                 labels=True,
-                classes=tagger.class_names,
+                classes=question.classes,
                 max_constituents=tagger.max_constituents,
                 max_jets=max_jets,
                 jet_columns=extra.jet,
@@ -167,10 +177,11 @@ def evaluate(
         facts = tagger.facts
         assert table.label is not None  # labels=True
         asked = ask(tagger, table, device, report) if isinstance(tagger.model, Flavour) else None
+        said = asked.probabilities if asked else probabilities(tagger, table, device, report)
         judged = Scores(
             run=name,
-            class_names=tagger.class_names,
-            probabilities=asked.probabilities if asked else probabilities(tagger, table, device, report),
+            class_names=question.classes,
+            probabilities=said[:, :1] if question.by_sample else said,
             label=table.label,
             seed=facts.get("seed"),
             parameters=facts.get("parameters"),
@@ -183,7 +194,7 @@ def evaluate(
             flavour.append(flavour_scores(tagger, judged, table, asked, asking))
             notes += unjudged(name, flavour[-1], asked, table)
         scores.append(judged)
-        rows += make_rows(judged, signal=signal, background=background, efficiencies=efficiencies)
+        rows += make_rows(judged, signal=question.signal, background=question.background, efficiencies=efficiencies)
     return Judgement(rows=rows, scores=scores, notes=list(dict.fromkeys(notes)), flavour=flavour)
 
 

@@ -20,6 +20,12 @@ def test_no_probability_on_either_side_is_no_preference():
     assert scores.discriminant(Pair("Tbqq", ("QCD",))) == [0.5]
 
 
+def test_one_score_is_that_of_every_pair():
+    scores = Scores("r", ("QCD", "Tbqq", "Wqq"), np.array([[0.1], [0.9], [0.4]]), np.array([0, 1, 2]))
+    for pair in (Pair("Tbqq", ("QCD",)), Pair("Tbqq", ("QCD", "Wqq")), Pair("Wqq", ("QCD",))):
+        np.testing.assert_array_equal(scores.discriminant(pair), [0.1, 0.9, 0.4])
+
+
 def test_the_order_of_class_columns_never_matters(make_scores):
     scores = make_scores(class_names=TEN)
     rows = {(r.signal, r.background, r.signal_efficiency): r for r in make_rows(scores, background=["QCD", "QCD+Wqq"])}
