@@ -102,7 +102,7 @@ def bind(
     def want(field: str) -> None:
         column = card.column("constituents", field)
         if column is None:
-            do = "name its branch on a copy of the card, or choose other data.features (`jettag data check` lists them)"
+            do = _possible_sets(card, source) or "name its branch on a copy of the card"
             raise CardError(f"constituents.{field} is needed and missing", where=f"card {card.name}", do=do)
         bound = locate(card, source.names, "constituents", field)
         if bound is None:

@@ -7,7 +7,7 @@ import pytest
 from jettag.data.card import load_card
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
-from jettag.errors import DataError
+from jettag.errors import CardError, DataError
 
 from .make import make_columns
 
@@ -71,6 +71,11 @@ def test_original_and_converted_files_are_the_same_jets(columns, original, tmp_p
 def test_tops_are_task_top(original):
     table = read(original, classes=("Tbqq", "QCD"))
     assert table.label.tolist() == (1 - LABEL.astype(int)).tolist()
+
+
+def test_features_that_the_set_lacks_are_answered_with_those_it_has(original):
+    with pytest.raises(CardError, match=r"constituents.charge is needed.*--set data.features=jetclass_kin in training"):
+        read_table(expand_inputs([original]), CARD, features="jetclass_full", labels=True)
 
 
 def test_the_class_may_come_with_the_file(original):
