@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jettag.errors import UsageError, nearest
+from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, say
 from .options import (
@@ -56,7 +56,7 @@ def finetune(
     Example: jettag finetune --task top --from runs/pretrain --data 'train/*.root' --val 'val/*.root' --out runs/top
     """
     # Not `jettag.run`: that brings the studies and matplotlib along, which a training may lack.
-    from jettag.config.adaptation import MODES
+    from jettag.config.adaptation import MODES, suggest_mode
     from jettag.config.recipe import FinetuneRecipe, load_recipe
     from jettag.runs import finetuning
     from jettag.runs.common import Sources
@@ -64,7 +64,7 @@ def finetune(
     folder = run_folder(out, Path(task).stem, resume=resume)
     changes = [*(overrides or []), *ADAPT[adapt_features], *patience_override(patience)]
     if mode and mode not in MODES:
-        raise UsageError(f"unknown mode {mode!r}", where="--mode", do=nearest(mode, MODES))
+        raise UsageError(f"unknown mode {mode!r}", where="--mode", do=suggest_mode(mode))
     chosen = {f"--mode {mode}": f"mode={mode}"} if mode else {}
     resolved = load_recipe(recipe or task, FinetuneRecipe, changes, card=card, options=chosen)
     with training_report("finetune" if pretrained else "from scratch") as told:

@@ -17,6 +17,7 @@ __all__ = [
     "Mode",
     "StagedRecipe",
     "backbone_rate",
+    "suggest_mode",
 ]
 
 # What each mode trains. All but `full` adapt a backbone and make no sense without one.
@@ -35,11 +36,15 @@ MODES: dict[str, str] = {
 LAYERWISE_DECAY = 0.75
 
 
+def suggest_mode(name: str) -> str:
+    """What to do about an unknown mode: the nearest, and all."""
+    suggestion = nearest(name, MODES)
+    return suggestion if suggestion.startswith("known") else f"{suggestion} known: {', '.join(MODES)}"
+
+
 def _known(name: object) -> object:
     if name not in MODES:
-        suggestion = nearest(str(name), MODES)
-        listed = "" if suggestion.startswith("known") else f" known: {', '.join(MODES)}"
-        msg = f"no mode; {suggestion}{listed}"
+        msg = f"no mode; {suggest_mode(str(name))}"
         raise ValueError(msg)
     return name
 
