@@ -9,6 +9,7 @@ import typer
 
 from jettag.errors import UsageError
 
+from .bench_table import rates_json, say_rates
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, progress, say
 from .options import Device
@@ -97,6 +98,7 @@ def train(
     dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
     trim: Annotated[bool, typer.Option(help="weaver-core drops constituents of the longest jets.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Our blocks through torch.compile.")] = False,
+    bf16: Annotated[bool | None, typer.Option(help="In bf16, too; by default where the hardware has it.")] = None,
     device: Device = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -106,7 +108,7 @@ def train(
     """
     told = {"size": size, "batch_size": batch_size, "steps": steps, "dropout": dropout, "trim": trim}
     losses = {"loss_steps": loss_steps, "loss_precision": loss_precision}
-    _network_rates("train", against, data, card, device, as_json, compiled=compiled, **told, **losses)
+    _network_rates("train", against, data, card, device, as_json, mixed=bf16, compiled=compiled, **told, **losses)
 
 
 @app.command(cls=SeveralValues)
@@ -145,8 +147,10 @@ def _network_rates(
     from jettag.benchmarks import BenchSettings, bench_jets, compare
     from jettag.run import choose_device
 
-    chosen = BenchSettings(mode, **settings)
     place = choose_device(device)
+    if settings.get("mixed", False) is None:
+        settings["mixed"] = place.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    chosen = BenchSettings(mode, **settings)
     if place.type == "mps" and mode == "train" and against and chosen.loss_precision == "double":
         raise UsageError("--loss-precision double on mps, which has no such numbers", do="say single")
     table = bench_jets(chosen, data or [], card)
@@ -155,16 +159,10 @@ def _network_rates(
     threads = torch.get_num_threads()
     jets = f"{found.jets} jets, {found.mean_constituents:.0f} constituents on average, {found.max_constituents} at most"
     say(f"{chosen.size} ({found.parameters} parameters), {place.type}, {threads} threads, {jets}")
-    say(f"jettag       {found.ours.wall:8.1f} jets/s   {found.ours.cpu:8.1f} jets per CPU second")
-    ratio = ratio_cpu = None
-    if found.weaver is not None:
-        ratio, ratio_cpu = found.ours.wall / found.weaver.wall, found.ours.cpu / found.weaver.cpu
+    say_rates(found)
+    if found.difference is not None:
         losses = f"losses over {chosen.loss_steps} steps in {chosen.loss_precision} precision"
-        what = losses if mode == "train" else "class logits"
-        say(f"weaver-core  {found.weaver.wall:8.1f} jets/s   {found.weaver.cpu:8.1f} jets per CPU second")
-        say(f"ratio        {ratio:8.2f}          {ratio_cpu:8.2f}")
-        if found.difference is not None:
-            say(f"largest difference of the {what}: {found.difference:.1e}")
+        say(f"largest difference of the {losses if mode == 'train' else 'class logits'}: {found.difference:.1e}")
     if as_json:
         emit_json(
             {
@@ -180,12 +178,7 @@ def _network_rates(
                 "mean_constituents": round(found.mean_constituents, 2),
                 "max_constituents": found.max_constituents,
                 "dropout": found.dropout if mode == "train" else 0.0,
-                "jets_per_second": round(found.ours.wall, 2),
-                "jets_per_cpu_second": round(found.ours.cpu, 2),
-                "weaver_jets_per_second": found.weaver and round(found.weaver.wall, 2),
-                "weaver_jets_per_cpu_second": found.weaver and round(found.weaver.cpu, 2),
-                "ratio": ratio and round(ratio, 4),
-                "ratio_cpu": ratio_cpu and round(ratio_cpu, 4),
+                **rates_json(found),
                 "weaver_trims": chosen.trim,
                 "compiled": chosen.compiled,
                 "max_difference": found.difference,

@@ -6,13 +6,13 @@ AdamW; reading and padding are not timed. The sides take turns batch by batch, s
 falls on both.
 """
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,12 +26,12 @@ from jettag.interop.weaver import convert_state_dict
 from jettag.models import build_backbone
 from jettag.models.compiling import compile_blocks
 from jettag.objectives import Classification
+from jettag.random_jets import random_table
 
-__all__ = ["BenchSettings", "Comparison", "Rate", "bench_jets", "compare", "random_table", "weaver_twin"]
+__all__ = ["BenchSettings", "Comparison", "Rate", "bench_jets", "compare", "weaver_twin"]
 
+Network = TypeVar("Network", bound=nn.Module)
 FEATURES = "jetclass_full"
-NUM_CLASSES = 10
-MEAN, SPREAD, MOST = 50, 18, 128  # constituents of a random jet: about those of JetClass, cut as there
 LEARNING_RATE = 1e-3
 LOSS_BATCH = 32  # jets; a comparison of losses needs many steps, not large ones
 
@@ -52,6 +52,8 @@ class BenchSettings:
         trim: let weaver-core cut its batches as it does by default. In training that drops constituents of the
             longest jets at random, to between the 90 % quantile of the lengths and the longest: less work than ours.
         compiled: our blocks go through `torch.compile`, on the untimed first batch.
+        mixed: time both sides' training in bf16 mixed precision, too. Ours does that where the recipe says
+            ``precision: bf16``; weaver-core's ``--use-amp`` reaches CUDA only, and is switched on around it here.
         seed: of weights, order and random jets.
     """
 
@@ -64,6 +66,7 @@ class BenchSettings:
     dropout: float | None = None
     trim: bool = True
     compiled: bool = False
+    mixed: bool = False
     seed: int = 0
 
     @property
@@ -87,6 +90,8 @@ class Comparison:
     Attributes:
         ours: of jettag.
         weaver: of weaver-core, or None where it was not asked for.
+        ours_mixed: of jettag in bf16 mixed precision, or None where that was not asked for.
+        weaver_mixed: of weaver-core likewise.
         difference: largest absolute difference between both sides, of the losses over ``loss_steps`` steps of
             training from the same weights, or of the class logits of all jets; None without weaver-core.
         jets: timed on each side.
@@ -98,35 +103,14 @@ class Comparison:
 
     ours: Rate
     weaver: Rate | None
+    ours_mixed: Rate | None
+    weaver_mixed: Rate | None
     difference: float | None
     jets: int
     mean_constituents: float
     max_constituents: int
     dropout: float
     parameters: int
-
-
-def random_table(jets: int, *, num_features: int = 17, seed: int = 0) -> JetTable:
-    """Jets as wide as those of JetClass: constituents normal around 50 with width 18, from 1 to 128, falling in pT."""
-    random = np.random.default_rng(seed)
-    counts = np.clip(np.round(random.normal(MEAN, SPREAD, jets)), 1, MOST).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    rows = int(offsets[-1])
-    jet = np.repeat(np.arange(jets), counts)
-    pt = np.exp(random.normal(1.5, 1.2, rows))
-    pt = pt[np.lexsort((-pt, jet))]
-    eta, phi = random.normal(0, 0.3, (2, rows))
-    eta += random.normal(0, 1, jets)[jet]
-    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-    energy = np.sqrt(px**2 + py**2 + pz**2 + 0.0195)  # the mass of a pion
-    return JetTable(
-        features=random.normal(size=(rows, num_features)).astype(np.float32),
-        p4=np.stack([px, py, pz, energy], axis=1).astype(np.float32),
-        offsets=offsets,
-        feature_names=tuple(f"feature_{i}" for i in range(num_features)),
-        label=random.integers(0, NUM_CLASSES, jets),
-        class_names=tuple(f"class_{i}" for i in range(NUM_CLASSES)),
-    )
 
 
 def bench_jets(settings: BenchSettings, data: Sequence[str], card: str) -> JetTable:
@@ -169,17 +153,17 @@ def compare(
     torch.manual_seed(settings.seed)
     ours = _ours(settings, table, settings.dropout).to(device)
     theirs = _theirs(build_theirs, ours, trim=settings.trim).to(device) if build_theirs else None
-    if settings.compiled:
-        compile_blocks(ours)
     train = settings.mode == "train"
-    sides = [_Side(ours, lambda jets: ours.logits(jets), train)]
-    batches = [_batches(settings, table, bucket=True)]
-    if theirs is not None:
-        sides.append(_Side(theirs, lambda jets: _logits(theirs, jets), train))
-        batches.append(_batches(settings, table, bucket=False))
+    sides, batches = {}, {}
+    for mixed in (False, True) if settings.mixed and train else (False,):
+        sides["ours", mixed] = _Side(_apart(ours, mixed, settings.compiled), Classification.logits, train, mixed)
+        batches["ours", mixed] = _batches(settings, table, bucket=True)
+        if theirs is not None:
+            sides["weaver", mixed] = _Side(_apart(theirs, mixed), _logits, train, mixed)
+            batches["weaver", mixed] = _batches(settings, table, bucket=False)
     done = 0
-    for turn, step in enumerate(zip(*batches, strict=True)):
-        for side, jets in zip(sides, step, strict=True):
+    for turn, step in enumerate(zip(*batches.values(), strict=True)):
+        for side, jets in zip(sides.values(), step, strict=True):
             if turn == 0:
                 side.run(jets.to(device), timed=False)
             side.run(jets.to(device))
@@ -191,12 +175,14 @@ def compare(
         difference = (
             _largest_loss_difference(settings, table, build_theirs, device)
             if train
-            else _largest_logit_difference(ours, theirs, [jets.to(device) for jets in batches[1]])
+            else _largest_logit_difference(ours, theirs, [jets.to(device) for jets in batches["weaver", False]])
         )
-    rates = [side.rate(done) for side in sides]
+    rates = {name: side.rate(done) for name, side in sides.items()}
     return Comparison(
-        ours=rates[0],
-        weaver=rates[1] if theirs is not None else None,
+        ours=rates["ours", False],
+        weaver=rates.get(("weaver", False)),
+        ours_mixed=rates.get(("ours", True)),
+        weaver_mixed=rates.get(("weaver", True)),
         difference=difference,
         jets=done,
         mean_constituents=float(table.counts.mean()),
@@ -206,12 +192,23 @@ def compare(
     )
 
 
+def _apart(network: Network, copied: bool, compiled: bool = False) -> Network:
+    """The network, or one with the same weights that learns apart from it."""
+    network = copy.deepcopy(network) if copied else network
+    if compiled:
+        compile_blocks(network)
+    return network
+
+
 class _Side:
     """A network, and the seconds that its batches took."""
 
-    def __init__(self, network: nn.Module, logits: Callable[[Jets], Tensor], train: bool) -> None:
+    def __init__(
+        self, network: Network, logits: Callable[[Network, Jets], Tensor], train: bool, mixed: bool = False
+    ) -> None:
         self._network = network.train(train)
-        self._logits = logits
+        self._logits: Callable[[Jets], Tensor] = lambda jets: logits(network, jets)
+        self._mixed = mixed
         self._optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE) if train else None
         self._wall = self._cpu = 0.0
 
@@ -224,7 +221,8 @@ class _Side:
                 result = self._logits(jets)
         else:
             self._optimizer.zero_grad()
-            result = F.cross_entropy(self._logits(jets), cast("Tensor", jets.label))
+            with torch.autocast(jets.mask.device.type, torch.bfloat16, enabled=self._mixed):
+                result = F.cross_entropy(self._logits(jets), cast("Tensor", jets.label))
             result.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
         _wait(result)
@@ -332,8 +330,8 @@ def _largest_loss_difference(
     dtype = torch.float64 if settings.loss_precision == "double" else torch.float32
     ours, theirs = ours.to(dtype), theirs.to(dtype)
     sides = [
-        _Side(ours, lambda jets: ours.logits(jets), train=True),
-        _Side(theirs, lambda jets: _logits(theirs, jets), train=True),
+        _Side(ours, Classification.logits, train=True),
+        _Side(theirs, _logits, train=True),
     ]
     ours.backbone.embedding.norm.eval()
     theirs.embed.input_bn.eval()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Random jets in a file of JetClass's schema, for measurements that need files where none are given."""
+"""Random jets as wide as those of JetClass, for measurements where no files are given."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,23 +7,48 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from jettag.benchmarks import random_table
 from jettag.data.card import load_card
+from jettag.data.jets import JetTable
 from jettag.data.root import write_tree
 
-__all__ = ["CARD", "write_random_jets"]
+__all__ = ["CARD", "random_table", "write_random_jets"]
 
 CARD = "jetclass"
 CHUNK = 10_000  # jets made at a time
 FLAGS = ("isChargedHadron", "isNeutralHadron", "isPhoton", "isElectron", "isMuon")
 SHARES = (0.5, 0.1, 0.36, 0.02, 0.02)  # of the kinds of `FLAGS`, roughly those in a jet
 CHARGED = (0, 3, 4)
+NUM_CLASSES = 10
+MEAN, SPREAD, MOST = 50, 18, 128  # constituents of a jet: about those of JetClass, cut as there
+
+
+def random_table(jets: int, *, num_features: int = 17, seed: int = 0) -> JetTable:
+    """Jets as wide as those of JetClass: constituents normal around 50 with width 18, from 1 to 128, falling in pT."""
+    random = np.random.default_rng(seed)
+    counts = np.clip(np.round(random.normal(MEAN, SPREAD, jets)), 1, MOST).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    rows = int(offsets[-1])
+    jet = np.repeat(np.arange(jets), counts)
+    pt = np.exp(random.normal(1.5, 1.2, rows))
+    pt = pt[np.lexsort((-pt, jet))]
+    eta, phi = random.normal(0, 0.3, (2, rows))
+    eta += random.normal(0, 1, jets)[jet]
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    energy = np.sqrt(px**2 + py**2 + pz**2 + 0.0195)  # the mass of a pion
+    return JetTable(
+        features=random.normal(size=(rows, num_features)).astype(np.float32),
+        p4=np.stack([px, py, pz, energy], axis=1).astype(np.float32),
+        offsets=offsets,
+        feature_names=tuple(f"feature_{i}" for i in range(num_features)),
+        label=random.integers(0, NUM_CLASSES, jets),
+        class_names=tuple(f"class_{i}" for i in range(NUM_CLASSES)),
+    )
 
 
 def write_random_jets(path: Path, jets: int, *, seed: int = 0) -> Path:
     """Write a TTree with every constituent branch, the axis and the labels that card `CARD` reads; return its path.
 
-    Momenta, numbers of constituents and labels are those of `jettag.benchmarks.random_table`; angles and jet momenta
+    Momenta, numbers of constituents and labels are those of `random_table`; angles and jet momenta
     follow from them, impact parameters [mm], charges and kinds are random. Random numbers compress less than jets.
 
     Raises:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from jettag.benchmarks import random_table
 from jettag.data.card import load_card
 from jettag.data.inputs import InputFile
 from jettag.data.jets import JetTable
@@ -33,6 +32,7 @@ from jettag.data.root import write_tree
 from jettag.errors import ResourceError
 from jettag.models import build_backbone
 from jettag.objectives import Classification
+from jettag.random_jets import random_table
 
 __all__ = ["Point", "check_network", "constituent_scaling", "exponent", "growth", "jet_scaling", "weaver_ratios"]
 

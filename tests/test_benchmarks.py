@@ -1,12 +1,14 @@
 """Both sides of a comparison time the same jets and compute the same numbers."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jettag.benchmarks import BenchSettings, bench_jets, compare, random_table
+from jettag.benchmarks import BenchSettings, bench_jets, compare
 from jettag.errors import DataError, ResourceError
+from jettag.random_jets import random_table
 
 QUICK = {"size": "tiny", "batch_size": 12, "steps": 2, "loss_steps": 50}
 
@@ -39,6 +41,19 @@ def test_no_steps_of_losses_are_no_comparison():
     found = compare(settings, bench_jets(settings, [], "jetclass"), weaver=True)
     assert found.difference is None
     assert found.weaver is not None
+
+
+def test_both_precisions_are_timed_beside_each_other_and_learn_apart():
+    settings = BenchSettings("train", **QUICK | {"loss_steps": 1}, mixed=True)
+    table = bench_jets(settings, [], "jetclass")
+    found = compare(settings, table, weaver=True)
+    rates = (found.ours, found.weaver, found.ours_mixed, found.weaver_mixed)
+    assert all(rate is not None and rate.wall > 0 and rate.cpu > 0 for rate in rates)
+    alone = compare(settings, table, weaver=False)
+    assert alone.ours_mixed is not None
+    assert alone.weaver_mixed is None
+    inference = compare(replace(settings, mode="infer"), table, weaver=False)
+    assert inference.ours_mixed is None
 
 
 def test_logits_of_both_sides_agree():

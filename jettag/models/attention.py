@@ -49,26 +49,33 @@ class _Attend(torch.autograd.Function):
         logits = bias.expand(b, heads, -1, -1).reshape(-1, bias.shape[2], bias.shape[3]).expand(-1, q, -1)
         weights = torch.baddbmm(logits, query, key.transpose(1, 2), alpha=d**-0.5)
         torch.softmax(weights, -1, out=weights)
-        kept = _kept(weights, drop) if drop else None
+        kept = _kept(weights, drop, 1.0) if drop else None
         ctx.save_for_backward(query, key, value, weights, cast("Tensor", kept))  # None is allowed too
         ctx.shape, ctx.bias_shape = (b, heads, q, d), bias.shape  # type: ignore[attr-defined]
-        return torch.bmm(weights if kept is None else weights * kept, value).view(b, heads, q, d)
+        ctx.height = _height(drop)  # type: ignore[attr-defined]
+        return _product(weights if kept is None else weights * kept, value, ctx.height).view(b, heads, q, d)  # type: ignore[attr-defined]
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights, kept = ctx.saved_tensors  # type: ignore[attr-defined]
         b, heads, q, d = ctx.shape  # type: ignore[attr-defined]
         gradient = gradient.reshape(b * heads, q, d)
-        of_value = torch.bmm((weights if kept is None else weights * kept).transpose(1, 2), gradient)
-        of_weights = torch.bmm(gradient, value.transpose(1, 2))
+        height = ctx.height  # type: ignore[attr-defined]
+        of_value = _product((weights if kept is None else weights * kept).transpose(1, 2), gradient, height)
+        of_weights = _product(gradient, value.transpose(1, 2), height)
         if kept is not None:
             of_weights.mul_(kept)
         of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        of_query = torch.baddbmm(query, of_logits, key, beta=0, alpha=d**-0.5)
-        of_key = torch.baddbmm(key, of_logits.transpose(1, 2), query, beta=0, alpha=d**-0.5)
+        of_query = _product(of_logits, key, d**-0.5)
+        of_key = _product(of_logits.transpose(1, 2), query, d**-0.5)
         of_bias = of_logits.view(b, heads, q, -1).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None  # type: ignore[attr-defined]
         pieces = (x.view(b, heads, -1, d) for x in (of_query, of_key, of_value))
         return *pieces, of_bias, None
+
+
+def _product(x: Tensor, y: Tensor, factor: float) -> Tensor:
+    """``factor`` x y for each matrix of (B, m, k) and (B, k, n), without a pass of its own for the factor."""
+    return torch.baddbmm(x.new_zeros(()), x, y, beta=0, alpha=factor)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -88,13 +95,18 @@ def dropout(x: Tensor, drop: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, drop)
-    kept: Tensor = _kept(x.detach(), drop)
+    kept: Tensor = _kept(x.detach(), drop, _height(drop))
     return x * kept
 
 
+def _height(drop: float) -> float:
+    """What an entry that is kept is multiplied by."""
+    return RANDOM_LEVELS / (RANDOM_LEVELS - round(drop * RANDOM_LEVELS))
+
+
 @torch.library.custom_op("jettag::kept", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def _kept(x: Tensor, drop: float) -> Tensor:
-    """0 or 1 / (1 - drop) for each entry of a tensor on the CPU.
+def _kept(x: Tensor, drop: float, height: float) -> Tensor:
+    """0 with probability ``drop`` and ``height`` otherwise, for each entry of a tensor on the CPU.
 
     One opaque operation for a compiler: it has a slower generator of its own, and now both give the same numbers.
     """
@@ -104,11 +116,11 @@ def _kept(x: Tensor, drop: float) -> Tensor:
     # Compared straight into the type of x: a product of bool and float costs five times as much.
     kept = torch.empty(x.shape, dtype=x.dtype)
     torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), level - RANDOM_LEVELS // 2, out=kept)
-    return kept.mul_(RANDOM_LEVELS / (RANDOM_LEVELS - level))
+    return kept if height == 1 else kept.mul_(height)
 
 
 @_kept.register_fake
-def _(x: Tensor, drop: float) -> Tensor:  # noqa: ARG001
+def _(x: Tensor, drop: float, height: float) -> Tensor:  # noqa: ARG001
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
@@ -208,7 +220,7 @@ class Block(_Residual):
         query, key, value = self._split(self.qkv(self.norm_in(x)))
         attended = self._attend(query, key, value, bias).transpose(1, 2).flatten(2)
         x = x + self.drop_path(self._project(attended))
-        return torch.addcmul(self.drop_path(self._mlp(x)), self.residual_scale, x)
+        return torch.addcmul(self.drop_path(self._mlp(x)), self.residual_scale.to(x.dtype), x)
 
 
 class ClassBlock(_Residual):

@@ -1,7 +1,7 @@
 """The pair bias U of the Particle Transformer, and batch normalisation that sees real entries only."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,20 +29,30 @@ class RealBatchNorm(nn.BatchNorm1d):
     Where several processes train together, the rows of all of them are one batch.
     """
 
-    def forward(self, x: Tensor, is_real: Tensor | None = None) -> Tensor:
-        """Normalise (M, K); ``is_real`` (M,) marks the rows that count, None for all."""
+    def forward(self, x: Tensor, is_real: Tensor | None = None, *, scaled: bool = True) -> Tensor:
+        """Normalise (M, K).
+
+        Args:
+            x: the rows.
+            is_real: (M,) marks the rows that count; None for all.
+            scaled: multiply by the weight and add the bias; without, a linear layer that follows may do it.
+        """
         spread = is_spread()
-        if not self.training or (len(x) < 2 and not spread):
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        if is_real is None and not spread:
-            return super().forward(x)
-        weight = x.new_ones(len(x), 1) if is_real is None else is_real.to(x.dtype)[:, None]
-        total, count = summed((x * weight).sum(0), weight.sum())
+        weight, bias = (self.weight, self.bias) if scaled else (None, None)
+        train = self.training and (len(x) > 1 or spread)
+        if not train or (is_real is None and not spread):
+            if train:
+                cast("Tensor", self.num_batches_tracked).add_(1)
+            momentum = 0.0 if self.momentum is None else self.momentum
+            return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, train, momentum, self.eps)
+        share = x.new_ones(len(x), 1) if is_real is None else is_real.to(x.dtype)[:, None]
+        total, count = summed((x * share).sum(0), share.sum())
         mean = total / count.clamp(min=1)
         centred = x - mean
-        variance = summed((centred.square() * weight).sum(0))[0] / count.clamp(min=1)
+        variance = summed((centred.square() * share).sum(0))[0] / count.clamp(min=1)
         self.track(mean, variance, count)
-        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+        standard = centred * (variance + self.eps).rsqrt()
+        return standard if weight is None or bias is None else standard * weight + bias
 
     @torch.no_grad()
     def track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
@@ -86,12 +96,21 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(rows)
-        return rows.sum(0), rows.T @ rows
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        return rows.sum(0, dtype=dtype), (rows.T @ rows).to(dtype)
 
     @staticmethod
     def backward(ctx: FunctionCtx, of_sum: Tensor, of_product: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return torch.addmm(of_sum, rows, of_product + of_product.T)
+        return torch.addmm(of_sum.to(rows.dtype), rows, (of_product + of_product.T).to(rows.dtype))
+
+
+class _Layer(NamedTuple):
+    """A linear layer (K_out, K_in), (K_out,), and the normalisation after it."""
+
+    weight: Tensor
+    bias: Tensor
+    norm: RealBatchNorm
 
 
 class PairEmbedding(nn.Module):
@@ -135,22 +154,33 @@ class PairEmbedding(nn.Module):
         is_real = (
             None if groups[0].pair_is_real is None else torch.cat([cast("Tensor", g.pair_is_real) for g in groups])
         )
-        normalised = self.norm(torch.cat(features).to(self.norm.weight.dtype), is_real)
-        pieces = list(torch.split(normalised, [len(piece) for piece in features]))
+        standard = self.norm(torch.cat(features).to(self.norm.weight.dtype), is_real, scaled=False)
+        device = standard.device.type
+        if torch.is_autocast_enabled(device):
+            standard = standard.to(torch.get_autocast_dtype(device))
+        pieces = list(torch.split(standard, [len(piece) for piece in features]))
         if self.recompute and torch.is_grad_enabled():
             pieces = self._sparing(pieces, groups)
         else:
-            for place, (linear, norm) in enumerate(self._layers()):
+            for place, layer in enumerate(self._layers()):
                 if place:
                     pieces = [gelu(piece) for piece in pieces]
-                weight, bias = _folded(linear, norm, pieces, groups)
-                pieces = [F.linear(piece, weight, bias) for piece in pieces]
+                weight, bias = _folded(layer, pieces, groups)
+                pieces = [_linear(piece, weight, bias) for piece in pieces]
         if self.last_activation:
             pieces = [gelu(piece) for piece in pieces]
         return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
 
-    def _layers(self) -> Iterable[tuple[nn.Linear, RealBatchNorm]]:
-        return cast("Iterable[tuple[nn.Linear, RealBatchNorm]]", zip(self.linears, self.norms, strict=True))
+    def _layers(self) -> list["_Layer"]:
+        """The layers in turn; the first one scales its input as `norm` would, so no gradient goes to every pair's."""
+        layers = []
+        with _exact(self.norm.weight):
+            for place, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
+                weight, bias = cast("Tensor", linear.weight), cast("Tensor", linear.bias)
+                if not place:
+                    weight, bias = weight * self.norm.weight, bias + weight @ self.norm.bias
+                layers.append(_Layer(weight, bias, cast("RealBatchNorm", norm)))
+        return layers
 
     def _sparing(self, pieces: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
         """(P, K) of each group -> (P, H) before the last activation, with nothing kept in between.
@@ -159,8 +189,8 @@ class PairEmbedding(nn.Module):
         at a time; and so does the backward pass.
         """
         folded: tuple[Tensor, ...] = ()
-        for linear, norm in self._layers():
-            folded += _folded(linear, norm, pieces, groups, before=folded)
+        for layer in self._layers():
+            folded += _folded(layer, pieces, groups, before=folded)
         return [torch.cat([_recomputed(_through, chunk, *folded) for chunk in _chunks(piece)]) for piece in pieces]
 
     def _in_chunks(self, p4: Tensor, group: Group) -> Tensor:
@@ -170,10 +200,10 @@ class PairEmbedding(nn.Module):
             p4: (b n, 4).
             group: its pairs.
         """
-        folded = [tensor for linear, norm in self._layers() for tensor in _folded(linear, norm, (), ())]
+        folded = [tensor for layer in self._layers() for tensor in _folded(layer, (), ())]
         values = []
         for pair_i, pair_j in zip(_chunks(group.pair_i), _chunks(group.pair_j), strict=True):
-            x = self.norm(pair_features(p4[pair_i], p4[pair_j]).to(self.norm.weight.dtype))
+            x = self.norm(pair_features(p4[pair_i], p4[pair_j]).to(self.norm.weight.dtype), scaled=False)
             x = _through(x, *folded)
             values.append(gelu(x) if self.last_activation else x)
         square: Tensor = _Square.apply(torch.cat(values), group)
@@ -193,34 +223,41 @@ def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
 def _through(rows: Tensor, *folded: Tensor) -> Tensor:
     """Rows (P, K) after the layers whose weights and biases these are in turn, before the last activation."""
     for place in range(0, len(folded), 2):
-        rows = F.linear(gelu(rows) if place else rows, folded[place], folded[place + 1])
+        rows = _linear(gelu(rows) if place else rows, folded[place], folded[place + 1])
     return rows
 
 
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Rows (P, K) W^T + b, with the matrix laid out so that the gradient of a narrow one is a fast product, too."""
+    return torch.addmm(bias.to(rows.dtype), rows, weight.to(rows.dtype).T.contiguous())
+
+
+def _exact(weight: Tensor) -> torch.autocast:
+    """Statistics, and what is folded with them, stay in the precision of the weights."""
+    return torch.autocast(weight.device.type, enabled=False)
+
+
 def _folded(
-    linear: nn.Linear,
-    norm: RealBatchNorm,
-    pieces: Sequence[Tensor],
-    groups: Sequence[Group],
-    before: Sequence[Tensor] = (),
+    layer: _Layer, pieces: Sequence[Tensor], groups: Sequence[Group], before: Sequence[Tensor] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one linear layer that does what ``linear`` and ``norm`` do in turn.
+    """Weight and bias of one linear layer that does what a linear layer and its normalisation do in turn.
 
     In training too: the mean and variance of W x + b over the batch follow from the mean and covariance of x, which
     is one small matrix product, where normalising the outputs would take several passes over every pair.
 
     ``pieces`` are the layer's input; where layers ``before`` are given, those layers' and what follows from it.
     """
-    with torch.autocast(linear.weight.device.type, enabled=False):
+    weight, bias, norm = layer
+    with _exact(weight):
         if norm.training and (is_spread() or sum(len(piece) for piece in pieces) > 1):
             input_mean, covariance, count = _moments(pieces, groups, before)
-            mean = linear(input_mean)
-            variance = ((linear.weight @ covariance) * linear.weight).sum(1)
+            mean = weight @ input_mean + bias
+            variance = ((weight @ covariance) * weight).sum(1)
             norm.track(mean, variance, count)
         else:
             mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
         scale = norm.weight * (variance + norm.eps).rsqrt()
-        return linear.weight * scale[:, None], (linear.bias - mean) * scale + norm.bias
+        return weight * scale[:, None], (bias - mean) * scale + norm.bias
 
 
 def _moments(
@@ -232,7 +269,7 @@ def _moments(
         real: list[Tensor | None] = [None] * len(pieces)
     else:
         real = [cast("Tensor", group.pair_is_real)[:, None].to(pieces[0].dtype) for group in groups]
-        count = torch.stack([cast("Tensor", weight).sum() for weight in real]).sum()
+        count = torch.stack([cast("Tensor", group.pair_is_real).sum() for group in groups]).sum()
     sums = []
     for piece, weight in zip(pieces, real, strict=True):
         if not before:
@@ -254,6 +291,7 @@ def _sums(piece: Tensor, weight: Tensor | None, *before: Tensor) -> tuple[Tensor
     """Sum (K,) of the rows of (P, K) and of their outer products (K, K), after the layers ``before`` and their GELU."""
     rows = gelu(_through(piece, *before)) if before else piece
     rows = rows if weight is None else rows * weight
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    if rows.device.type != "cpu":  # one product of all pairs, which a half precision would round once and for all
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     sums: tuple[Tensor, Tensor] = _Sums.apply(rows)
     return sums

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from jettag.benchmarks import random_table
-from jettag.random_jets import write_random_jets
+from jettag.random_jets import random_table, write_random_jets
 
 TINY = ("--size", "tiny", "--batch-size", 8, "--steps", 2)
 
@@ -16,6 +15,15 @@ def test_train_against_weaver_on_files(files, call_json):
     assert (found["jets"], found["batch_size"], found["size"], found["bench"]) == (16, 8, "tiny", "train")
     assert found["ratio"] == pytest.approx(found["jets_per_second"] / found["weaver_jets_per_second"], rel=0.01)
     assert found["max_difference"] < 1e-4
+
+
+def test_the_ratio_in_bf16_is_to_weaver_core_as_it_trains_on_a_cpu(call_json):
+    found = call_json("bench", "train", "--against", "weaver", *TINY, "--loss-steps", 0, "--bf16")
+    expected = found["jets_per_second_bf16"] / found["weaver_jets_per_second"]
+    assert found["ratio_bf16"] == pytest.approx(expected, rel=0.01)
+    assert found["weaver_jets_per_second_bf16"] > 0
+    alone = call_json("bench", "train", *TINY, "--no-bf16")
+    assert (alone["jets_per_second_bf16"], alone["ratio_bf16"]) == (None, None)
 
 
 def test_infer_alone_on_random_jets(call_json):
