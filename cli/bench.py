@@ -145,11 +145,11 @@ def _network_rates(
     import torch
 
     from jettag.benchmarks import BenchSettings, bench_jets, compare
-    from jettag.run import choose_device
+    from jettag.run import choose_device, has_fast_bf16
 
     place = choose_device(device)
     if settings.get("mixed", False) is None:
-        settings["mixed"] = place.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+        settings["mixed"] = has_fast_bf16(place)
     chosen = BenchSettings(mode, **settings)
     if place.type == "mps" and mode == "train" and against and chosen.loss_precision == "double":
         raise UsageError("--loss-precision double on mps, which has no such numbers", do="say single")

@@ -45,12 +45,15 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     import torch
 
+    from jettag.run import has_fast_bf16
+
     packages = {name: _version(name) for name in (*CORE, *(name for names in EXTRAS.values() for name in names))}
     absent = {extra: [name for name in names if packages[name] is None] for extra, names in EXTRAS.items()}
     missing = [name for name in CORE if packages[name] is None]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = shutil.disk_usage(Path.cwd()).free
     devices = [f"cpu ({os.cpu_count()} cores, torch uses {torch.get_num_threads()})"]
+    bf16 = has_fast_bf16(torch.device("cpu"))
     devices += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
     if as_json:
@@ -62,6 +65,7 @@ def doctor(as_json: JsonOption = False) -> None:
                 "packages": packages,
                 "extras": {extra: not names for extra, names in absent.items()},
                 "devices": devices,
+                "cpu_bf16": bf16,
                 "memory_bytes": memory,
                 "disk_free_bytes": disk,
                 "missing": missing,
@@ -78,6 +82,8 @@ def doctor(as_json: JsonOption = False) -> None:
             hint = f"without {', '.join(absent[extra])}: pip install 'jettag[{extra}]'" if absent[extra] else ""
             table.add_row(Text(f"[{extra}]"), Text("; ".join(part for part in (found, hint) if part)))
         table.add_row("devices", ", ".join(devices))
+        if bf16:
+            table.add_row("", "the cpu has bf16: --set training.precision=bf16 trains large networks faster")
         table.add_row("memory", f"{memory / 1e9:.1f} GB")
         table.add_row("disk free here", f"{disk / 1e9:.1f} GB")
         out.print(table)

@@ -22,7 +22,7 @@ from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
 from jettag.runs.weak_shift import shift_study
 from jettag.runs.weak_simulators import SimulatorStudy, simulator_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
-from jettag.training.distributed import choose_device
+from jettag.training.distributed import choose_device, has_fast_bf16
 from jettag.weak.autoencoders import AutoencoderSettings
 from jettag.weak.flow import FlowSettings
 from jettag.weak.hunt import HuntPlan, mass_edges
@@ -60,6 +60,7 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "has_fast_bf16",
     "hunt_study",
     "import_weaver",
     "load_any_recipe",

@@ -151,6 +151,11 @@ def _is_lost_peer(error: Exception) -> bool:
     return "gloo" in text or "Connection closed by peer" in text or "Connection reset by peer" in text
 
 
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 is what the device multiplies fastest: every accelerator here, and CPUs with instructions for it."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU.
 

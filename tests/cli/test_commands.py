@@ -139,6 +139,9 @@ def test_the_doctor_knows_this_machine(call_json):
     found = call_json("doctor")
     assert found["missing"] == []
     assert found["packages"]["torch"]
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if "flags" in flags:
+        assert found["cpu_bf16"] == ("avx512_bf16" in flags or "amx_tile" in flags)
 
 
 def test_the_doctor_tells_of_every_extra(jettag, monkeypatch):

@@ -238,9 +238,11 @@ def test_bfloat16_autocast_gives_close_gradients(jets):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             loss = model(jets).jet.float().sin().sum()
         loss.backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.blocks.parameters()]))
-    exact, rounded = gradients
-    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.98
+        gradients.append(
+            [torch.cat([p.grad.flatten() for p in part.parameters()]) for part in (model.blocks, model.pair_embedding)]
+        )
+    for exact, rounded in zip(*gradients, strict=True):
+        assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.98
 
 
 @pytest.mark.parametrize("train", [False, True])
