@@ -58,14 +58,14 @@ class LhcoFile:
             raise DataError(what, where=path, do="give a file of the LHC Olympics R&D data set")
         self.has_label = LABEL in self._names if self.is_high_level else len(self._names) % PER_CONSTITUENT == 1
 
-    def rows(self) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]]:
-        """`CHUNK` events at a time: high-level (n, 14) in the order of `HIGH_LEVEL`, or (n, K, 3); and labels (n,)."""
+    def rows(self, entries: int = CHUNK) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]]:
+        """So many events at a time: high-level (n, 14) in the order of `HIGH_LEVEL`, or (n, K, 3); and labels (n,)."""
         import h5py
 
         with reading(str(self.path)), h5py.File(self.path, "r") as file:
             group = file[self._key]
-            for begin in range(0, self.events, CHUNK):
-                table = self._block(group, begin, min(begin + CHUNK, self.events))
+            for begin in range(0, self.events, entries):
+                table = self._block(group, begin, min(begin + entries, self.events))
                 place = self._names.index(LABEL) if self.is_high_level and self.has_label else len(self._names) - 1
                 label = table[:, place].astype(np.int64) if self.has_label else None
                 if self.is_high_level:

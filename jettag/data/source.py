@@ -86,7 +86,7 @@ def open_source(file: InputFile, tree_name: str | None, join: Join | None = None
         if kind == "Parquet":
             source = ParquetSource(place)
         elif kind == "HDF5":
-            source = StructuredSource(place) if is_structured(place) else Hdf5Source(place)
+            source = _hdf5(place)
         else:
             source = RootSource(place, tree_name)
         if join is not None:
@@ -95,6 +95,16 @@ def open_source(file: InputFile, tree_name: str | None, join: Join | None = None
         yield source
     finally:
         source.__exit__(None, None, None)
+
+
+def _hdf5(place: Path | Remote) -> Source:
+    """Structured data sets, events of the LHC Olympics, or any other table of pandas."""
+    from jettag.data.lhco_source import LhcoSource, lhco_file  # which reads by `reading`
+
+    if is_structured(place):
+        return StructuredSource(place)
+    events = None if isinstance(place, Remote) else lhco_file(place)
+    return Hdf5Source(place) if events is None else LhcoSource(events)
 
 
 def _joined(source: Source, join: Join, where: str) -> Source:

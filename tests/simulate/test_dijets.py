@@ -10,6 +10,7 @@ from jettag.data.card import load_card
 from jettag.data.inputs import expand_inputs
 from jettag.data.jet_columns import read_jet_columns
 from jettag.data.lhco import HIGH_LEVEL, LhcoFile, high_level_columns
+from jettag.data.read import read_table
 from jettag.errors import DataError, UsageError
 from jettag.runs.lhco import convert_lhco
 from jettag.simulate.dijets import DijetSettings, simulate_dijets
@@ -83,6 +84,17 @@ def test_high_level_files_of_the_lhc_olympics(tmp_path, kind):
         expand_inputs([tmp_path / "out.parquet"]), load_card("dijets"), FEATURES, ["background", "signal"]
     )
     assert read.label.tolist() == frame["label"].astype(int).tolist()
+    direct = read_jet_columns(expand_inputs([path]), load_card("lhco_features"), FEATURES, ["background", "signal"])
+    assert direct.label.tolist() == read.label.tolist()
+    assert all(np.array_equal(direct.values[name], read.values[name]) for name in FEATURES)
+    table = read_table(expand_inputs([path]), load_card("lhco_features"), features="jetclass_kin", labels=False)
+    summed = np.add.reduceat(table.p4, table.offsets[:-1])  # the two jets are the event's constituents
+    assert np.allclose(summed[:, :3], rows[:, :3] + rows[:, 7:10], rtol=1e-4, atol=1e-2)
+    frame.drop(columns="label").to_hdf(tmp_path / "box.h5", key="df", format=kind)  # as the black boxes are
+    box = read_jet_columns(
+        expand_inputs([tmp_path / "box.h5"]), load_card("lhco_features"), ["m_jj"], ["x"], default="x"
+    )
+    assert np.array_equal(box.values["m_jj"], direct.values["m_jj"])
     lighter = np.minimum(frame["mj1"], frame["mj2"])
     assert np.allclose(read.values["m_j1"], lighter)
     one = frame.iloc[0]
@@ -111,6 +123,12 @@ def test_constituent_files_are_clustered_and_other_tables_refused(tmp_path):
     pd.DataFrame(rows).to_hdf(tmp_path / "events.h5", key="df")
     file = LhcoFile(tmp_path / "events.h5")
     assert (file.events, file.is_high_level, file.has_label) == (5, False, True)
+    table = read_table(
+        expand_inputs([tmp_path / "events.h5"]), load_card("lhco_constituents"), features="jetclass_kin", labels=True
+    )
+    assert table.label.tolist() == [1] * 5
+    assert table.counts.tolist() == [20] * 5  # without the padding
+    assert np.allclose(np.sort(np.hypot(*table.p4[:20, :2].T)), np.sort(rows[0, 0:60:3]), rtol=1e-5)
     assert convert_lhco([tmp_path / "events.h5"], tmp_path / "out.root") == 5
     tree = uproot.open(tmp_path / "out.root")["tree"].arrays()
     assert tree["label_signal"].tolist() == [True] * 5
