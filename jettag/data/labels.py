@@ -32,9 +32,8 @@ def class_names(card: DataCard, inputs: Sequence[InputFile], classes: Sequence[s
         return _of_a_scheme(card, given)
     for name in classes or ():
         if name not in {*known, *given}:
-            raise DataError(
-                f"no class {name!r} in card {card.name} or in the files", do=nearest(name, {*known, *given})
-            )
+            do = f"give its files as {name}:GLOB" if given else nearest(name, known)
+            raise DataError(f"no class {name!r} in card {card.name} or in the files", do=do)
     for name in given:
         if name not in {*known, *(classes or ())}:
             raise DataError(f"no class {name!r} in card {card.name}", do=nearest(name, known))

@@ -37,7 +37,7 @@ def closure(
     for patterns in (first, second):
         read = read_jet_columns(expand_inputs(patterns), unlabelled, columns_of(features), (ANY,), default=ANY)
         samples.append(feature_matrix(read.values, features))
-        check_features(samples[-1], tuple(features))
+        check_features(samples[-1], tuple(features), where=patterns[0])
     test = classifier_test(*samples, folds=folds, seed=seed)
     frechet, kernel = (distance(*samples, seed=seed) for distance in (frechet_distance, kernel_distance))
     return {

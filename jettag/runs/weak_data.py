@@ -182,8 +182,9 @@ def read_pools(
     if backbone is not None:
         pools = {key: embed_pool(pool, backbone, device, told, key) for key, pool in pools.items()}
     columns = _column_names(features, pools["background"].features.shape[1])
-    for pool in pools.values():
-        check_features(pool.features, columns)
+    for key, pool in pools.items():
+        option, role = (f"--{key}", key) if key in ROLES else (judging, "test")
+        check_features(pool.features, columns, where=f"{option} {inputs[role][0].address}")
     train = [*inputs["background"], *inputs["signal"]]
     return Pools(**pools, signal_names=signal_names, names=columns, card=card, inputs=train, test_inputs=inputs["test"])
 

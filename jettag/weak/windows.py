@@ -61,8 +61,13 @@ class Window:
         return result
 
 
-def check_regions(window: Window, mass: npt.NDArray) -> None:
+def check_regions(window: Window, mass: npt.NDArray, *, where: str = "") -> None:
     """Refuse regions with too few events to train on.
+
+    Args:
+        window: signal region and side-bands.
+        mass: (n,).
+        where: option and file, for the message.
 
     Raises:
         DataError: naming the region.
@@ -75,7 +80,7 @@ def check_regions(window: Window, mass: npt.NDArray) -> None:
         count = int(np.count_nonzero(chosen))
         if count < FEWEST:
             what = f"{count or 'no'} events in {name}, at least {FEWEST} are needed"
-            raise DataError(what, do="give more events or other regions")
+            raise DataError(what, where=where, do="give more events or other regions")
 
 
 def sliding_windows(edges: Sequence[float]) -> list[tuple[Window, int]]:

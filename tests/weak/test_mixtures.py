@@ -138,9 +138,12 @@ def test_features_and_what_they_must_not_be():
     noisy = with_noise(feature_matrix(values, ["mass"]), 2, [0])
     assert noisy.shape == (2, 3)
     mass = np.random.default_rng(0).normal(size=500)
-    for features, said in ((np.array([[1.0], [np.nan]]), "NaN"), (np.exp(mass)[:, None], "tells the mass")):
+    telling = [(function(mass)[:, None], "tells the mass") for function in (np.exp, np.abs, lambda m: (m - 1) ** 2)]
+    for features, said in ((np.array([[1.0], [np.nan]]), "NaN"), *telling):
         with pytest.raises(DataError, match=said):
             check_features(features, ("x",), mass[: len(features)])
+    noise = np.random.default_rng(1).normal(size=(500, 1))
+    check_features(np.hstack([noise, mass[:, None] + noise, np.round(noise)]), ("x", "y", "z"), mass)  # as they come
     with pytest.raises(DataError, match="negative"):
         check_weights([1.0, -1.0])
     with pytest.raises(UsageError, match="twice"):
