@@ -57,7 +57,8 @@ def shift(
     truth: Annotated[bool, typer.Option("--truth/--no-truth", help="True classes judge.")] = True,
     card: OwnCard = None,
     folds: Folds = 5,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first run.")] = 0,
+    repeats: Annotated[int, typer.Option("--runs", min=1, metavar="N", help="Draws of halves.")] = 10,
     target: Folder = None,
     device: Device = "auto",
     as_json: JsonOption = False,
@@ -83,6 +84,7 @@ def shift(
             card=card,
             folds=folds,
             seed=seed,
+            runs=repeats,
             out=target,
             device=run.choose_device(device),
             told=told,
@@ -90,6 +92,10 @@ def shift(
     if as_json:
         emit_json(content)
     else:
-        print_lines(out, SHIFT_HEAD, shift_lines(content), shift_statement(content), content["notes"])
+        cells = [
+            [cell.replace(" to ", "–").replace(" (", "\n").rstrip(")") for cell in line]
+            for line in shift_lines(content)
+        ]
+        print_lines(out, SHIFT_HEAD, cells, shift_statement(content), content["notes"])
     if target is not None:
         say(f"shift: table in {target}")

@@ -85,9 +85,11 @@ def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
     for name in hunt_heads(content):
         table.add_column(name, justify="right", overflow="fold")
     for line in hunt_lines(content):
-        table.add_row(*map(Text, line))
+        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
     console.print(table)
     console.print(Text(hunt_statement(content), style="dim"))
+    for note in content["notes"]:
+        console.print(Text(f"- {note}"))
 
 
 def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:

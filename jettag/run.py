@@ -16,7 +16,7 @@ from jettag.runs.weak_calibration import calibration_study
 from jettag.runs.weak_closure import closure
 from jettag.runs.weak_data import WeakSources
 from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, decorrelation_study
-from jettag.runs.weak_hunt import HUNT_FEATURES, HuntStudy, hunt_study
+from jettag.runs.weak_hunt import FEWEST_RUNS, HUNT_FEATURES, HuntStudy, hunt_study
 from jettag.runs.weak_outliers import OutlierStudy, outlier_study
 from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
 from jettag.runs.weak_shift import shift_study
@@ -31,6 +31,7 @@ from jettag.weak.windows import Window
 
 __all__ = [
     "DECORRELATIONS",
+    "FEWEST_RUNS",
     "HUNT_FEATURES",
     "NETWORKS",
     "Asking",

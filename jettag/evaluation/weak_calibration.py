@@ -89,22 +89,22 @@ def draw_reliability(content: Mapping[str, Any]) -> Figure:
 
 
 def shift_lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `SHIFT_HEAD`, from the object of `weak shift --json`."""
+    """The cells of `SHIFT_HEAD`, from the object of `weak shift --json`: medians over runs with their bands."""
 
-    def number(value: float | None, digits: int = 3) -> str:
-        return "n/a" if value is None else f"{value:.{digits}g}"
+    def cell(row: Mapping[str, Any], name: str, digits: int = 3) -> str:
+        if row[name] is None:
+            return "n/a"
+        median, low, high = (f"{row[key]:.{digits}g}" for key in (name, f"{name}_low", f"{name}_high"))
+        return f"{median} ({low} to {high})" if content["n_runs"] > 1 else median
 
+    kinds = [f"{kind}_efficiency_{which}" for kind in ("background", "signal") for which in ("said", "true")]
     return [
         [
             row["method"],
-            number(row["distance"]),
-            number(row["distance_floor"]),
-            number(row["effective_sample_size"], 4),
-            *(
-                number(row[f"{kind}_efficiency_{which}"])
-                for kind in ("background", "signal")
-                for which in ("said", "true")
-            ),
+            cell(row, "distance"),
+            cell(row, "distance_floor"),
+            cell(row, "effective_sample_size", 4),
+            *(cell(row, name) for name in kinds),
         ]
         for row in content["rows"]
     ]
@@ -113,12 +113,17 @@ def shift_lines(content: Mapping[str, Any]) -> list[list[str]]:
 def shift_statement(content: Mapping[str, Any]) -> str:
     """What the numbers of a domain shift are."""
     return (
-        f"Distance: Wasserstein's, in log odds of {content['signal']}, between the scores of the source after the "
+        f"{_over_runs(content)} Distance: Wasserstein's, in log odds of {content['signal']}, "
+        "between the scores of the source after the "
         "method and those of the target; floor: between halves of the target. Events: effective sample size of the "
         f"{content['n_source']} source jets that judge. Efficiencies at the cut that keeps half of the source's "
         f"{content['signal']}: said by the source after the method, and true in the target. Half of each sample fits, "
-        "the other half judges; no label is used in the fit."
+        f"the other half judges; no label is used in the fit. Between runs varied: {content['varied']}."
     )
+
+
+def _over_runs(content: Mapping[str, Any]) -> str:
+    return f"Medians over {content['n_runs']} runs with 16-84 % bands." if content["n_runs"] > 1 else "One run."
 
 
 def shift_markdown(content: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "DECORRELATION_HEAD",
     "HEAD",
     "IMPROVEMENT_TITLE",
+    "NO_SIGNAL",
     "OUTLIER_HEAD",
     "decorrelation_lines",
     "decorrelation_markdown",
@@ -38,6 +39,7 @@ HEAD = ("method", "row", "signal", "runs", "max SIC", "SIC at 1e-2", "SIC at 1e-
 SHOWN = ("max_sic", "sic_1e-2", "sic_1e-3", "auc", "argos")
 IMPROVEMENT_TITLE = "Total improvement over the signals"
 ALL = "all"  # the fraction of a method that does not mix
+NO_SIGNAL = "no signal"  # background that plays it: a signal of outliers, a method of decorrelations
 
 
 SCULPTING = (
@@ -102,7 +104,17 @@ def remarks(content: Mapping[str, Any]) -> list[str]:
         if row["method"] not in known:
             known.append(row["method"])
     said = [f"{', '.join(names)}: between runs varied {varied}" for varied, names in methods.items()]
-    return [*said, *content["notes"]]
+    return [*said, *_effective(content), *content["notes"]]
+
+
+def _effective(content: Mapping[str, Any]) -> list[str]:
+    """How many of reweighted events count."""
+    return [
+        f"{row['method']} by {row['row']}, {_percent(row['fraction'])} signal: the effective sample size of the "
+        f"weighted events is {_cell(row, 'effective_share')} of all"
+        for row in content["rows"]
+        if row.get("effective_share_median") is not None
+    ]
 
 
 def write_study(out: Path, content: Mapping[str, Any]) -> None:
@@ -149,22 +161,25 @@ def _is_judged(content: Mapping[str, Any]) -> bool:
 
 
 def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of `hunt_heads`, from the object of `weak hunt --json`: medians over runs."""
+    """The cells of `hunt_heads`, from the object of `weak hunt --json`: medians over runs with their bands."""
 
-    def number(value: float | None, digits: int = 3) -> str:
-        return "n/a" if value is None else f"{value:.{digits}g}"
+    def cell(row: Mapping[str, Any], name: str, digits: int = 3) -> str:
+        if row[f"{name}_median"] is None:
+            return "n/a"
+        median, low, high = (f"{row[f'{name}_{edge}']:.{digits}g}" for edge in ("median", "low", "high"))
+        return f"{median} ({low} to {high})" if row["n_runs"] > 1 else median
 
     return [
         [
             "data" if row["fraction"] is None else _percent(row["fraction"]),
             "n/a" if row["s_over_b"] is None else f"{100 * row['s_over_b']:.2g} %",
             f"{row['window'][0]:.0f} to {row['window'][1]:.0f}",
-            number(row["efficiency"]),
-            number(row["observed_median"], 5),
-            number(row["expected_median"], 5),
-            number(row["p_value_median"]),
-            number(row["global_p_value_median"]),
-            *([number(row["max_sic_median"]), number(row["auc_median"])] if _is_judged(content) else []),
+            f"{row['efficiency']:.3g}",
+            cell(row, "observed", 5),
+            cell(row, "expected", 5),
+            cell(row, "p_value"),
+            cell(row, "global_p_value"),
+            *([cell(row, "max_sic"), cell(row, "auc")] if _is_judged(content) else []),
         ]
         for row in content["rows"]
     ]
@@ -174,17 +189,24 @@ def hunt_statement(content: Mapping[str, Any]) -> str:
     """What the numbers of a hunt are."""
     judged = "Max SIC and AUC: of --test in the region, by all its classifiers. " if _is_judged(content) else ""
     return (
-        "Medians over runs. Cut: share of side-band events that pass; thresholds come from other folds than the events "
-        "they cut. Expected: the dijet function fitted outside the region. Local p: binomial, with the error of the "
-        "fit. Global p: BumpHunter's, (toys as odd + 1) / (toys + 1), for this cut and all regions together. "
+        f"{_hunt_runs(content)} Cut: share of side-band events that pass; thresholds come from other folds than the "
+        "events they cut. Expected: the dijet function fitted outside the region. Local p: binomial, with the error of "
+        "the fit. Global p: BumpHunter's, (toys as odd + 1) / (toys + 1), for this cut and all regions together. "
         f"{judged}Between runs varied: {content['varied']}."
     )
+
+
+def _hunt_runs(content: Mapping[str, Any]) -> str:
+    count = content["rows"][0]["n_runs"]
+    return f"Medians over {count} runs with their 16-84 % bands." if count > 1 else "One run."
 
 
 def hunt_markdown(content: Mapping[str, Any]) -> str:
     """The table of a hunt with its statement."""
     cells = [[escape_markdown(cell) for cell in line] for line in hunt_lines(content)]
-    return "\n\n".join([markdown(list(hunt_heads(content)), cells), escape_markdown(hunt_statement(content))]) + "\n"
+    notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
+    parts = [markdown(list(hunt_heads(content)), cells), escape_markdown(hunt_statement(content)), *notes]
+    return "\n\n".join(parts) + "\n"
 
 
 DECORRELATION_HEAD = (
@@ -220,7 +242,9 @@ def decorrelation_statement(content: Mapping[str, Any]) -> str:
         f"{content['signal_efficiency']:.0%} signal efficiency against background that fails, in {content['column']}: "
         "Jensen-Shannon divergence in nats, and that of random cuts. Deviation: largest |eps_B(m) / eps_B - 1| over "
         "ten bins. The maps are fitted on background that "
-        f"neither trains nor judges. Between runs varied: {content['varied']}."
+        f"neither trains nor judges. Row {NO_SIGNAL}: the tagger trained and judged on two parts of the background, "
+        "which must reject half and may, as a random function of its features, follow the mass. "
+        f"Between runs varied: {content['varied']}."
     )
 
 
@@ -273,7 +297,8 @@ def outlier_statement(content: Mapping[str, Any]) -> str:
         f"{content['n_background']} jets in each run. Maximum SIC with at least 25 background jets kept; that of a "
         "random score is a little above 1. Total improvement (arXiv:2105.14027): the best SIC of each signal at "
         "background efficiencies 1e-2, 1e-3 and 1e-4, of which the smallest, median and largest over signals are "
-        f"given. Between runs varied: {content['varied']}."
+        f"given. Row {NO_SIGNAL}: background that was not fitted plays it, and must look like nothing. "
+        f"Between runs varied: {content['varied']}."
     )
 
 

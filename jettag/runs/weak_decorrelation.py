@@ -15,7 +15,7 @@ from jettag.config.files import write_atomically
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.plots import render
 from jettag.evaluation.weak_figures import draw_decorrelation
-from jettag.evaluation.weak_report import decorrelation_markdown
+from jettag.evaluation.weak_report import NO_SIGNAL, decorrelation_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools
 from jettag.weak.classifiers import make_trees
@@ -94,7 +94,7 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
     numbers are from the other.
 
     Returns:
-        ``rows`` with medians over runs and their 16-84 % bands, and ``runs``.
+        ``rows`` with medians over runs and their 16-84 % bands, the last without signal, and ``runs``.
 
     Raises:
         UsageError: a method that does not exist.
@@ -103,6 +103,9 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
     for method in study.methods:
         if method not in DECORRELATIONS:
             raise UsageError(f"no method {method!r}", do=nearest(method, DECORRELATIONS))
+    if study.column in {name.removeprefix("jet_") for name in study.features}:
+        what = f"{study.column}, which is to be forgotten, stands in --features"
+        raise UsageError(what, do="leave it out, or name another column with --on")
     pools = read_pools(study.sources, [*study.features, study.column], device=torch.device("cpu"), told=told)
     if len(pools.background) < 2 or not len(pools.signal):
         raise DataError("too few training jets", do="give more files")
@@ -111,7 +114,7 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
         told.log({"point": f"run {seed}", "done": seed, "of": study.runs, "seconds_left": None})
         records += _run(study, pools, seed)
     rows = []
-    for method in study.rows:
+    for method in (*study.rows, NO_SIGNAL):
         runs = [record for record in records if record["method"] == method]
         row: dict[str, Any] = {"method": method, "n_runs": len(runs)}
         for name in MEASURED:
@@ -140,7 +143,7 @@ def decorrelation_study(study: DecorrelationStudy, out: Path | None = None, *, t
 
 def _notes(study: DecorrelationStudy, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [f"{study.runs} runs: a band wants at least 10"] if study.runs < 10 else []
-    bare = [str(row["method"]) for row in rows if row["inverse_jsd_median"] is None]
+    bare = [str(row["method"]) for row in rows if row["inverse_jsd_median"] is None and row["method"] != NO_SIGNAL]
     if bare:
         notes.append(f"{', '.join(bare)}: too little background passes to tell its spectrum, give more files in --test")
     return notes
@@ -190,7 +193,24 @@ def _run(study: DecorrelationStudy, pools: Pools, seed: int) -> list[dict[str, A
         if change is not None:
             judged = [change(score, at) for score, (_, at) in zip(judged, tests, strict=True)]
         records.append({"method": method, "seed": seed, **_judge(judged, tests[0][1], half, seed)})
-    return records
+    nothing = _without_signal(study, background[first], *tests[0], half[0], seed)
+    return [*records, {"method": NO_SIGNAL, "seed": seed, **nothing}]
+
+
+def _without_signal(
+    study: DecorrelationStudy,
+    background: npt.NDArray,
+    test: npt.NDArray,
+    mass: npt.NDArray,
+    half: npt.NDArray[np.bool_],
+    seed: int,
+) -> Mapping[str, Any]:
+    """The numbers where one part of the background plays the signal, in training and among the jets that judge."""
+    random = np.random.default_rng([seed, 21])
+    label = random.permutation(len(background)) % 2
+    score = fit_folds(make_trees, background, label, test, folds=study.folds, seed=seed).test
+    plays = random.permutation(len(test)) % 2 == 1
+    return _judge([score[~plays], score[plays]], mass[~plays], [half[~plays], half[plays]], seed)
 
 
 def _judge(

@@ -28,9 +28,10 @@ from jettag.weak.measures import band
 from jettag.weak.spectrum import BumpHunt
 from jettag.weak.study import judge
 
-__all__ = ["HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "injected", "read_events_of"]
+__all__ = ["FEWEST_RUNS", "HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "injected", "read_events_of"]
 
 HUNT_FEATURES = ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")
+FEWEST_RUNS = 10  # that a band wants
 MEASURED = ("p_value", "significance", "observed", "expected", "global_p_value", "max_sic", "auc")
 
 
@@ -105,9 +106,9 @@ def read_events_of(patterns: Sequence[str], card_name: str, mass: str, features:
     inputs = [replace(file, class_name=None) for file in expand_inputs(patterns)]
     read = read_jet_columns(inputs, unlabelled, columns, ROLES, default=ROLES[0])
     values = feature_matrix(read.values, features)
-    check_features(values, tuple(features))
+    check_features(values, tuple(features), where=patterns[0])
     found = read.values[mass].astype(np.float64)
-    check_features(found[:, None], (mass,))
+    check_features(found[:, None], (mass,), where=patterns[0])
     return Events(values, found)
 
 
@@ -276,7 +277,13 @@ def _content(records: Sequence[Mapping[str, Any]], study: HuntStudy) -> dict[str
         "varied": varied,
         "features": list(study.features),
         "mass": study.mass,
+        "notes": _notes(study),
     }
+
+
+def _notes(study: HuntStudy) -> list[str]:
+    few = not study.data and study.runs < FEWEST_RUNS
+    return [f"{study.runs} runs: a band wants at least {FEWEST_RUNS}"] if few else []
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from jettag.data.card import load_card
 from jettag.data.inputs import expand_inputs
 from jettag.data.jets import JetTable, concatenate
 from jettag.errors import DataError, UsageError, nearest
-from jettag.evaluation.weak_report import outlier_markdown
+from jettag.evaluation.weak_report import NO_SIGNAL, outlier_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.scan_pool import refuse_shared
 from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make_pool
@@ -77,8 +77,9 @@ def outlier_study(
     """Fit every method on every kind of input, judge on each signal, and sum up by the total improvement.
 
     Returns:
-        ``rows`` for each method, input and signal with medians over runs and 16-84 % bands; ``improvement`` for each
-        method and input: smallest, median and largest over signals.
+        ``rows`` for each method, input and signal with medians over runs and 16-84 % bands, one of them without signal:
+        background that was not fitted in its place; ``improvement`` for each method and input: smallest, median and
+        largest over signals.
 
     Raises:
         UsageError: a method or input that does not exist, or needs what is not given.
@@ -93,10 +94,12 @@ def outlier_study(
     improvements: list[dict[str, Any]] = []
     total = study.runs * len(study.inputs) * len(study.methods)
     for seed in range(study.runs):
-        rows = np.random.default_rng([seed, 16]).permutation(len(background))
-        rows = rows[: min(int(SHARE * len(background)), study.max_jets or len(background))]
+        order = np.random.default_rng([seed, 16]).permutation(len(background))
+        most = min(int(SHARE * len(background)), study.max_jets or len(background))
+        rows, left = order[:most], order[most:]
         for kind in study.inputs:
-            fitted = _values(background, kind)[rows]
+            known_values = _values(background, kind)
+            fitted, unseen = known_values[rows], known_values[left]
             for method in study.methods:
                 point = {"method": method, "row": kind, "seed": seed}
                 done = {"done": len(improvements), "of": total, "seconds_left": None}
@@ -107,6 +110,7 @@ def outlier_study(
                 records += [{**point, "signal": name, **judge(own, known)} for name, own in scores.items()]
                 curves = {name: sic_curve(own, known) for name, own in scores.items()}
                 improvements.append({**point, **total_improvement(curves)})
+                records.append({**point, "signal": NO_SIGNAL, **judge(score(unseen), known)})
     content = {
         "schema": 1,
         "rows": medians(records, ("method", "row", "signal"), MEASURED),
@@ -168,8 +172,9 @@ def _read(study: OutlierStudy, device: torch.device, told: Told) -> tuple[Pool, 
     background = fitted[0]
     for pool in fitted[1:]:
         background = _join(background, pool)
-    for pool in (background, *tests.values()):
-        check_features(pool.features, tuple(features))
+    for option, some in (("--background", [background]), ("--test", tests.values())):
+        for pool in some:
+            check_features(pool.features, tuple(features), where=f"{option} {files[option[2:]][0].address}")
     if len(background) < FEWEST:
         what = f"{len(background)} background jets are too few to fit, at least {FEWEST} are needed"
         raise DataError(what, where=study.background[0], do="give more files in --background")

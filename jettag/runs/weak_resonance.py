@@ -108,6 +108,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
     if study.simulation:
         made = read_events_of(study.simulation, study.sources.card, study.mass, study.features)
         simulation = _arranged(study, made.features, made.mass, 4)
+        check_regions(study.window, simulation.mass, where=f"--simulation {study.simulation[0]}")
     everything = pools["background"]
     check_regions(study.window, everything.mass)
     check_features(everything.features, tuple(study.features), everything.mass)

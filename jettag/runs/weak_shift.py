@@ -1,7 +1,7 @@
 """jettag weak shift: a tagger's scores in one sample brought to those of another, by weights or by transport."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from jettag.evaluation.weak_calibration import shift_markdown
 from jettag.objectives import Flavour
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_calibration import ask_tagger, last_layer
+from jettag.runs.weak_hunt import FEWEST_RUNS
 from jettag.training import Tagger, load_tagger
 from jettag.weak.domains import SHIFTS, Domain, check_shifts, compare_domains
+from jettag.weak.study import medians
 
 __all__ = ["shift_study"]
+
+VARIED = "halves that fit and judge, classifiers"
 
 
 def shift_study(
@@ -33,12 +37,13 @@ def shift_study(
     truth: bool = True,
     card: str | None = None,
     seed: int = 0,
+    runs: int = 10,
     folds: int = 5,
     out: Path | None = None,
     device: torch.device,
     told: Told = NOBODY,
 ) -> dict[str, Any]:
-    """Fit each method on half of both samples without labels, and judge on the other halves.
+    """Fit each method on half of both samples without labels, and judge on the other halves; many times.
 
     Args:
         run: a tagger.
@@ -48,7 +53,8 @@ def shift_study(
         signal: class whose score is looked at; default the first.
         truth: whether both samples have true classes, which judge.
         card: instead of the one the run was trained with.
-        seed: of halves and classifiers.
+        seed: of halves and classifiers, of the first run.
+        runs: draws of the halves, over which rows are medians.
         folds: of the classifier.
         out: folder for JSON and table.
         device: to compute on.
@@ -83,20 +89,41 @@ def shift_study(
         assert asked.embedding is not None  # other heads are refused above
         domains.append(Domain(asked.embedding, None if asked.label is None else asked.label == place))
     simulated, data = domains
-    rows, n_source, n_target = compare_domains(
-        lambda embedding: _log_odds(_logits(tagger, embedding), place),
-        simulated,
-        data,
-        methods,
-        seed=seed,
-        folds=folds,
-    )
-    content: dict[str, Any] = {"schema": 1, "rows": rows, "n_source": n_source, "n_target": n_target}
-    content |= {"signal": chosen, "notes": [] if truth else ["no true classes: efficiencies are not known"]}
+    records: list[dict[str, Any]] = []
+    counts = []
+    for run_seed in range(seed, seed + runs):
+        told.log({"point": f"run {run_seed}", "done": run_seed - seed, "of": runs, "seconds_left": None})
+        found, *count = compare_domains(
+            lambda embedding: _log_odds(_logits(tagger, embedding), place),
+            simulated,
+            data,
+            methods,
+            seed=run_seed,
+            folds=folds,
+        )
+        records += [{**row, "seed": run_seed} for row in found]
+        counts.append(count)
+    n_source, n_target = (round(float(value)) for value in np.median(counts, axis=0))
+    notes = [] if truth else ["no true classes: efficiencies are not known"]
+    notes += [f"{runs} runs: a band wants at least {FEWEST_RUNS}"] if runs < FEWEST_RUNS else []
+    content: dict[str, Any] = {"schema": 1, "rows": _rows(records, methods), "runs": records, "n_runs": runs}
+    content |= {"n_source": n_source, "n_target": n_target, "varied": VARIED, "signal": chosen, "notes": notes}
     if out is not None:
         write_atomically(out / "shift.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         write_atomically(out / "table.md", shift_markdown(content))
     return content
+
+
+def _rows(records: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """For each method the medians over runs under the names of the numbers, and ``_low`` and ``_high`` of the bands."""
+    names = [name for name in records[0] if name not in ("method", "seed")]
+    found = {row["method"]: row for row in medians(records, ("method",), names)}
+    return [
+        {"method": method}
+        | {name: found[method][f"{name}_median"] for name in names}
+        | {f"{name}_{edge}": found[method][f"{name}_{edge}"] for name in names for edge in ("low", "high")}
+        for method in dict.fromkeys(methods)
+    ]
 
 
 def _log_odds(logits: npt.NDArray, place: int) -> npt.NDArray[np.float64]:

@@ -221,6 +221,9 @@ def _notes(study: WeakStudy, pools: Pools) -> list[str]:
     smallest = 1 / len(pools.test_background)
     if smallest * 25 > 1e-3:
         notes.append(f"{len(pools.test_background)} background jets judge: SIC at 1e-3 rests on fewer than 25 of them")
+    beside = [row for row in ("trees", *NETWORKS) if row not in study.rows]
+    if study.pretrained is not None and beside:
+        notes.append(f"no row {', '.join(beside)} beside the backbone's: give --out and leave out --rows")
     if study.pretrained is not None:
         facts = read_run(run_of(study.pretrained))
         notes += seen_in_training("the backbone", facts, pools.test_inputs)

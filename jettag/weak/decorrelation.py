@@ -70,7 +70,7 @@ def binned_cumulative(score: npt.ArrayLike, mass: npt.ArrayLike, *, bins: int = 
     edges = equal_edges(masses, bins)
     if len(masses) < FEWEST * bins or len(edges) < 2:
         what = f"{len(masses)} background events are too few for {bins} bins of the mass"
-        raise DataError(what, do="give more --background or fewer --bins")
+        raise DataError(what, do="give more files in --background")
     place = np.digitize(masses, edges[1:-1])
     inside = [place == number for number in range(len(edges) - 1)]
     return _Binned(

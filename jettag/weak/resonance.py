@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.stats import gaussian_kde
 
 from jettag.errors import DataError, UsageError, nearest
+from jettag.weak.calibration import effective_sample_size
 from jettag.weak.checks import FloatArray
 from jettag.weak.classifiers import make_trees
 from jettag.weak.flow import ConditionalFlow, FlowSettings, fit_flow
@@ -142,7 +143,7 @@ class ResonanceSettings:
         return known[3]
 
     def label_free(self, method: str) -> dict[str, float]:
-        """ARGOS and the mixtures' AUC of a method's out-of-fold scores; empty where no classifier was trained."""
+        """ARGOS and AUC of a method's out-of-fold scores, effective share of SALAD's weights; none untrained."""
         return self.free.get((method, self.classifier), {})
 
     def template(self, method: str) -> npt.NDArray[np.float32] | None:
@@ -242,7 +243,9 @@ def _salad(region: Region, test: Sample, settings: ResonanceSettings, seed: int)
     near = simulation.select(region.window.beside(simulation.mass))
     inner = simulation.select(region.window.inside(simulation.mass))
     weight = reweight(near.with_mass(), beside.with_mass(), inner.with_mass(), settings, seed=seed)
-    return _classify(region.inside.features, inner.features, test.features, settings, seed, weight)
+    score = _classify(region.inside.features, inner.features, test.features, settings, seed, weight)
+    settings.last["effective_share"] = effective_sample_size(weight) / len(weight)
+    return score
 
 
 def _template(

@@ -37,7 +37,10 @@ MEASURES = ("max_sic", *SIC_KEYS.values(), "auc", "background_rejection", "mixtu
 # Background efficiencies, descending, of the curves that are drawn.
 CURVE = tuple(round(float(value), 6) for value in np.geomspace(1, 1e-4, 33))
 # Of resonances.
-SCULPTING = ("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b", "template_auc", "template_fpd", "template_kpd")
+SCULPTING = (
+    *("chi2_per_ndof", "jsd_nats", "jsd_floor_nats", "s_over_b", "template_auc", "template_fpd", "template_kpd"),
+    "effective_share",  # of reweighted events
+)
 VARIED = {
     "cwola": "signal draw, background split, initialisation",
     "iad": "signal draw, background split, initialisation",
@@ -70,6 +73,7 @@ def judge(signal_scores: npt.NDArray, background_scores: npt.NDArray) -> dict[st
         "max_sic_signal_efficiency": best.signal_efficiency,
         "max_sic_background_efficiency": best.background_efficiency,
         "max_sic_n_background": best.n_background_pass,
+        "max_sic_threshold": best.threshold,
         **{key: sic_at(curve, efficiency) for efficiency, key in SIC_KEYS.items()},
         "auc": float(auc),
         "background_rejection": curve.n_background / passed if passed else None,

@@ -138,6 +138,9 @@ def test_embeddings_in_every_form_and_networks_beside_them(mixed, call_json, jet
     more = ["--from", tmp_path / "mpm", "--out", tmp_path / "scan", *small, rows, "--runs", 1, "--components", 4]
     found = call_json(*words(mixed, "scan", "--fraction", 0.4, "--methods", "cwola", *more))
     assert [row["row"] for row in found["rows"][::2]] == rows.split(",")
+    assert not any("beside the backbone's" in note for note in found["notes"])
+    alone = call_json(*words(mixed, "cwola", "--fraction", 0.4, "--rows", "probe", "--from", tmp_path / "mpm"))
+    assert any("no row trees, finetuned, scratch beside" in note for note in alone["notes"])
     tuned = tmp_path / "scan" / "runs" / "cwola-finetuned-0.4-run0"
     facts = json.loads((tuned / "run.json").read_text())
     assert facts["class_names"] == ["M1", "M2"]
@@ -170,7 +173,7 @@ def test_finetune_of_two_samples_reads_no_true_label(mixed, call_json, jettag, t
     best = int((out / "checkpoints" / "best").read_text().strip().removeprefix("step-"))
     assert best == max(judged, key=lambda step: (judged[step], -step))
     code, _, err = jettag("finetune", "--task", "weak", "--data", data[0], "--out", tmp_path / "one", *SMALL)
-    assert (code, "M2" in err) == (4, True)
+    assert (code, "give its files as M2:GLOB" in err) == (4, True)
     code, _, err = jettag("validate", "weak", "--set", "classes=[A,B,C]")
     assert (code, "two samples" in err) == (3, True)
 
@@ -231,7 +234,9 @@ def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
         *words, "--methods", "none,binned,planing,ot,disco", "--strength", "5,30", "--out", tmp_path / "out"
     )
     rows = {row["method"]: row for row in found["rows"]}
-    assert list(rows) == ["none", "binned", "planing", "ot", "disco 5", "disco 30"]
+    assert list(rows) == ["none", "binned", "planing", "ot", "disco 5", "disco 30", "no signal"]
+    assert rows["no signal"]["background_rejection_median"] == pytest.approx(2, abs=0.4)
+    assert rows["no signal"]["auc_median"] == pytest.approx(0.5, abs=0.1)
     assert (tmp_path / "out" / "rejection_divergence.png").stat().st_size > 1000
     for method in ("binned", "ot"):
         assert rows[method]["jsd_nats_median"] < 0.2 * rows["none"]["jsd_nats_median"]
@@ -240,12 +245,16 @@ def test_decorrelation_takes_the_mass_out(mixed, call_json, jettag, tmp_path):
     assert "divergence in nats" in (tmp_path / "out" / "table.md").read_text()
     some = {name: mixed / f"{name}_test.root" for name in ("QCD", "Tbqq")}  # 200 jets: hardly one of QCD passes
     few = [*words[:6], "--test", *some.values(), *words[9:], "--methods", "none", "--out", tmp_path / "few"]
-    (row,) = call_json(*few)["rows"]
+    row, _ = call_json(*few)["rows"]
     assert row["inverse_jsd_median"] is None
     assert row["auc_median"] > 0.5
     assert "more files in --test" in (tmp_path / "few" / "table.md").read_text()
     code, _, err = jettag(*words, "--methods", "bined")
     assert (code, "binned" in err) == (2, True)
+    code, _, err = jettag(*words, "--features", "jet_width,mass_like")
+    assert (code, "width, which is to be forgotten, stands in --features" in err) == (2, True)
+    code, _, err = jettag(*few[:3], mixed / "QCD.root", *few[4:-4], "--methods", "binned")
+    assert (code, "give more files in --background" in err) == (4, True)
 
 
 def test_closure_tells_the_same_from_another(mixed, call_json, jettag):

@@ -35,11 +35,17 @@ def test_every_run_has_its_rows_and_the_ensemble_two(files, runs, call_json, tmp
 
 def test_a_shift_is_measured_and_the_same_sample_has_none(files, runs, call_json, jettag, tmp_path):
     source = ["--source", *patterns(files, "train", "QCD", "Tbqq")]
-    same = call_json("weak", "shift", runs / "finetuned", *source, "--target", *patterns(files, "test", "QCD", "Tbqq"))
+    same = call_json(
+        "weak", "shift", runs / "finetuned", *source, "--target", *patterns(files, "test", "QCD", "Tbqq"), "--runs", 3
+    )
+    assert same["notes"] == ["3 runs: a band wants at least 10"]
+    for row in same["rows"]:
+        each = [run["distance"] for run in same["runs"] if run["method"] == row["method"]]
+        assert [row[f"distance{end}"] for end in ("", "_low", "_high")] == np.quantile(each, [0.5, 0.16, 0.84]).tolist()
     assert [row["method"] for row in same["rows"]] == ["none", "reweight", "ot-score", "ot-embedding"]
     first, weighted = same["rows"][:2]
     assert first["effective_sample_size"] == same["n_source"]
-    assert 1 <= weighted["effective_sample_size"] <= same["n_source"]
+    assert 1 <= weighted["effective_sample_size"] <= max(run["effective_sample_size"] for run in same["runs"])
     assert 0 <= first["background_efficiency_true"] <= 1
     moved = [*source, "--target", *patterns(files, "test", "Tbqq"), "--no-truth"]
     other = call_json(
@@ -105,8 +111,11 @@ def test_outliers_are_judged_on_every_other_class(files, runs, call_json, jettag
     found = call_json(
         "weak", "outliers", *words, *more, "--inputs", "constituents,embedding", "--out", tmp_path / "out"
     )
-    assert {row["signal"] for row in found["rows"]} == {"Tbqq", "Hbb"}
-    assert len(found["rows"]) == 8
+    assert {row["signal"] for row in found["rows"]} == {"Tbqq", "Hbb", "no signal"}
+    assert len(found["rows"]) == 12
+    nothing = [row for row in found["rows"] if row["signal"] == "no signal"]
+    assert all(0.3 < row["auc_median"] < 0.7 for row in nothing)  # 30 jets of the background itself
+    assert "Row no signal: background that was not fitted" in (tmp_path / "out" / "table.md").read_text()
     for row in found["improvement"]:
         assert row["min_median"] <= row["median_median"] <= row["max_median"]
     assert "Total improvement" in (tmp_path / "out" / "table.md").read_text()

@@ -27,8 +27,11 @@ def events(tmp_path_factory):
 
 def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_json, tmp_path):
     words = ["--background", events / "background.root", "--signal", events / "signal.root"]
-    found = call_json("weak", "hunt", *words, "--fraction", 0.03, *REGION, "--out", tmp_path / "hunt")
+    more = ["--runs", 2, "--out", tmp_path / "hunt"]
+    found = call_json("weak", "hunt", *words, "--fraction", 0.03, *REGION, *more)
     none, some = found["rows"]
+    assert some["n_runs"] == 2
+    assert found["notes"] == ["2 runs: a band wants at least 10"]
     assert (none["fraction"], some["fraction"]) == (0.0, 0.03)
     assert none["s_over_b"] == 0
     assert some["s_over_b"] > 0.1
@@ -36,7 +39,24 @@ def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_js
     assert some["p_value_median"] < 1e-4
     assert some["global_p_value_median"] < 0.05
     assert (tmp_path / "hunt" / "p_values.png").stat().st_size > 1000
-    assert "local p" in (tmp_path / "hunt" / "table.md").read_text()
+    table = (tmp_path / "hunt" / "table.md").read_text()
+    assert "local p" in table
+    assert f"{some['p_value_median']:.3g} ({some['p_value_low']:.3g} to {some['p_value_high']:.3g})" in table
+    assert "Between runs varied: signal draw" in table
+
+
+def test_ten_runs_where_signal_is_put_in_and_one_of_data(events, jettag, monkeypatch):
+    asked = []
+
+    def hunt_study(study, *_, **__):
+        asked.append(study.runs)
+        return {"schema": 1}
+
+    monkeypatch.setattr("jettag.run.hunt_study", hunt_study)
+    words = ["--background", events / "background.root", "--signal", events / "signal.root", "--fraction", 0.03]
+    for more in (words, [*words, "--runs", 3], ["--data", events / "background.root"]):
+        assert jettag("weak", "hunt", *more, "--json")[0] == 0
+    assert asked == [10, 3, 1]
 
 
 def test_labelled_events_judge_what_the_hunt_learnt(events, call_json, jettag, tmp_path):
@@ -44,7 +64,8 @@ def test_labelled_events_judge_what_the_hunt_learnt(events, call_json, jettag, t
     write_events(tmp_path, 1, 3000, 300)
     words = ["--background", events / "background.root", "--signal", events / "signal.root"]
     found = call_json(
-        "weak", "hunt", *words, "--test", *judges, "--fraction", "3%", *REGION, "--out", tmp_path / "hunt"
+        *("weak", "hunt", *words, "--test", *judges, "--fraction", "3%", *REGION, "--runs", 1),
+        *("--out", tmp_path / "hunt"),
     )
     none, some = found["rows"]
     assert some["auc_median"] > 0.9 > none["auc_median"]

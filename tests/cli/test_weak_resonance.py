@@ -119,12 +119,19 @@ def test_bad_input_is_one_line(events, jettag, command, more, code, said):
 
 
 @pytest.mark.parametrize("command", ["compare", "hunt"])
-@pytest.mark.parametrize(("kind", "said"), [("leak", "m_j1 tells the mass"), ("nan", "feature m_j1 are NaN")])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("leak", "m_j1 tells the mass"), ("valley", "m_j1 tells the mass"), ("nan", "feature m_j1 are NaN")],
+)
 def test_features_that_tell_the_mass_or_nothing_are_one_line(events, jettag, tmp_path, command, kind, said):
     random = np.random.default_rng(1)
     mass = random.uniform(2500, 4500, 900)
     columns = {key: random.normal(size=900) for key in NAMES} | {"m_jj": mass}
-    columns["m_j1"] = mass / 20 if kind == "leak" else np.where(np.arange(900) == 7, np.nan, columns["m_j1"])
+    columns["m_j1"] = {
+        "leak": mass / 20,
+        "valley": np.abs(mass - 3500),  # falls and rises again
+        "nan": np.where(np.arange(900) == 7, np.nan, columns["m_j1"]),
+    }[kind]
     columns |= {"label_background": np.ones(900, dtype=bool), "label_signal": np.zeros(900, dtype=bool)}
     path = write_root(tmp_path / "bad.root", columns)
     more = ["--signal", events / "signal.root", "--fraction", "0.03", "--runs", 1, "--folds", 3]
@@ -134,6 +141,26 @@ def test_features_that_tell_the_mass_or_nothing_are_one_line(events, jettag, tmp
     assert (code, out) == (4, ""), err
     assert err.rstrip().splitlines()[-1].startswith("error: ")
     assert said in err
+    assert kind != "nan" or "bad.root" in err
+
+
+def test_salad_says_how_many_of_its_weighted_events_count(events, call_json, tmp_path):
+    more = ["--fraction", "0.03", "--runs", 1, "--methods", "salad", "--simulation", events / "background.root"]
+    none, some = call_json("weak", "salad", *words(events, *more, "--out", tmp_path / "study"))["rows"]
+    assert 0.5 < none["effective_share_median"] <= 1
+    assert f"effective sample size of the weighted events is {some['effective_share_median']:.2f}" in (
+        (tmp_path / "study" / "table.md").read_text()
+    )
+
+
+def test_a_simulation_without_the_region_is_told_before_anything_is_trained(events, jettag, tmp_path):
+    random = np.random.default_rng(2)
+    mass = random.uniform(2500, 3200, 900)
+    path = write_root(tmp_path / "low.root", {key: random.normal(size=900) for key in NAMES} | {"m_jj": mass})
+    code, out, err = jettag("weak", "salad", *words(events, "--fraction", "0.03", "--simulation", path))
+    assert (code, out) == (4, ""), err
+    assert "no events in the signal region 3300:3700" in err
+    assert "low.root" in err
 
 
 @pytest.mark.parametrize("command", ["cwola", "cathode", "hunt"])

@@ -114,6 +114,15 @@ def test_weights_of_salad_recover_a_known_ratio():
     assert np.abs(weight / (true / true.mean()) - 1).mean() < 0.1
 
 
+def test_salad_tells_how_many_of_its_events_count(toy):
+    region, background, signal, settings = toy
+    score_events("salad", region, join(background, signal), settings, seed=0)
+    assert 0.2 < settings.label_free("salad")["effective_share"] < 1
+    itself = replace(region, simulation=events(20_000, 21))  # nothing to reweight
+    score_events("salad", itself, join(background, signal), settings, seed=0)
+    assert settings.label_free("salad")["effective_share"] > 0.9
+
+
 def test_ranode_finds_nothing_where_nothing_is(toy):
     """A run without signal: no event is more like signal than another, although the side-bands' flow is not exact."""
     region, background, signal, settings = toy
