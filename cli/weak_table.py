@@ -40,6 +40,7 @@ __all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers",
 # What does not fit a terminal is in the files.
 LEFT_OUT = ("ARGOS", "runs")
 LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]", "template AUC", "FPD", "KPD")
+BARE_IN_HUNTS = ("observed", "expected", "AUC")
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
@@ -81,11 +82,16 @@ def _templates(content: Mapping[str, Any]) -> list[str]:
 
 def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
     """Print the object of `weak hunt --json`."""
-    table = Table(title=Text(f"{content['mass']} with {', '.join(content['features'])}"), **STYLE)
-    for name in hunt_heads(content):
-        table.add_column(name, justify="right", overflow="fold")
+    # Its bands just fit a terminal; those left out are in the files.
+    table = Table(title=Text(f"{content['mass']} with {', '.join(content['features'])}"), **STYLE | {"padding": 0})
+    names = hunt_heads(content)
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name.startswith("region"))
     for line in hunt_lines(content):
-        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
+        cells = (
+            cell.partition(" (")[0] if name in BARE_IN_HUNTS else cell for name, cell in zip(names, line, strict=True)
+        )
+        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in cells))
     console.print(table)
     console.print(Text(hunt_statement(content), style="dim"))
     for note in content["notes"]:

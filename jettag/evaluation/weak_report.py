@@ -177,8 +177,8 @@ def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
             f"{row['efficiency']:.3g}",
             cell(row, "observed", 5),
             cell(row, "expected", 5),
-            cell(row, "p_value"),
-            cell(row, "global_p_value"),
+            cell(row, "p_value", 2),
+            cell(row, "global_p_value", 2),
             *([cell(row, "max_sic"), cell(row, "auc")] if _is_judged(content) else []),
         ]
         for row in content["rows"]

@@ -23,6 +23,7 @@ from jettag.models.heads import ClassHead
 from jettag.objectives import Flavour
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.inference import apply_to_all
+from jettag.runs.scan_pool import refuse_shared
 from jettag.runs.seen import seen_in_training
 from jettag.training import Tagger, load_tagger
 from jettag.weak.calibration import (
@@ -117,8 +118,9 @@ def calibration_study(
 
     Raises:
         UsageError: runs of different classes, or a flavour tagger.
-        DataError: the files do not have what is needed.
+        DataError: jets that calibrate judge too, or the files do not have what is needed.
     """
+    refuse_shared(expand_data(data), expand_data(test), "--data")
     rows: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
     notes: list[str] = []
@@ -132,11 +134,11 @@ def calibration_study(
             raise UsageError("the runs have other classes", where=run, do=f"expected {', '.join(names)}")
         names = tagger.class_names
         asked = []
-        for files in (data, test):
+        for split, files in (("val", data), ("test", test)):  # of a prepared directory
             inputs = expand_data(files)
             notes += [note for note in seen_in_training(name, tagger.facts, inputs) if note not in notes]
             told.note(f"asking {name} of {len(inputs)} files")
-            asked.append(ask_tagger(tagger, _open(tagger, files, card), device))
+            asked.append(ask_tagger(tagger, _open(tagger, files, card, split), device))
         fitted, judged = asked
         each.append((fitted, judged))
         rows += _judge_run(name, tagger, fitted, judged, curves)
@@ -160,11 +162,11 @@ def calibration_study(
     return content
 
 
-def _open(tagger: Tagger, files: Sequence[str], card: str | None) -> Table:
+def _open(tagger: Tagger, files: Sequence[str], card: str | None, split: str) -> Table:
     return open_jets(
         expand_data(files),
         load_card(card or tagger.run / "card.yaml"),
-        split="test",
+        split=split,
         features=tagger.features,
         labels=True,
         classes=tagger.class_names,

@@ -23,7 +23,7 @@ from jettag.training.distributed import choose_device
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images
 from jettag.weak.checks import check_features
 from jettag.weak.features import columns_of
-from jettag.weak.measures import sic_curve, total_improvement
+from jettag.weak.measures import enough_background, sic_curve, total_improvement
 from jettag.weak.outliers import OUTLIERS, fit_outliers
 from jettag.weak.study import judge, medians
 
@@ -90,6 +90,7 @@ def outlier_study(
     if own_name not in tests or len(tests) < 2:
         what = "the test jets are not of two classes or more" if own_name in tests else "no background among the tests"
         raise DataError(what, do="give --test files of the background and of signals")
+    enough_background(len(tests[own_name]))
     records: list[dict[str, Any]] = []
     improvements: list[dict[str, Any]] = []
     total = study.runs * len(study.inputs) * len(study.methods)

@@ -23,6 +23,7 @@ from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
 from jettag.weak.closure import classifier_test, frechet_distance, kernel_distance
 from jettag.weak.features import with_noise
+from jettag.weak.measures import enough_background
 from jettag.weak.resonance import (
     CLASSIFIERS,
     COMBINABLE,
@@ -112,6 +113,7 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
     everything = pools["background"]
     check_regions(study.window, everything.mass)
     check_features(everything.features, tuple(study.features), everything.mass)
+    _check_judges(study, pools)
     fractions = sorted({0.0, *study.fractions})
     injected(fractions[-1], len(everything) // 2, len(pools["signal"]))  # refused before hours, not after
     points = [
@@ -189,6 +191,14 @@ def _check(study: ResonanceStudy) -> None:
         raise UsageError(what, where="--methods", do=f"name some of {', '.join(COMBINABLE)} as well")
     if study.shift and not set(SHIFTED) <= set(study.features):
         raise UsageError(f"--shift moves {' and '.join(SHIFTED)}", do="have them in --features")
+
+
+def _check_judges(study: ResonanceStudy, pools: Mapping[str, Sample]) -> None:
+    """See that there is something to judge by in the region before anything is trained."""
+    enough_background(int(np.count_nonzero(study.window.inside(pools["test_background"].mass))))
+    if not study.window.inside(pools["test_signal"].mass).any():
+        what = f"no signal event of --test in the signal region {study.window.low:g}:{study.window.high:g}"
+        raise DataError(what, do="give more files in --test, or another --window")
 
 
 def _combined(study: ResonanceStudy) -> tuple[str, ...]:

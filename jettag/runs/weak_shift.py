@@ -16,6 +16,7 @@ from jettag.errors import UsageError, nearest
 from jettag.evaluation.weak_calibration import shift_markdown
 from jettag.objectives import Flavour
 from jettag.runs.common import NOBODY, Told
+from jettag.runs.scan_pool import refuse_shared
 from jettag.runs.weak_calibration import ask_tagger, last_layer
 from jettag.runs.weak_hunt import FEWEST_RUNS
 from jettag.training import Tagger, load_tagger
@@ -65,6 +66,7 @@ def shift_study(
         DataError: the files do not have what is needed.
     """
     check_shifts(methods)
+    refuse_shared(expand_data(source), expand_data(target), "--source", "--target")
     tagger = load_tagger(run)
     if isinstance(tagger.model, Flavour) or last_layer(tagger) is None:
         raise UsageError("the tagger has no last linear layer on a jet embedding", where=run)

@@ -27,6 +27,7 @@ from jettag.training.run_directory import occupy, read_run
 from jettag.weak.classifiers import make_linear, make_principal_trees, make_trees
 from jettag.weak.features import with_noise
 from jettag.weak.folds import Classifier, fit_folds
+from jettag.weak.measures import enough_background
 from jettag.weak.mixtures import Mixture, check_fractions, check_method, draw_mixture
 from jettag.weak.study import improvement_over, judge, label_free, study_json
 
@@ -160,6 +161,7 @@ def weak_study(
             device=chosen,
             told=told,
         )
+        enough_background(len(pools.test_background))
         notes = _notes(study, pools)
         for note in notes:
             told.note(note)

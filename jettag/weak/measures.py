@@ -25,6 +25,7 @@ __all__ = [
     "argos",
     "band",
     "best_improvement",
+    "enough_background",
     "max_sic",
     "sic_at",
     "sic_curve",
@@ -125,6 +126,17 @@ def sic_curve(signal_scores: npt.ArrayLike, background_scores: npt.ArrayLike) ->
     )
 
 
+def enough_background(count: int, fewest: int = MIN_BACKGROUND) -> None:
+    """Refuse to judge on too little background, before anything is trained.
+
+    Raises:
+        DataError: fewer background events judge than a maximum SIC keeps.
+    """
+    if count < fewest:
+        what = f"{count} background events judge, at least {fewest} are needed"
+        raise DataError(what, do="give more files in --test")
+
+
 def max_sic(curve: SicCurve, *, min_background: int = MIN_BACKGROUND) -> MaxSic:
     """The maximum over thresholds that keep at least ``min_background`` background events.
 
@@ -134,9 +146,7 @@ def max_sic(curve: SicCurve, *, min_background: int = MIN_BACKGROUND) -> MaxSic:
     Raises:
         DataError: there are fewer background events than that.
     """
-    if curve.n_background < min_background:
-        what = f"{curve.n_background} background events judge, at least {min_background} are needed"
-        raise DataError(what, do="give more files in --test")
+    enough_background(curve.n_background, min_background)
     best = int(np.argmax(np.where(curve.n_background_pass >= min_background, curve.sic, -np.inf)))
     return MaxSic(
         value=float(curve.sic[best]),

@@ -16,7 +16,7 @@ def patterns(files, part, *classes):
     return [str(files / part / f"{name}.root") for name in classes]
 
 
-def test_every_run_has_its_rows_and_the_ensemble_two(files, runs, call_json, tmp_path):
+def test_every_run_has_its_rows_and_the_ensemble_two(files, runs, call_json, jettag, tmp_path):
     taggers = [runs / "finetuned", runs / "scratch"]
     both = ("QCD", "Tbqq")
     words = ["--data", *patterns(files, "train", *both), "--test", *patterns(files, "test", *both)]
@@ -31,6 +31,11 @@ def test_every_run_has_its_rows_and_the_ensemble_two(files, runs, call_json, tmp
     assert (found["n_calibration"], found["n_test"]) == (300, 300)
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 1000
     assert "nats" in (tmp_path / "out" / "table.md").read_text()
+    judges = patterns(files, "test", *both)
+    code, _, err = jettag("weak", "calibrate", runs / "scratch", "--data", *judges, "--test", *judges)
+    assert (code, "twice in --data and --test" in err) == (4, True)  # no temperature is fitted on jets that judge
+    code, _, err = jettag("weak", "shift", runs / "scratch", "--source", *judges, "--target", *judges)
+    assert (code, "twice in --source and --target" in err) == (4, True)
 
 
 def test_a_shift_is_measured_and_the_same_sample_has_none(files, runs, call_json, jettag, tmp_path):

@@ -41,7 +41,7 @@ def test_a_study_has_a_run_without_signal_and_finds_the_one_with(events, call_js
     assert (tmp_path / "hunt" / "p_values.png").stat().st_size > 1000
     table = (tmp_path / "hunt" / "table.md").read_text()
     assert "local p" in table
-    assert f"{some['p_value_median']:.3g} ({some['p_value_low']:.3g} to {some['p_value_high']:.3g})" in table
+    assert f"{some['p_value_median']:.2g} ({some['p_value_low']:.2g} to {some['p_value_high']:.2g})" in table
     assert "Between runs varied: signal draw" in table
 
 

@@ -163,6 +163,28 @@ def test_a_simulation_without_the_region_is_told_before_anything_is_trained(even
     assert "low.root" in err
 
 
+def test_too_few_judges_are_told_before_anything_is_trained(events, jettag, tmp_path):
+    random = np.random.default_rng(4)
+
+    def judges(name, mass):
+        labels = {"label_background": mass < 4000, "label_signal": mass >= 4000}
+        columns = {key: random.normal(size=len(mass)) for key in NAMES}
+        return write_root(tmp_path / f"{name}.root", columns | {"m_jj": mass} | labels)
+
+    few = judges("few", np.repeat([3500.0, 4200.0], [20, 40]))
+    away = judges("away", np.repeat([3500.0, 4200.0], [40, 40]))  # all signal outside of the region
+    files = [f"--{name}={events / name}.root" for name in ("background", "signal")]
+    region = ["--window", "3300:3700", "--range", "2500:4500"]
+    for command, path, more, said in (
+        ("cathode", few, region, "20 background events judge, at least 25 are needed"),
+        ("cathode", away, region, "no signal event of --test in the signal region 3300:3700"),
+        ("cwola", few, ["--card", "dijets", "--features", "m_j1"], "20 background events judge"),
+    ):
+        code, out, err = jettag("weak", command, *files, "--test", path, "--fraction", "0.03", *more)
+        assert (code, out) == (4, ""), err
+        assert said in err.rstrip().splitlines()[-1]
+
+
 @pytest.mark.parametrize("command", ["cwola", "cathode", "hunt"])
 def test_too_little_signal_is_told_before_anything_is_trained(events, jettag, tmp_path, command):
     """Half of signal in the last of several fractions, and in a study with a folder."""
