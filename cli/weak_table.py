@@ -41,6 +41,7 @@ __all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers",
 LEFT_OUT = ("ARGOS", "runs")
 LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]", "template AUC", "FPD", "KPD")
 BARE_IN_HUNTS = ("observed", "expected", "AUC")
+HUNT_WIDTHS = {"region [GeV]": 9, "local p": 8, "AUC": 5}  # so that no number is broken
 
 
 def print_study(console: Console, content: Mapping[str, Any]) -> None:
@@ -86,16 +87,20 @@ def print_hunt(console: Console, content: Mapping[str, Any]) -> None:
     table = Table(title=Text(f"{content['mass']} with {', '.join(content['features'])}"), **STYLE | {"padding": 0})
     names = hunt_heads(content)
     for name in names:
-        table.add_column(name, justify="right", overflow="fold", no_wrap=name.startswith("region"))
+        table.add_column(name, justify="right", overflow="fold", min_width=HUNT_WIDTHS.get(name))
     for line in hunt_lines(content):
-        cells = (
-            cell.partition(" (")[0] if name in BARE_IN_HUNTS else cell for name, cell in zip(names, line, strict=True)
-        )
-        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in cells))
+        table.add_row(*(Text(_narrow(cell, name not in BARE_IN_HUNTS)) for name, cell in zip(names, line, strict=True)))
     console.print(table)
     console.print(Text(hunt_statement(content), style="dim"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
+
+
+def _narrow(cell: str, banded: bool) -> str:
+    """A median with the ends of its band beneath, each on a line of its own."""
+    median, _, band = cell.partition(" (")
+    ends = "\n" + band.rstrip(")").replace(" to ", "–\n") if band and banded else ""
+    return median.replace(" to ", "–") + ends
 
 
 def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:

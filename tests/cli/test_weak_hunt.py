@@ -1,10 +1,15 @@
 """jettag weak hunt: p-values with and without signal, for data without labels, and one line for what cannot be."""
 
+import io
+
 import numpy as np
 import pytest
+from jettag_cli.weak_table import print_hunt
+from rich.console import Console
 
 from .conftest import write_root
 
+BAND = ("median", "low", "high")
 REGION = ["--window", "3300:3700", "--folds", 3, "--efficiency", "0.02"]
 
 
@@ -102,3 +107,15 @@ def test_bad_input_is_one_line(events, jettag, more, code, said):
     found, out, err = jettag("weak", "hunt", "--data", events / "background.root", *more)
     assert (found, out) == (code, ""), err
     assert said in err.rstrip().splitlines()[-1]
+
+
+def test_the_table_fits_a_terminal():
+    row = {"fraction": 0.05, "s_over_b": 0.26, "window": [3300, 3700], "efficiency": 0.05, "n_runs": 10}
+    for name, value in (("observed", 161.5), ("expected", 31.4), ("p_value", 2.6e-4), ("global_p_value", 1e-3)):
+        row |= {f"{name}_median": value, f"{name}_low": value / 2, f"{name}_high": 2 * value}
+    row |= {f"{name}_{end}": value for name, value in (("max_sic", 2.67), ("auc", 0.947)) for end in BAND}
+    console = Console(width=80, file=io.StringIO())
+    print_hunt(console, {"rows": [row], "mass": "m_jj", "features": ["x"], "varied": "", "notes": ["a note"]})
+    printed = console.file.getvalue()
+    for whole in ("3300–3700", "161.5", "0.00026", "0.00013–", "0.00052", "2.67", "0.947", "- a note"):
+        assert whole in printed, printed
