@@ -104,7 +104,7 @@ def prepare(
     card: Card,
     files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_folder: Annotated[Path, typer.Option("--out", help="Directory to make.", show_default=False)],
-    features: Annotated[str, typer.Option("--features", help="Feature set.")] = "jetclass_full",
+    features: Annotated[str, typer.Option("--features", help="Feature set; auto: the richest.")] = "auto",
     max_constituents: Annotated[int, typer.Option("--max-constituents", min=1, help="Kept in a jet.")] = 128,
     split: Annotated[str, typer.Option("--split", help="TRAIN:VAL:TEST; 1:0:0 for all of it.")] = "80:10:10",
     split_by: Annotated[
@@ -131,8 +131,14 @@ def prepare(
     from jettag.data.precision import parse_dtypes
     from jettag.data.prepare import Preparation, prepare
     from jettag.data.read import expand_inputs
+    from jettag.data.richest import AUTO, richest_set
 
     writes_in(out_folder)
+    parse_fractions(split)  # a mistake there is told before files are opened
+    content, inputs = load_card(card), expand_inputs(files)
+    if features == AUTO:
+        features = richest_set(inputs, content)
+        say(f"note: --features auto takes {features}, the richest that card {content.name} and these files give")
     base, single = parse_dtypes(dtype or [], feature_set(features).names)
     chosen = Preparation(
         features,
@@ -145,12 +151,11 @@ def prepare(
         labels=labels,
         column_dtypes=single,
     )
-    inputs = expand_inputs(files)
     count = workers or min(_cores(), len(inputs))
     with progress("prepare", None) as update:
         dataset = prepare(
             inputs,
-            load_card(card),
+            content,
             out_folder,
             chosen,
             workers=count,

@@ -178,6 +178,7 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
     from jettag.config.study import StudyRecipe
     from jettag.data.card import load_card
     from jettag.data.features import feature_set
+    from jettag.data.richest import AUTO, richest_of_card
     from jettag.models import build_backbone
     from jettag.objectives.build import JetsAre, build_tokenizer
 
@@ -191,7 +192,8 @@ def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = Fa
         say(f"{recipe} is valid: jettag {resolved.command} {shlex.join(resolved.words())}")
         return
     card = load_card(resolved.data.card)
-    names = feature_set(resolved.data.features).names
+    features = resolved.data.features
+    names = feature_set(richest_of_card(card) if features == AUTO else features).names
     # Classes that argos ranks are samples, which the command line names, and not the card.
     on_card = isinstance(resolved, FinetuneRecipe) and resolved.selection != "argos"
     for name in resolved.classes if isinstance(resolved, FinetuneRecipe) and on_card else ():

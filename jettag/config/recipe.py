@@ -44,7 +44,7 @@ class DataRecipe(Section):
     """Which jets, and how they become tensors."""
 
     card: str = "jetclass"
-    features: str = "jetclass_full"
+    features: str = "auto"  # the backbone's, else the richest of jetclass_full, _kinpid, _kin that the files give
     max_constituents: int = Field(128, ge=1, le=5000)
     max_jets: int | None = Field(None, ge=1)
     draw_seed: int | None = Field(None, ge=0, lt=2**31)  # max_jets drawn at random; None takes the first ones

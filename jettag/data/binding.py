@@ -10,7 +10,7 @@ from jettag.data.features import FEATURE_SETS
 from jettag.data.source import Source
 from jettag.errors import CardError, DataError, nearest
 
-__all__ = ["JET_ETA", "SLOT", "Binding", "Bound", "bind", "bind_labels", "locate"]
+__all__ = ["JET_ETA", "SLOT", "Binding", "Bound", "bind", "bind_labels", "locate", "sets_given"]
 
 CARTESIAN = ("px", "py", "pz", "energy")
 POLAR = ("pt", "eta", "phi")
@@ -178,13 +178,19 @@ def bind_labels(card: DataCard, source: Source, address: str, classes: Sequence[
     return branches
 
 
+def sets_given(card: DataCard, names: Iterable[str]) -> list[str]:
+    """The feature sets that a file with these branch ``names`` can give with a card, in the order of `FEATURE_SETS`."""
+    present = set(names)
+    given = {field for field in Constituents.model_fields if locate(card, present, "constituents", field)}
+    if not any(given.issuperset(momentum) for momentum in (CARTESIAN, (*POLAR, "energy"), (*POLAR, "mass"))):
+        return []
+    given |= {SLOT, JET_ETA, "deta", "dphi"}
+    return [name for name, features in FEATURE_SETS.items() if given.issuperset(features.fields)]
+
+
 def _possible_sets(card: DataCard, source: Source) -> str:
     """What to do with a file that has momenta but not every other field: which feature sets it can give."""
-    given = {field for field in Constituents.model_fields if locate(card, source.names, "constituents", field)}
-    if not given.issuperset(_momentum(card, source)):
-        return ""
-    always = {SLOT, JET_ETA, "deta", "dphi"}
-    able = [name for name, features in FEATURE_SETS.items() if given | always >= set(features.fields)]
+    able = sets_given(card, source.names)
     if not able:
         return ""
     how = f"--set data.features={able[-1]} in training, --features {able[-1]} in data prepare"

@@ -45,6 +45,7 @@ __all__ = [
     "Opened",
     "Sources",
     "Told",
+    "auto_size",
     "balancing",
     "carry_out",
     "class_counts",
@@ -202,13 +203,14 @@ def feature_names_of(recipe: Recipe) -> tuple[str, ...]:
     return feature_set(recipe.data.features).names
 
 
-def _auto_size(device: torch.device) -> str:
+def auto_size(device: torch.device) -> str:
+    """What ``size: auto`` takes."""
     return "tiny" if device.type == "cpu" else "base"
 
 
 def new_backbone(recipe: Recipe, num_features: int, device: torch.device) -> ParticleTransformer:
     """A backbone with fresh weights; ``size: auto`` depends on the device."""
-    size = _auto_size(device) if recipe.backbone.size == "auto" else recipe.backbone.size
+    size = auto_size(device) if recipe.backbone.size == "auto" else recipe.backbone.size
     return build_backbone(recipe.backbone.name, size, num_features, **recipe.backbone.settings)
 
 
@@ -308,8 +310,6 @@ def carry_out(
         "n_train": len(table),
     }
     world.first(partial(_begin, out, recipe, jets, resuming=resuming, **facts))
-    if recipe.backbone.size == "auto" and not facts.get("pretrained") and facts["task"] != "tokenizer":
-        told.note(f"backbone.size: auto takes {_auto_size(device)} on {device.type}")
     fit(
         recipe,
         model,

@@ -33,6 +33,7 @@ from jettag.runs.common import (
 from jettag.runs.flavour_choices import store_choices
 from jettag.runs.flavour_data import opposite_sign, origin_weights, wrong_unit
 from jettag.runs.holding import hold_run
+from jettag.runs.settling import as_begun, settle_size, settled_with
 from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
 from jettag.training.distributed import choose_device
@@ -80,18 +81,23 @@ def finetune(
             f"mode {recipe.mode} adapts a pre-trained backbone",
             do="give one with --from, or train from scratch with --mode full",
         )
-    torch.manual_seed(recipe.seed)
     mode = recipe.mode if pretrained else "scratch"
-    feature_names = feature_names_of(recipe)
-    if pretrained is None:
-        backbone = new_backbone(recipe, len(feature_names), chosen)
-    else:
-        backbone, _ = load_backbone(
-            pretrained, feature_names, adapt=told.note if recipe.adaptation.adapt_features else None
-        )
-    if recipe.adaptation.summary_blocks is not None:
-        backbone.read_blocks(recipe.adaptation.summary_blocks)
     with hold_run(out, resume=resume, told=told, pictures=pictures) as (world, resuming, told):
+        torch.manual_seed(recipe.seed)
+        adapt = recipe.adaptation.adapt_features
+        if resuming:
+            recipe = as_begun(recipe, out, pretrained=pretrained is not None)
+        else:
+            recipe = settled_with(recipe, sources, told, network=pretrained, adapt=adapt)
+        feature_names = feature_names_of(recipe)
+        if pretrained is None:
+            recipe = recipe if resuming else settle_size(recipe, chosen, told)
+            backbone = new_backbone(recipe, len(feature_names), chosen)
+        else:
+            backbone, _ = load_backbone(pretrained, feature_names, adapt=told.note if adapt else None)
+            recipe = recipe if resuming else settle_size(recipe, chosen, told, backbone)
+        if recipe.adaptation.summary_blocks is not None:
+            backbone.read_blocks(recipe.adaptation.summary_blocks)
         if not isinstance(sources, Opened):
             recipe = with_truth(recipe, sources, told)
         jets = open_tables(recipe, sources, classes=recipe.classes, told=told)

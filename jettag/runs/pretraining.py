@@ -25,6 +25,7 @@ from jettag.runs.common import (
     parameter_count,
 )
 from jettag.runs.holding import hold_run
+from jettag.runs.settling import as_begun, settle_size, settled_with
 from jettag.training.distributed import choose_device
 from jettag.training.restore import load_tokenizer
 
@@ -79,15 +80,25 @@ def pretrain(
         JettagError: see its children for what can be wrong, and with which exit code.
     """
     chosen = choose_device(device)
-    torch.manual_seed(recipe.seed)
-    wanted, names = recipe.objective, feature_names_of(recipe)
     facts: dict[str, Any] = {}
-    tokenizer = None
-    masked = wanted.masked if isinstance(wanted, JointRecipe) else wanted
-    if isinstance(masked, MaskedRecipe) and isinstance(masked.target, VqvaeTarget):
-        tokenizer = load_tokenizer(Path(masked.target.tokenizer), names)
-        facts["tokenizer_sha256"] = tokenizer[1]
     with hold_run(out, resume=resume, told=told) as (world, resuming, told):
+        torch.manual_seed(recipe.seed)
+        wanted = recipe.objective
+        masked = wanted.masked if isinstance(wanted, JointRecipe) else wanted
+        tokens = None
+        if isinstance(masked, MaskedRecipe) and isinstance(masked.target, VqvaeTarget):
+            tokens = Path(masked.target.tokenizer)
+        if resuming:
+            recipe = as_begun(recipe, out)
+        else:
+            recipe = settled_with(recipe, sources, told, network=tokens)
+            if not isinstance(wanted, TokenizerRecipe):  # which has no backbone
+                recipe = settle_size(recipe, chosen, told)
+        names = feature_names_of(recipe)
+        tokenizer = None
+        if tokens is not None:
+            tokenizer = load_tokenizer(tokens, names)
+            facts["tokenizer_sha256"] = tokenizer[1]
         jets = open_tables(recipe, sources, classes=recipe.classes or None, told=told)
         seen = JetsAre(
             jets.table.feature_names,

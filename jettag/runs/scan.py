@@ -12,8 +12,9 @@ import torch
 
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe
+from jettag.data.card import load_card
 from jettag.data.identity import file_sha256, identify
-from jettag.data.opening import expand_data
+from jettag.data.opening import expand_data, prepared_card
 from jettag.data.read import InputFile
 from jettag.errors import DataError, DivergenceError, JettagError
 from jettag.evaluation.label_report import write_scan
@@ -26,6 +27,7 @@ from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
 from jettag.runs.scan_pool import Pool, cut_pool, read_pool, refuse_shared
 from jettag.runs.seen import seen_in_training
+from jettag.runs.settling import settle_features
 from jettag.training import load_tagger
 from jettag.training.checkpoint import load_model_state, resolve_checkpoint
 from jettag.training.distributed import choose_device
@@ -99,6 +101,9 @@ def scan_labels(
         )
         refuse_shared(train, test, "--data")
         refuse_shared(val, test, "--val")
+        card = prepared_card(train) or load_card(scan.sources.card or base.data.card)
+        adapt = base.adaptation.adapt_features
+        base = settle_features(base, [*train, *val, *test], card, told, network=scan.pretrained, adapt=adapt)
         base = with_truth(base, scan.sources, told)
         settle_plan(out, _plan(scan, base, points, train, val, test))
         pool = read_pool(base, scan.sources.card, points, train, val, test, told)

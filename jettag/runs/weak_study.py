@@ -14,11 +14,14 @@ import numpy.typing as npt
 
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe
+from jettag.data.card import load_card
+from jettag.data.inputs import expand_inputs
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.scan import like_backbone, run_of
 from jettag.runs.seen import seen_in_training
+from jettag.runs.settling import settle_features
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools, several_signals
 from jettag.runs.weak_network import train_network
 from jettag.runs.weak_plan import settle_study
@@ -135,6 +138,8 @@ def weak_study(
     _check(study, out)
     if study.recipe is not None and study.pretrained is not None and not study.own_backbone:
         study = replace(study, recipe=like_backbone(study.recipe, study.pretrained))
+    if study.recipe is not None:
+        study = replace(study, recipe=_with_features(study.recipe, study, told))
     fractions = sorted({0.0, *study.fractions})
     points = [
         _Point(method, row, None if method == "supervised" else fraction, seed)
@@ -189,6 +194,13 @@ def weak_study(
         if out:
             write_study(out, content)
         return content
+
+
+def _with_features(recipe: FinetuneRecipe, study: WeakStudy, told: Told) -> FinetuneRecipe:
+    """The recipe with the features that all files of the study give, or those of its backbone."""
+    patterns = (study.sources.background, study.sources.signal, study.sources.test)
+    inputs = [file for files in patterns for file in expand_inputs(files)]
+    return settle_features(recipe, inputs, load_card(study.sources.card), told, network=study.pretrained)
 
 
 def _check(study: WeakStudy, out: Path | None) -> None:

@@ -219,9 +219,9 @@ def test_a_tokenizer_is_trained_told_and_used(files, jettag, call_json, runs, tm
     last = json.loads((tokens / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["val_error_deta_rad"] > 0
     assert 1 <= last["val_code_perplexity"] <= 16
-    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}", *SMALL, "--max-steps", 4, "--out", run]
+    decoder = ["--set", "objective.decoder={dim: 16, layers: 1, heads: 2}", *SMALL, "--max-steps", 4]
     use = ["pretrain", "mpm-vqvae", *data, *decoder]
-    facts = call_json(*use, "--set", f"objective.target.tokenizer={tokens}")
+    facts = call_json(*use, "--set", f"objective.target.tokenizer={tokens}", "--out", run)
     assert len(facts["tokenizer_sha256"]) == 64
     for words, code, what in (
         ([*use, "--set", f"objective.target.tokenizer={tmp_path / 'none'}"], 5, "no such run"),
@@ -230,7 +230,7 @@ def test_a_tokenizer_is_trained_told_and_used(files, jettag, call_json, runs, tm
         (["finetune", "--from", tokens, *data, "--out", tmp_path / "tuned"], 5, "a tokenizer has no backbone"),
         (["embed", tokens, *data, "--out", tmp_path / "e.parquet"], 5, "a tokenizer has no backbone"),
     ):
-        found, _, err = jettag(*words)
+        found, _, err = jettag(*words, *([] if "--out" in words else ["--out", tmp_path / "other"]))
         assert found == code, err
         assert what in err
 
