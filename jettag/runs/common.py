@@ -27,6 +27,7 @@ from jettag.models import build_backbone
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.objectives import Objective
 from jettag.runs.flavour_data import check_origins, flavour_card, refuse_missing_truth, without_missing_truth
+from jettag.runs.seen import refuse_shared
 from jettag.runs.training_picture import draw_training_picture
 from jettag.training.distributed import World
 from jettag.training.loop import Criterion
@@ -176,19 +177,16 @@ def open_tables(recipe: Recipe, sources: Sources | Opened, *, classes: Sequence[
     What is ``Opened`` already, by a scan that trains on the same files many times, is taken as it is.
 
     Raises:
-        DataError: a file stands in both, or nothing is left of one.
+        DataError: jets stand in both, also through shards made of one file; or nothing is left of one.
     """
     if isinstance(sources, Opened):
         return sources
     train_inputs = expand_data(sources.train)
     val_inputs = expand_data(sources.val) if sources.val else []
+    refuse_shared(train_inputs, val_inputs, "--data", "--val")
     card = prepared_card(train_inputs) or labelled_card(sources.card, recipe, [*train_inputs, *val_inputs])
     table = _read(recipe, card, train_inputs, "train", classes, told)
     if val_inputs:
-        places = {item.place for item in train_inputs}
-        for item in val_inputs:
-            if item.place in places:
-                raise DataError(f"{item.address} is given twice", where="--data and --val", do="give disjoint files")
         held_out = _read(recipe, card, val_inputs, "val", classes, told)
     else:
         table, held_out = hold_out(table, recipe.data.val_fraction, recipe.seed)

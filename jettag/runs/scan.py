@@ -25,8 +25,8 @@ from jettag.runs.common import Sources, Told, with_truth
 from jettag.runs.finetuning import finetune
 from jettag.runs.inference import probabilities
 from jettag.runs.scan_plan import Point, Rules, point_recipe, points_of, settle_plan
-from jettag.runs.scan_pool import Pool, cut_pool, read_pool, refuse_shared
-from jettag.runs.seen import seen_in_training
+from jettag.runs.scan_pool import Pool, cut_pool, read_pool
+from jettag.runs.seen import refuse_shared, seen_in_training
 from jettag.runs.settling import settle_features
 from jettag.training import load_tagger
 from jettag.training.checkpoint import load_model_state, resolve_checkpoint
@@ -101,6 +101,7 @@ def scan_labels(
         )
         refuse_shared(train, test, "--data")
         refuse_shared(val, test, "--val")
+        refuse_shared(train, val, "--data", "--val")
         card = prepared_card(train) or load_card(scan.sources.card or base.data.card)
         adapt = base.adaptation.adapt_features
         base = settle_features(base, [*train, *val, *test], card, told, network=scan.pretrained, adapt=adapt)

@@ -8,9 +8,8 @@ import numpy.typing as npt
 
 from jettag.config.recipe import FinetuneRecipe
 from jettag.data.card import DataCard
-from jettag.data.identity import file_sha256
 from jettag.data.jets import JetTable, Table
-from jettag.data.opening import open_jets, prepared_card, split_of
+from jettag.data.opening import open_jets, prepared_card
 from jettag.data.read import InputFile
 from jettag.data.splits import hold_out
 from jettag.data.subsets import classes_of, draw_rows, take
@@ -19,7 +18,7 @@ from jettag.runs.common import Opened, Told, flavour_of, labelled_card
 from jettag.runs.flavour_data import check_origins, refuse_missing_truth
 from jettag.runs.scan_plan import Point
 
-__all__ = ["Drawn", "Pool", "cut_pool", "read_pool", "refuse_shared"]
+__all__ = ["Drawn", "Pool", "cut_pool", "read_pool"]
 
 Index = npt.NDArray[np.int64]
 
@@ -141,22 +140,3 @@ def cut_pool(recipe: FinetuneRecipe, pool: Pool) -> Opened:
     else:
         held = pool.val.draw(min(labels, len(pool.val.label)), seed)
     return Opened(table, held, pool.card, pool.train_inputs, pool.val_inputs)
-
-
-def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str, judging: str = "--test") -> None:
-    """Jets that train must not judge: the same file, or another with the same content. Options are named in errors.
-
-    Raises:
-        DataError: naming the file.
-    """
-    kinds = ("val" if option == "--val" else "train", "test")
-    prepared = {split_of(file, kinds[0]) for file in train} - {None}
-    local = [file for file in train if file.url is None and file.path.is_file()]
-    sizes = {file.path.stat().st_size for file in local}
-    for file in test:
-        shared = split_of(file, kinds[1]) in prepared or (file.url is not None and file.url in {f.url for f in train})
-        if not shared and file.url is None and file.path.is_file() and file.path.stat().st_size in sizes:
-            shared = file_sha256(file.path) in {file_sha256(other.path) for other in local}
-        if shared:
-            do = "judge on jets that no training has seen"
-            raise DataError(f"the jets of {file.address} are given twice", where=f"{option} and {judging}", do=do)

@@ -8,9 +8,10 @@ from typing import Any
 from jettag.data.identity import identify
 from jettag.data.opening import origin_of
 from jettag.data.read import InputFile
+from jettag.errors import DataError
 from jettag.training.run_directory import read_run
 
-__all__ = ["seen_in_training"]
+__all__ = ["refuse_shared", "seen_in_training"]
 
 SAID = {
     "train": "was trained on jets of {}: its scores flatter it",
@@ -31,6 +32,46 @@ class _Jets:
         if not self.files & other.files:
             return False
         return not (self.part and other.part and self.part[0] == other.part[0] and self.part[1] != other.part[1])
+
+
+def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str, judging: str = "--test") -> None:
+    """Jets that train must not judge, known by their files' content, also through shards made of them.
+
+    Args:
+        train: to train on or, where ``option`` is ``--val``, to choose checkpoints, from `expand_data`.
+        test: to judge on or, where ``judging`` is ``--val``, to choose checkpoints.
+        option: where ``train`` is given, for the message.
+        judging: where ``test`` is given.
+
+    Raises:
+        DataError: naming the file.
+    """
+    first, second = ("val" if name == "--val" else other for name, other in ((option, "train"), (judging, "test")))
+    sizes = _sizes(train, first) & _sizes(test, second)
+    trained = [(file, _judged(file, first, sizes)) for file in train]
+    for file in test:
+        mine = _judged(file, second, sizes)
+        known = next((other for other, jets in trained if mine.share(jets)), None)
+        if known is None:
+            continue
+        same = known.place == file.place
+        what = (
+            f"the jets of {file.address} are given twice" if same else f"jets of {file.address} are in {known.address}"
+        )
+        do = "give disjoint files" if judging == "--val" else "judge on jets that no training has seen"
+        raise DataError(what, where=f"{option} and {judging}", do=do)
+
+
+def _sizes(inputs: Sequence[InputFile], split: str) -> set[int]:
+    """Bytes of the files, or of those behind shards."""
+    found: set[int] = set()
+    for file in inputs:
+        origin = origin_of(file, split)
+        if origin:
+            found.update(source["bytes"] for source in origin["sources"])
+        else:
+            found.add(identify(file).bytes if file.url else file.path.stat().st_size)
+    return found
 
 
 def seen_in_training(

@@ -16,7 +16,7 @@ from jettag.data.read import read_table
 from jettag.errors import DataError, UsageError, nearest
 from jettag.runs.common import Told
 from jettag.runs.inference import embeddings
-from jettag.runs.scan_pool import refuse_shared
+from jettag.runs.seen import refuse_shared
 from jettag.training import load_backbone
 from jettag.training.restore import features_of
 from jettag.weak.checks import check_features

@@ -17,7 +17,7 @@ from jettag.data.jets import JetTable, concatenate
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import NO_SIGNAL, outlier_markdown
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.scan_pool import refuse_shared
+from jettag.runs.seen import refuse_shared
 from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make_pool
 from jettag.training.distributed import choose_device
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images

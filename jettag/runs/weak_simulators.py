@@ -16,7 +16,7 @@ from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.plots import save
 from jettag.evaluation.weak_simulators import EFFICIENCIES, draw_simulators, simulators_markdown
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.scan_pool import refuse_shared
+from jettag.runs.seen import refuse_shared
 from jettag.runs.weak_data import ROLES, Pool, WeakSources, read_pools
 from jettag.weak.classifiers import make_trees
 from jettag.weak.closure import classifier_test

@@ -71,6 +71,13 @@ def test_convert_writes_what_others_read(files, call_json, jettag, tmp_path):
     checked = call_json("data", "check", "generated", tmp_path / "all.root")
     assert checked["classes"] == {"QCD": 150, "Hbb": 150, "Tbqq": 150}
     assert jettag("data", "convert", "jetclass", files / "test" / "*.root", "--out", tmp_path / "all.csv")[0] == 2
+    before = (tmp_path / "all.root").read_bytes()
+    again = ["data", "convert", "jetclass", files / "test" / "QCD.root", "--out", tmp_path / "all.root"]
+    code, _, err = jettag(*again)
+    assert code == 2
+    assert "the file exists already in" in err
+    assert (tmp_path / "all.root").read_bytes() == before
+    assert call_json(*again, "--overwrite")["jets"] == 150
 
 
 def test_prepare_names_the_column_that_it_keeps(jettag, tmp_path):
@@ -122,10 +129,11 @@ def test_predict_embed_and_warnings_know_the_files_behind_shards(files, call_jso
     assert facts["inputs"][0]["split"] == "train"
     assert len(facts["inputs"][0]["sources"]) == 3
     for command, column in (("predict", "score_Tbqq"), ("embed", "embedding")):
-        code, _, err = jettag(command, run, "--data", *train, "--out", tmp_path / "files.h5")
+        code, _, err = jettag(command, run, "--data", *train, "--out", tmp_path / "files.h5", "--overwrite")
         assert code == 0, err
         assert (f"the run was trained on jets of {train[0]} and 2 more" in err) == (command == "predict")
-        code, _, err = jettag(command, run, "--data", shards, shards / "train", "--out", tmp_path / "shards.h5")
+        out = ["--out", tmp_path / "shards.h5", "--overwrite"]
+        code, _, err = jettag(command, run, "--data", shards, shards / "train", *out)
         assert code == 0, err
         assert ("the run was trained on jets of" in err) == (command == "predict")
         ours, theirs = read_hdf5(tmp_path / "shards.h5"), read_hdf5(tmp_path / "files.h5")
@@ -149,3 +157,33 @@ def read_hdf5(path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(path) as file:
         return json.loads(file["jets"].attrs["files"]), file["jets"][:]
+
+
+def test_shards_of_a_file_and_the_file_are_the_same_jets(files, jettag, tmp_path):
+    """By the content of the file behind the shards, wherever it lies; two splits of one rule have no jet in common."""
+    file = files / "train" / "QCD.root"
+    copy = tmp_path / "copy.root"
+    copy.write_bytes(file.read_bytes())
+    for name, split in (("one", "60:20:20"), ("same", "60:20:20"), ("other", "50:25:25")):
+        features = ["--features", "jetclass_kin" if name == "same" else "jetclass_full"]
+        words = ["data", "prepare", "generated", file, "--out", tmp_path / name, "--split", split, "--workers", 1]
+        assert jettag(*words, *features)[0] == 0
+    one, same, other = (tmp_path / name for name in ("one", "same", "other"))
+    small = [*SMALL, *SMALL_DECODER, "--max-steps", 1]
+    for train, val, said in (
+        (file, copy, "jets of"),
+        (one, file, "jets of"),
+        (copy, one / "val", "jets of"),
+        (one, other, "jets of"),
+        (one / "val", one / "val", "are given twice"),
+        (one / "train", one, None),
+    ):
+        run = tmp_path / "run"
+        code, _, err = jettag("pretrain", "mpm", "--data", train, "--val", val, "--out", run, *small)
+        assert code == (4 if said else 0), err
+        assert not said or said in err
+        assert not said or "in --data and --val; give disjoint files" in err
+    scan = ["scan", "labels", "--task", "top", "--labels", 20, "--seeds", 1, "--modes", "scratch", "--data", same]
+    code, _, err = jettag(*scan, "--test", other / "test", "--out", tmp_path / "scan")
+    assert code == 4
+    assert f"jets of {other / 'test'} are in {same} in --data and --test" in err

@@ -125,7 +125,7 @@ def test_a_file_is_not_trained_on_and_judged(files, jettag, tmp_path):
     file = files / "train" / "QCD.root"
     code, _, err = jettag("pretrain", "mpm", "--data", file, "--val", file, "--out", tmp_path / "run", *SMALL)
     assert code == 4
-    assert f"error: {file} is given twice in --data and --val; give disjoint files" in err
+    assert f"error: the jets of {file} are given twice in --data and --val; give disjoint files" in err
 
 
 def test_features_of_another_kind_are_refused_by_name(files, jettag, runs, tmp_path):
