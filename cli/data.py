@@ -13,6 +13,7 @@ from jettag.errors import DataError
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say, writes_in
+from .options import Overwrite, refuse_existing
 
 if TYPE_CHECKING:
     from jettag.data.inspection import FileReport
@@ -195,6 +196,7 @@ def convert(
     card: Card,
     files: Annotated[list[str], typer.Argument(help="Files, addresses, globs or CLASS:GLOB.", show_default=False)],
     out_file: Annotated[Path, typer.Option("--out", help="File to write: .root or .parquet.", show_default=False)],
+    overwrite: Overwrite = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write FILES as one file of JetClass's schema, in GeV and mm, for any code that reads JetClass.
@@ -205,6 +207,7 @@ def convert(
     from jettag.data.convert import convert as write
     from jettag.data.read import expand_inputs
 
+    refuse_existing(out_file, overwrite)
     with progress("convert", None) as update:
         done = write(expand_inputs(files), load_card(card), out_file, on_progress=update)
     for what, number in done.notes.items():

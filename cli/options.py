@@ -22,10 +22,12 @@ __all__ = [
     "MaxSteps",
     "MaxTime",
     "Overrides",
+    "Overwrite",
     "Patience",
     "Resume",
     "Val",
     "patience_override",
+    "refuse_existing",
     "refuse_file",
     "run_folder",
     "seconds",
@@ -37,6 +39,7 @@ Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for
 Card = Annotated[str | None, typer.Option("--card", help="Data card: a name from `jettag ls cards`, or a path.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file; without it, refuse.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint, if it has one.")]
 MaxTime = Annotated[str | None, typer.Option("--max-time", help="End the training in time, e.g. 15m, 2h, 90s.")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="End the training after this many steps.")]
@@ -101,6 +104,19 @@ def refuse_file(target: Path | None) -> None:
     if target is not None and target.exists() and not target.is_dir():
         raise UsageError("expected a folder, found a file", where=f"--out {target}", do="name a folder")
     writes_in(target)
+
+
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """See that the file of ``--out`` is not there yet, before anything is read.
+
+    Raises:
+        UsageError: it is, and nobody asked to ``--overwrite`` it; or it is a folder.
+    """
+    if target.is_dir():
+        raise UsageError("expected a file, found a folder", where=f"--out {target}", do="name a file")
+    if target.exists() and not overwrite:
+        do = "add --overwrite to replace it, or choose another --out"
+        raise UsageError("the file exists already", where=target, do=do)
 
 
 def run_folder(path: Path | None, default: str, *, resume: bool = False) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, progress, say
-from .options import Card, Data, Device
+from .options import Card, Data, Device, Overwrite, refuse_existing
 
 __all__ = ["embed", "predict"]
 
@@ -16,7 +16,13 @@ Target = Annotated[Path, typer.Option("--out", help="File to write: .root, .parq
 
 @boundary
 def predict(
-    run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
+    run: Run,
+    data: Data,
+    target: Target,
+    card: Card = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write class probabilities, one row a jet in the order of the files, or of the shards; of flavour taggers more.
 
@@ -26,6 +32,7 @@ def predict(
     from jettag.data.write import HDF5, refuse_unknown_kind, write_columns
 
     refuse_unknown_kind(target)
+    refuse_existing(target, overwrite)
     with progress("predict", None) as update:
         chunks, facts = library.predict(
             run,
@@ -44,7 +51,13 @@ def predict(
 
 @boundary
 def embed(
-    run: Run, data: Data, target: Target, card: Card = None, device: Device = "auto", as_json: JsonOption = False
+    run: Run,
+    data: Data,
+    target: Target,
+    card: Card = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write jet embeddings, one row a jet in the order of the files, or of the shards.
 
@@ -54,6 +67,7 @@ def embed(
     from jettag.data.write import refuse_unknown_kind, write_columns
 
     refuse_unknown_kind(target)
+    refuse_existing(target, overwrite)
     with progress("embed", None) as update:
         chunks, facts = library.embed(run, data, card=card, device=library.choose_device(device), on_progress=update)
     jets = write_columns(target, chunks, facts)

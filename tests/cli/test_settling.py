@@ -50,7 +50,8 @@ def test_files_of_momenta_give_their_richest_set(kin, momenta, call_json, jettag
     assert err.count(said) == 1
     assert taken(run) == "jetclass_kin"
     assert call_json("eval", run, "--data", *momenta)["rows"]
-    assert jettag("predict", run, "--data", *momenta, "--out", tmp_path / "scores.parquet")[0] == 0
+    predict = ["predict", run, "--data", *momenta, "--out", tmp_path / "scores.parquet"]
+    assert [jettag(*predict, *more)[0] for more in ([], [], ["--overwrite"])] == [0, 2, 0]
     code, _, err = jettag(
         *("finetune", "--card", "top_landscape", "--data", *momenta, "--out", tmp_path / "full"),
         *("--set", "data.features=jetclass_full"),
