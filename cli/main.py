@@ -21,6 +21,7 @@ from . import (
     scan,
     shipped,
     submit,
+    validate,
     weak,
     weights,
 )
@@ -75,7 +76,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "ls": shipped.ls,
         "cat": shipped.cat,
         "cp": shipped.cp,
-        "validate": shipped.validate,
+        "validate": validate.validate,
         "doctor": doctor.doctor,
     },
 }

@@ -1,24 +1,20 @@
-"""jettag ls, cat, cp, validate: what there is, and how to make it one's own."""
+"""jettag ls, cat, cp: what there is, and how to make it one's own."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from jettag.config import dump_yaml, find, list_shipped, read_text, read_yaml
+from jettag.config import dump_yaml, list_shipped, read_text, read_yaml
 from jettag.config.files import write_atomically
-from jettag.errors import JettagError, RecipeError, UsageError, nearest
+from jettag.errors import JettagError, UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import Overrides
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-__all__ = ["cat", "cp", "ls", "validate"]
+__all__ = ["cat", "cp", "ls"]
 
 Name = Annotated[str, typer.Argument(help="A recipe or card, by name or path.")]
 NUM_FEATURES = 17  # of jetclass_full, for the parameter counts shown
@@ -165,50 +161,3 @@ def cp(
     if as_json:
         emit_json({"schema": 1, "path": str(place)})
     say(f"{place}")
-
-
-@boundary
-def validate(recipe: Name, overrides: Overrides = None, as_json: JsonOption = False) -> None:
-    """Check a recipe: every mistake at once, and the model it makes.
-
-    Example: jettag validate mpm --set training.learning_rate=3e-4
-    """
-    from jettag.config.objectives import TokenizerRecipe
-    from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_any_recipe
-    from jettag.config.study import StudyRecipe
-    from jettag.data.card import load_card
-    from jettag.data.features import feature_set
-    from jettag.data.richest import AUTO, richest_of_card
-    from jettag.models import build_backbone
-    from jettag.objectives.build import JetsAre, build_tokenizer
-
-    from .weak_study import check_options
-
-    resolved = load_any_recipe(recipe, overrides or [])
-    if isinstance(resolved, StudyRecipe):
-        check_options(resolved, recipe)
-        if as_json:
-            emit_json({"schema": 1, "recipe": str(find("recipes", recipe)), "valid": True, "parameters": {}})
-        say(f"{recipe} is valid: jettag {resolved.command} {shlex.join(resolved.words())}")
-        return
-    card = load_card(resolved.data.card)
-    features = resolved.data.features
-    names = feature_set(richest_of_card(card) if features == AUTO else features).names
-    # Classes that argos ranks are samples, which the command line names, and not the card.
-    on_card = isinstance(resolved, FinetuneRecipe) and resolved.selection != "argos"
-    for name in resolved.classes if isinstance(resolved, FinetuneRecipe) and on_card else ():
-        if card.classes and name not in card.classes:
-            raise RecipeError(f"classes: no class {name!r} on card {card.name}", do=nearest(name, card.classes))
-    backbone = resolved.backbone
-    objective = resolved.objective if isinstance(resolved, PretrainRecipe) else None
-    built: dict[str, Module] = {}
-    if isinstance(objective, TokenizerRecipe):
-        built["tokenizer"] = build_tokenizer(objective, JetsAre(names, resolved.data.max_constituents))
-    else:
-        for size in ["tiny", "base"] if backbone.size == "auto" else [backbone.size]:
-            built[size] = build_backbone(backbone.name, size, len(names), **backbone.settings)
-    counts = {name: sum(p.numel() for p in model.parameters()) for name, model in built.items()}
-    if as_json:
-        emit_json({"schema": 1, "recipe": str(find("recipes", recipe)), "valid": True, "parameters": counts})
-    called = {name: name if name == "tokenizer" else f"{name} backbone" for name in counts}
-    say(f"{recipe} is valid: " + ", ".join(f"{called[name]} of {count:,} parameters" for name, count in counts.items()))

@@ -1,6 +1,7 @@
 """Every command: help that fits a screen, one-line errors with the contract's exit code, JSON and nothing else."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -120,6 +121,23 @@ def test_lists_and_texts(call_json, jettag, tmp_path, monkeypatch):
     assert set(call_json("validate", "tokenizer")["parameters"]) == {"tokenizer"}  # it has no backbone
 
 
+def test_several_recipes_are_validated_at_once(call_json, jettag, tmp_path):
+    for name, rate in (("good", 1e-3), ("bad", 99)):
+        text = jettag("cat", "mpm", "--set", "training.learning_rate=0.125")[1]
+        (tmp_path / f"{name}.yaml").write_text(text.replace("0.125", str(rate)))
+    rows = call_json("validate", "mpm", tmp_path / "go*.yaml", tmp_path / "good.yaml")["recipes"]
+    assert [row["valid"] for row in rows] == [True, True]  # each once
+    assert rows[0]["parameters"] == rows[1]["parameters"]
+    code, out, err = jettag("validate", "weak-top", tmp_path / "*.yaml", "--json")
+    assert code == 3
+    assert [row["valid"] for row in json.loads(out)["recipes"]] == [True, False, True]
+    lines = err.splitlines()
+    assert "bad.yaml is not valid" in lines[1]
+    assert "learning_rate" in lines[1]
+    assert lines[-1].startswith("error: 1 of 3 recipes are not valid")
+    assert jettag("validate", tmp_path / "none*.yaml")[0] == 3
+
+
 def test_runs_are_listed_below_this_folder(runs, call_json, monkeypatch):
     monkeypatch.chdir(runs)
     rows = call_json("ls", "runs")["runs"]
@@ -154,6 +172,24 @@ def test_the_doctor_tells_of_every_extra(jettag, monkeypatch):
     monkeypatch.setattr("jettag_cli.doctor._version", lambda name: None if name == "s3fs" else "1.0")
     _, out, _ = jettag("doctor")
     assert "aiohttp 1.0; without s3fs: pip install 'jettag[remote]'" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "code"), [(signal.SIGUSR1, "", 75), (signal.SIGTERM, "", 143), (signal.SIGUSR1, "USR1", 0)]
+)
+def test_the_first_module_finds_the_signals_handled(number, ignored, code, tmp_path):
+    """The handlers are there before a command, or torch, is imported; what the shell ignores stays ignored."""
+    lines = ["import os", f"os.kill(os.getpid(), {int(number)})", "print('went on', flush=True)", "os._exit(0)"]
+    (tmp_path / "typer.py").write_text("\n".join(lines))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    trap = f"trap '' {ignored}; " if ignored else ""
+    done = subprocess.run(
+        ["sh", "-c", trap + 'exec "$@"', "-", sys.executable, "-m", "jettag_cli", "doctor"],
+        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    said = "" if ignored else "error: stopped by a signal; run the command again\n"
+    assert (done.returncode, done.stderr) == (code, said)
+    assert done.stdout == ("went on\n" if ignored else "")
 
 
 @pytest.mark.parametrize("delay", [0, 0.2, 0.5, 1.0])
