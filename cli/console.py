@@ -21,7 +21,7 @@ from rich.table import Column
 
 from jettag.errors import JettagError, Stopped
 
-from .entry import leave_import
+from .entry import STOPPED_BY, leave_import
 
 __all__ = [
     "JsonOption",
@@ -50,7 +50,6 @@ err = _Pipe(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
 
-STOPPED_BY = {signal.SIGTERM: 143, signal.SIGUSR1: 75}
 PLAIN_INTERVAL = 5.0  # seconds between progress lines where there is no terminal
 FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)  # where the command that runs writes
 P = ParamSpec("P")

@@ -1,13 +1,14 @@
-"""Where the `jettag` command begins: Ctrl-C is one line and 130 from then on, also while modules are loaded."""
+"""Where the `jettag` command begins: a signal is one line and its exit code from then on, while modules load too."""
 
 import os
 import signal
 import sys
 from types import FrameType
 
-__all__ = ["leave_import", "main"]
+__all__ = ["STOPPED_BY", "leave_import", "main"]
 
 IMPORTING = "<frozen importlib._bootstrap>"
+STOPPED_BY = {signal.SIGTERM: 143, signal.SIGUSR1: 75}  # exit codes
 
 
 def leave_import(frame: FrameType | None, what: str, code: int) -> None:
@@ -25,8 +26,18 @@ def _interrupt(_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    code = STOPPED_BY[signal.Signals(number)]
+    leave_import(frame, "stopped by a signal", code)
+    sys.stderr.write("error: stopped by a signal; run the command again\n")
+    sys.exit(code)
+
+
 def main() -> None:
     """Run the command that the line asks for, and leave with its exit code."""
+    for number in STOPPED_BY:  # each command, and each training in it, takes them over
+        if signal.getsignal(number) is signal.SIG_DFL:  # where it is ignored, it stays so
+            signal.signal(number, _stop)
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # where it is ignored, it stays so
             signal.signal(signal.SIGINT, _interrupt)
