@@ -9,21 +9,24 @@ from typer.core import TyperCommand, TyperGroup
 
 from .console import error_line, forget_stdout
 
-__all__ = ["Group", "SeveralValues"]
+__all__ = ["Group", "SeveralValues", "WithExample"]
 
 
-class SeveralValues(TyperCommand):
-    """A command whose repeatable options take ``--data a.root b.root`` as well as ``--data a.root --data b.root``.
-
-    A shell expands ``--data jets/*.root`` to the first form. Values end at the next option. The ``Example:`` of the
-    function's docstring is printed below the options, where the eye ends.
-    """
+class WithExample(TyperCommand):
+    """The ``Example:`` of the function's docstring is printed below the options, where the eye ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         text, mark, example = (kwargs.get("help") or "").partition("Example: ")
         if mark:
             kwargs |= {"help": text.strip(), "epilog": mark + " ".join(example.split())}
         super().__init__(*args, **kwargs)
+
+
+class SeveralValues(WithExample):
+    """A command whose repeatable options take ``--data a.root b.root`` as well as ``--data a.root --data b.root``.
+
+    A shell expands ``--data jets/*.root`` to the first form. Values end at the next option.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option's name before each further value, then parse as usual."""

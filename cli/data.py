@@ -11,7 +11,7 @@ from rich.table import Table
 from jettag.config import dump_yaml, list_shipped
 from jettag.errors import DataError
 
-from .command import SeveralValues
+from .command import SeveralValues, WithExample
 from .console import JsonOption, boundary, emit_json, out, progress, say, writes_in
 from .options import Overwrite, refuse_existing
 
@@ -99,7 +99,7 @@ def check(
         )
 
 
-@app.command()
+@app.command(cls=WithExample)  # options with several values would take its FILES
 @boundary
 def prepare(
     card: Card,
@@ -110,9 +110,9 @@ def prepare(
     split: Annotated[str, typer.Option("--split", help="TRAIN:VAL:TEST; 1:0:0 for all of it.")] = "80:10:10",
     split_by: Annotated[
         Literal["auto", "event_number", "file", "entry"],
-        typer.Option("--split-by", help="auto: events where files number them."),
+        typer.Option("--split-by", metavar="<by>", help="event_number, file, entry; auto: events if numbered."),
     ] = "auto",
-    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Keep the class of each jet.")] = True,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Leave out the class of each jet.")] = False,
     dtype: Annotated[
         list[str] | None, typer.Option("--dtype", help="f16 or f32 of features, COLUMN=f32 of one; momenta are f32.")
     ] = None,
@@ -149,7 +149,7 @@ def prepare(
         base,
         parse_fractions(split),
         split_by,
-        labels=labels,
+        labels=not no_labels,
         column_dtypes=single,
     )
     count = workers or min(_cores(), len(inputs))
@@ -190,7 +190,7 @@ def prepare(
         )
 
 
-@app.command()
+@app.command(cls=WithExample)
 @boundary
 def convert(
     card: Card,

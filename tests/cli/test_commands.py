@@ -20,9 +20,10 @@ from .conftest import SMALL, write_root
 
 COMMANDS = [
     [], ["quickstart"], ["generate"], ["pretrain"], ["finetune"], ["eval"], ["predict"], ["embed"], ["ls"], ["cat"],
-    ["cp"], ["validate"], ["doctor"], ["data"], ["data", "ls"], ["data", "show"], ["data", "check"], ["import"],
+    ["cp"], ["validate"], ["doctor"], ["data"], ["data", "ls"], ["data", "show"], ["data", "check"],
+    ["data", "prepare"], ["data", "convert"], ["export"], ["import"],
     ["import", "weaver"], ["bench"], ["bench", "generate"], ["bench", "train"], ["bench", "infer"],
-    ["bench", "scale"], ["submit"],
+    ["bench", "loader"], ["bench", "scale"], ["submit"],
     ["scan"], ["scan", "labels"],
     ["weak"], ["weak", "cwola"], ["weak", "iad"], ["weak", "supervised"], ["weak", "scan"],
     ["weak", "events"], ["weak", "hunt"], ["weak", "cathode"], ["weak", "salad"], ["weak", "compare"],
