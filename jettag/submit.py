@@ -142,7 +142,7 @@ def slurm(job: Job) -> dict[str, str]:
             f"#SBATCH --signal=USR1@{SECONDS_TO_SAVE}",
         ]
     lines += [f"#SBATCH {option}" for option in job.options]
-    lines += ["", *_body(job)]
+    lines += ["", *_body(job), f"export SRUN_CPUS_PER_TASK={job.cpus}  # since Slurm 22.05 srun does not take sbatch's"]
     meeting = "--standalone"
     if job.nodes > 1:
         lines += ['head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
@@ -231,6 +231,7 @@ def hand_in(system: str, job: Job, folder: Path) -> tuple[list[Path], str]:
     program = SYSTEMS[system][0]
     if shutil.which(program) is None:
         raise ResourceError(f"no {program} on this machine", do="use --dry-run to read the script, submit it elsewhere")
+    folder = folder.absolute()  # the batch system starts in it
     paths = [write_atomically(folder / name, text) for name, text in scripts(system, job).items()]
     for path in paths:
         path.chmod(0o755 if path.suffix == ".sh" else 0o644)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +20,8 @@ def machine(tmp_path, monkeypatch):
     folder.mkdir()
     note = f'echo "$(basename $0) $*" >> {tmp_path}/calls'
     bodies = {
-        "sbatch": f"{note}\necho Submitted batch job 7",
-        "condor_submit": f"{note}\necho 1 job submitted to cluster 7.",
+        "sbatch": f'{note}\ncat "$1" > /dev/null && echo Submitted batch job 7',
+        "condor_submit": f'{note}\ncat "$1" > /dev/null && echo 1 job submitted to cluster 7.',
         "srun": f'{note}\necho $$ > {tmp_path}/step\nexec "$@"',
         "scontrol": f"{note}\necho node1",
     }
@@ -48,6 +49,7 @@ def test_a_dry_run_prints_a_readable_script_and_does_nothing(machine, jettag):
         "#SBATCH --time=01:30:00",
         "#SBATCH --requeue",
         "#SBATCH --signal=USR1@180",
+        "export SRUN_CPUS_PER_TASK=4  # since Slurm 22.05 srun does not take sbatch's",
     ):
         assert line in out.splitlines(), line
     (command,) = [line for line in out.splitlines() if line.startswith("srun ")]
@@ -58,9 +60,12 @@ def test_a_dry_run_prints_a_readable_script_and_does_nothing(machine, jettag):
     assert subprocess.run(["bash", "-n"], input=out, text=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("folder", [".", "jobs"])
 @pytest.mark.parametrize(("system", "program"), [("slurm", "sbatch"), ("condor", "condor_submit")])
-def test_the_script_is_handed_in_and_kept(machine, jettag, system, program):
-    answer = submitted(jettag, f"--{system}", "--name", "first", "--option=--partition=gpu", "--", "jettag", *TRAIN)
+def test_the_script_is_handed_in_and_kept(machine, jettag, system, program, folder):
+    words = ("--name", "first", "--option=--partition=gpu", "--out", folder, "--", "jettag", *TRAIN)
+    answer = submitted(jettag, f"--{system}", *words)
+    assert all((machine / folder).samefile(Path(path).parent) for path in answer["scripts"])
     (call,) = calls(machine)
     assert call == f"{program} {answer['scripts'][0]}"
     assert "7" in answer["answer"]
