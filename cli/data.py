@@ -172,6 +172,9 @@ def prepare(
     if dataset.split.by != "event_number" and split_by == "auto":
         what = "whole files were" if dataset.split.by == "file" else "each jet was"
         say(f"note: no event numbers in these files, so {what} dealt to the splits; --split-by takes the other")
+    for name, classes in dataset.lacking().items():
+        which = f" of class {', '.join(classes)}" if classes else ""
+        say(f"warning: no jet{which} fell into {name}; give more files, or another --split or --split-by")
     say(f"{out_folder}: " + ", ".join(f"{name} {number} jets" for name, number in counts.items()))
     if as_json:
         emit_json(

@@ -119,6 +119,18 @@ class Dataset(Section):
         """Jets of a split."""
         return sum(facts["jets"] for name, facts in self.shards.items() if name.startswith(f"{split}/"))
 
+    def lacking(self) -> dict[str, list[str]]:
+        """What the splits asked for are without: split to the classes that others have, or to none where it is empty."""
+        found: dict[str, set[str]] = {}
+        for split, fraction in zip(SPLITS, self.split.fractions, strict=True):
+            of_split = [facts for name, facts in self.shards.items() if name.startswith(f"{split}/")]
+            named = [zip(self.class_names, facts.get("labels") or (), strict=False) for facts in of_split]
+            if fraction > 0:
+                found[split] = {name for counts in named for name, count in counts if count}
+        every = set().union(*found.values())
+        absent = {split: [name for name in self.class_names if name in every - own] for split, own in found.items()}
+        return {s: [] if not self.count(s) else names for s, names in absent.items() if names or not self.count(s)}
+
 
 def write_dataset(folder: Path, dataset: Dataset) -> None:
     """Write the manifest of a prepared directory, with a checksum of its content.

@@ -95,6 +95,21 @@ def test_prepare_names_the_column_that_it_keeps(jettag, tmp_path):
     assert "did you mean part_dzerr" in err
 
 
+def test_prepare_warns_of_a_split_without_jets_or_without_a_class(files, jettag, tmp_path):
+    """Three files of one class each, dealt as wholes, cannot fill three splits with three classes."""
+    words = ["data", "prepare", "jetclass", *sorted((files / "train").glob("*.root")), "--workers", 1, "--json"]
+    code, out, err = jettag(*words, "--split-by", "file", "--split", "50:25:25", "--out", tmp_path / "s")
+    assert code == 0
+    told = {line.split("fell into ")[1].split(";")[0]: line for line in err.splitlines() if "fell into" in line}
+    assert set(told) == {"train", "val", "test"}
+    for split, jets in json.loads(out)["jets"].items():
+        labels = [facts["labels"] for name, facts in manifest(tmp_path / "s")["shards"].items() if split in name]
+        classes = {name for counts in labels for name, n in zip(json.loads(out)["classes"], counts, strict=False) if n}
+        absent = {name for name in ("QCD", "Tbqq", "Hbb") if name in told[split]}
+        assert absent == ({"QCD", "Tbqq", "Hbb"} - classes if jets else set())
+    assert "fell into" not in jettag(*words, "--split", "60:20:20", "--out", tmp_path / "whole")[2]
+
+
 def test_prepare_goes_on_and_warns_where_the_disk_has_damaged_what_was_left(jettag, tmp_path, monkeypatch):
     jets = write_root(tmp_path / "jets.root", make_columns(40))
     words = ["data", "prepare", "generated", jets, "--split", "1:0:0", "--workers", 1, "--out"]
