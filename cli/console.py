@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from jettag.errors import JettagError, Stopped
+from jettag.errors import JettagError, Stopped, out_of_memory
 
 from .entry import STOPPED_BY, leave_import
 
@@ -74,9 +74,6 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             forget_stdout()
             raise typer.Exit(0) from None
-        except MemoryError:
-            error_line("error: out of memory; use fewer jets or a smaller batch")
-            raise typer.Exit(7) from None
         except OSError as error:
             place = f" in {error.filename}" if error.filename else ""
             error_line(f"error: {error.strerror or error}{place}; check the disk and its permissions")
@@ -84,6 +81,9 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: a defect, reported as such
+            if out_of_memory(error):
+                error_line("error: out of memory; use fewer jets or a smaller batch")
+                raise typer.Exit(7) from None
             error_line(f"error: defect in jettag ({type(error).__name__}: {error}){_keep_traceback()}")
             raise typer.Exit(1) from None
 

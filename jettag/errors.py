@@ -14,6 +14,7 @@ __all__ = [
     "Stopped",
     "UsageError",
     "nearest",
+    "out_of_memory",
 ]
 
 
@@ -107,3 +108,15 @@ def nearest(name: str, choices: Iterable[str], *, count: int = 3) -> str:
     if close:
         return f"did you mean {', '.join(close)}?"
     return f"known: {', '.join(known)}" if known else "there is none"
+
+
+def out_of_memory(problem: BaseException) -> bool:
+    """Whether memory ran out: Python's own error, torch's of an accelerator, or its allocator's on a CPU or MPS.
+
+    The last two are a bare RuntimeError that only its text tells from others.
+    """
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(problem, RuntimeError) and any(
+        words in str(problem) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )

@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 import jettag
 from jettag import errors
@@ -50,3 +51,12 @@ def test_what_is_wrong_is_said_to_be_in_one_place():
                 told.append((f"{path.name}:{call.lineno}", literal(call.args[0])))
     assert len(told) > 100
     assert [place for place, what in told if " in " in what] == []
+
+
+def test_memory_that_ran_out_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**56, dtype=torch.uint8)  # more than an address space holds
+    assert errors.out_of_memory(caught.value)
+    assert errors.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert errors.out_of_memory(MemoryError())
+    assert not errors.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

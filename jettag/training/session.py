@@ -15,7 +15,7 @@ from jettag.data.jets import Table
 from jettag.data.loader import Loader, longest_jets
 from jettag.data.prefetch import Prefetched
 from jettag.data.sampling import sampling_of
-from jettag.errors import RecipeError, ResourceError
+from jettag.errors import RecipeError, ResourceError, out_of_memory
 from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
@@ -135,9 +135,11 @@ def fit(
                 criterion=criterion,
                 val_batch_size=most,
             )
-        except torch.OutOfMemoryError:
-            do = "set training.accumulate=2, or halve data.batch_size or data.max_tokens"
-            raise ResourceError("out of device memory", do=do) from None
+        except (MemoryError, RuntimeError) as problem:
+            if not out_of_memory(problem):
+                raise
+            do = "set training.accumulate=2 or backbone.settings.checkpointing=true, or halve data.batch_size"
+            raise ResourceError("out of memory in training", do=do) from None
     if ended in ("patience", "STOP"):
         note(f"ended by {ended} at step {trainer.step}")
     best: dict[str, Any] = {"best_val_loss": trainer.best_loss}

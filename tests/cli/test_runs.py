@@ -11,6 +11,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+import torch
 import uproot
 
 from jettag.config.recipe import PretrainRecipe
@@ -314,3 +315,18 @@ def test_a_refused_run_leaves_no_trace(jettag, files, tmp_path):
     code, _, _ = jettag("finetune", "--data", tmp_path / "nowhere.root", "--out", tmp_path / "run", *SMALL)
     assert code == 4
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", [2**56, None])  # of the CPU's own allocator; as an accelerator says it
+def test_memory_that_runs_out_in_training_is_one_line_and_seven(jettag, files, tmp_path, monkeypatch, asked):
+    def step(*_):
+        if asked is None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+        torch.empty(asked, dtype=torch.uint8)
+
+    monkeypatch.setattr("jettag.training.trainer.Trainer.update", step)
+    words = ["pretrain", "mpm", "--data", files / "train" / "QCD.root", "--out", tmp_path / "run", "--max-steps", 2]
+    code, _, err = jettag(*words, *SMALL, *SMALL_DECODER)
+    assert code == 7
+    assert err.splitlines()[-1].startswith("error: out of memory in training; set training.accumulate=2")
+    assert err.count("error") == 1
