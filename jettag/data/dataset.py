@@ -120,7 +120,7 @@ class Dataset(Section):
         return sum(facts["jets"] for name, facts in self.shards.items() if name.startswith(f"{split}/"))
 
     def lacking(self) -> dict[str, list[str]]:
-        """What splits that were asked for are without: split to classes that others have, or to none where it is empty."""
+        """What splits asked for are without: split to classes that others have, or to none where it is empty."""
         found: dict[str, set[str]] = {}
         for split, fraction in zip(SPLITS, self.split.fractions, strict=True):
             of_split = [facts for name, facts in self.shards.items() if name.startswith(f"{split}/")]
