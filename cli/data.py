@@ -1,6 +1,5 @@
 """jettag data: which cards there are, what they say, whether files keep it, and what is made of them."""
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -126,6 +125,7 @@ def prepare(
 
     Example: jettag data prepare jetclass 'train_100M/*.root' --out shards --split 98:1:1
     """
+    from jettag.config.processes import usable_cores
     from jettag.data.card import load_card
     from jettag.data.dataset import SPLITS, parse_fractions
     from jettag.data.features import feature_set
@@ -152,7 +152,7 @@ def prepare(
         labels=not no_labels,
         column_dtypes=single,
     )
-    count = workers or min(_cores(), len(inputs))
+    count = workers or min(usable_cores(), len(inputs))
     with progress("prepare", None) as update:
         dataset = prepare(
             inputs,
@@ -226,11 +226,6 @@ def convert(
                 "notes": done.notes,
             }
         )
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _as_json(card: str, reports: "list[FileReport]", sign: "SignCheck", repeated: int) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """jettag generate: simulated jets of the asked processes, in files of JetClass's schema."""
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -55,12 +54,6 @@ def _sigterm_stops() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _cores() -> int:
-    """Cores this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
-
-
 @boundary
 def generate(
     processes: Annotated[
@@ -98,6 +91,7 @@ def generate(
 
     Example: jettag generate QCD,Tbqq --jets 10000 --out data
     """
+    from jettag.config.processes import usable_cores
     from jettag.simulate import DIJETS, GenerateSettings, simulate
     from jettag.simulate.processes import find_process
     from jettag.simulate.settings import parse_range
@@ -107,7 +101,7 @@ def generate(
     if any(name.lower() in DIJETS for name in asked):
         from .generate_dijets import generate_dijets
 
-        chosen = workers if workers is not None else _cores()
+        chosen = workers if workers is not None else usable_cores()
         with _sigterm_stops():
             given = {"radius": radius, "pt": pt, "eta": eta}
             given |= {"detector": detector.value, "kind": kind.value, "tune": tune.value}
@@ -131,7 +125,7 @@ def generate(
         material=material,
         tune=tune.value,
     )
-    count = workers if workers is not None else _cores()
+    count = workers if workers is not None else usable_cores()
     begin = time.monotonic()
     with _sigterm_stops(), progress("generate", jets * len(names)) as update:
         made = simulate(settings, out, workers=count, overwrite=overwrite, on_progress=update)

@@ -32,6 +32,7 @@ from .weak_options import (
     Target,
     Test,
     TestJets,
+    Workers,
     names,
     numbers,
     weak_progress,
@@ -70,6 +71,7 @@ def cwola(
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
     overrides: Overrides = None,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -102,6 +104,7 @@ def iad(
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
     overrides: Overrides = None,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -136,6 +139,7 @@ def supervised(
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
     overrides: Overrides = None,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -172,6 +176,7 @@ def scan(
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
     overrides: Overrides = None,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -251,7 +256,7 @@ def _study(*methods: str, **given: Any) -> None:
         own_backbone=any(change.startswith("backbone") for change in given["overrides"] or []),
     )
     with weak_progress("weak") as told:
-        content = run.weak_study(study, target, device=given["device"], told=told)
+        content = run.weak_study(study, target, device=given["device"], workers=given["workers"], told=told)
     if given["as_json"]:
         emit_json(content)
     else:

@@ -18,6 +18,7 @@ from .weak_options import (
     Signal,
     Target,
     Test,
+    Workers,
     names,
     numbers,
     pair,
@@ -72,6 +73,7 @@ def _command(method: str) -> Callable[..., None]:
         folds: Folds = 5,
         epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of flows, at most.")] = 15,
         flow: Annotated[str, typer.Option("--flow", metavar="NxW", help="Splines x width.")] = "2x64",
+        workers: Workers = None,
         target: Target = None,
         as_json: JsonOption = False,
     ) -> None:
@@ -97,7 +99,7 @@ def _command(method: str) -> Callable[..., None]:
             settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds),
         )
         with weak_progress(method) as told:
-            content = run.resonance_study(study, target, told=told)
+            content = run.resonance_study(study, target, workers=workers, told=told)
         if as_json:
             emit_json(content)
         else:

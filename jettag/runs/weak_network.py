@@ -60,10 +60,12 @@ def train_network(
     def score(jets: JetTable) -> npt.NDArray[np.float64]:
         return probabilities(tagger, jets, chosen)[:, 0]
 
-    assert isinstance(held, JetTable)  # of one in memory
-    assert held.label is not None  # `_mixed` sets them
-    unseen = score(held)
-    found = argos(unseen[held.label == 0], unseen[held.label == 1])
+    found = read_run(run).get("best_val_argos")  # of the same weights and jets
+    if found is None:  # the loss chose them
+        assert isinstance(held, JetTable)  # of one in memory
+        assert held.label is not None  # `_mixed` sets them
+        unseen = score(held)
+        found = argos(unseen[held.label == 0], unseen[held.label == 1])
     tests = [pool.jets for pool in (pools.test_background, pools.test_signal) if pool.jets is not None]
     return np.concatenate([score(jets) for jets in tests]), {"argos": found}
 

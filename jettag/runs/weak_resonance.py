@@ -1,10 +1,8 @@
 """jettag weak cathode, lacathode, ..., compare: one signal region, methods side by side."""
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +10,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jettag.config.files import write_atomically
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.weak_data import Pool, WeakSources, read_pools, several_signals
 from jettag.runs.weak_hunt import HUNT_FEATURES, injected, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
+from jettag.runs.weak_region import CUT, RegionPoint, Shared, combined_of, known_point, put_in, train_region
+from jettag.runs.weak_workers import train_points
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
-from jettag.weak.closure import classifier_test, frechet_distance, kernel_distance
 from jettag.weak.features import with_noise
 from jettag.weak.measures import enough_background
-from jettag.weak.resonance import (
-    CLASSIFIERS,
-    COMBINABLE,
-    RESONANCE_METHODS,
-    Region,
-    ResonanceSettings,
-    Sample,
-    score_events,
-)
-from jettag.weak.sculpting import Sculpting, keep_share, sculpting
-from jettag.weak.study import improvement_over, judge, study_json
+from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, RESONANCE_METHODS, ResonanceSettings, Sample
+from jettag.weak.study import study_json
 from jettag.weak.windows import Window, check_regions
 
 __all__ = ["ResonanceStudy", "resonance_study"]
 
-KERNEL_EVENTS = 1000  # of a batch of the kernel distance: its mean is that of any size, its cost the square
-CUT = 0.05  # share of the background that passes where sculpting is measured
 SHIFTED = ("m_j1", "delta_m_j")  # features that the stress test makes follow the mass
 LEARNERS = {"anode": "flow", "ranode": "flow", "isolation": "forest", "distance": "covariance"}  # of the others: trees
-VARIED = "signal draw, background split, flows and classifiers"
 
 
 @dataclass(frozen=True)
@@ -79,11 +65,19 @@ class ResonanceStudy:
     settings: ResonanceSettings = field(default_factory=ResonanceSettings)
 
 
-def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
+def resonance_study(
+    study: ResonanceStudy, out: Path | None = None, *, workers: int | None = None, told: Told = NOBODY
+) -> dict[str, Any]:
     """Train and judge every method that ``out`` does not hold yet; write tables there.
 
     Half of the background is the data, together with the signal that is put in; the other half is the true background
     of the two bounds.
+
+    Args:
+        study: what to compare.
+        out: folder; None keeps nothing.
+        workers: processes, which do not change any point; None: as `jettag.runs.weak_workers.train_points`.
+        told: hears of notes and progress.
 
     Returns:
         The object of `weak --json`.
@@ -117,52 +111,33 @@ def resonance_study(study: ResonanceStudy, out: Path | None = None, *, told: Tol
     fractions = sorted({0.0, *study.fractions})
     injected(fractions[-1], len(everything) // 2, len(pools["signal"]))  # refused before hours, not after
     points = [
-        (method, row, None if method == "supervised" else fraction, seed)
+        RegionPoint(method, row, None if method == "supervised" else fraction, seed)
         for seed in range(study.runs)
         for fraction in fractions
         for method in sorted(study.methods, key=lambda name: name == "combined")  # of scores that are there
         for row in ((LEARNERS[method],) if method in LEARNERS else study.classifiers)
         if method != "supervised" or fraction == fractions[-1]
     ]
-    found: list[dict[str, Any]] = []
     with occupy(out) if out else nullcontext():
         if out:
             settle_plan(out, _plan(study))
-        settings = replace(study.settings, combined=_combined(study))
-        test = _test(study, pools)
         kinds = read.signal_names[study.window.inside(read.test_signal.features[:, -1].astype(np.float64))]
-        region: Region | None = None
-        key: tuple[float, int] | None = None
-        for number, (method, row, fraction, seed) in enumerate(points):
-            kind = f"-{row}" if row in study.classifiers and row != "trees" else ""
-            name = f"{method}{kind}-{'all' if fraction is None else f'{fraction:g}'}-run{seed}"
-            of = f"-{'+'.join(_combined(study))}" if method == "combined" else ""
-            path = out / "points" / f"{name}{of}.json" if out else None
-            if path is not None and path.is_file():
-                found.append(json.loads(path.read_text(encoding="utf-8")))
-                continue
-            told.log({"point": name, "done": number, "of": len(points), "seconds_left": None})
-            wanted = (fractions[-1] if fraction is None else fraction), seed
-            if region is None or key != wanted:
-                region, key = _region(study, pools, simulation, *wanted), wanted
-            begin = time.monotonic()
-            settings.classifier = row if row in CLASSIFIERS else study.settings.classifier
-            score = score_events(method, region, test, settings, seed=seed)
-            record = {
-                "method": method,
-                "row": row,
-                "fraction": fraction,
-                "seed": seed,
-                "varied": VARIED,
-                **_judge(study, score, region, pools, seed),
-                **_improvement(study, score, pools, kinds),
-                **settings.label_free(method),
-                **_closure(settings.template(method), region, seed),
-                "seconds": round(time.monotonic() - begin, 2),
-            }
-            if path is not None:
-                write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
-            found.append(record)
+        known = {point: known_point(study, out, point) for point in points}
+        found = [result for result in known.values() if result is not None]
+        regions: dict[tuple[float, int], list[RegionPoint]] = {}  # methods share the flows of one
+        for point in points:
+            if known[point] is None:
+                regions.setdefault((put_in(study, point), point.seed), []).append(point)
+        found += train_points(
+            train_region,
+            Shared(study, pools, simulation, kinds, out),
+            list(regions.values()),
+            of=len(points),
+            workers=workers,
+            device=torch.device("cpu"),
+            folder=out,
+            told=told,
+        )
         order = {method: place for place, method in enumerate(study.methods)}
         found.sort(key=lambda item: (order[item["method"]], item["row"], item["fraction"] or -1.0, item["seed"]))
         content = study_json(found, [*_notes(study), *several_signals(kinds)])
@@ -186,7 +161,7 @@ def _check(study: ResonanceStudy) -> None:
     for method, does in (("salad", "reweights"), ("feta", "moves")):
         if method in study.methods and not study.simulation:
             raise UsageError(f"{method} {does} a simulation", do="give one with --simulation")
-    if "combined" in study.methods and len(_combined(study)) < 2:
+    if "combined" in study.methods and len(combined_of(study)) < 2:
         what = "combined is the mean of two methods or more"
         raise UsageError(what, where="--methods", do=f"name some of {', '.join(COMBINABLE)} as well")
     if study.shift and not set(SHIFTED) <= set(study.features):
@@ -199,10 +174,6 @@ def _check_judges(study: ResonanceStudy, pools: Mapping[str, Sample]) -> None:
     if not study.window.inside(pools["test_signal"].mass).any():
         what = f"no signal event of --test in the signal region {study.window.low:g}:{study.window.high:g}"
         raise DataError(what, do="give more files in --test, or another --window")
-
-
-def _combined(study: ResonanceStudy) -> tuple[str, ...]:
-    return tuple(method for method in study.methods if method in COMBINABLE)
 
 
 def _notes(study: ResonanceStudy) -> list[str]:
@@ -222,7 +193,7 @@ def _notes(study: ResonanceStudy) -> list[str]:
     if study.runs < 10:
         notes.append(f"{study.runs} runs: a band wants at least 10")
     if "combined" in study.methods:
-        notes.append(f"combined: mean of the scores of {', '.join(_combined(study))}")
+        notes.append(f"combined: mean of the scores of {', '.join(combined_of(study))}")
     if study.shift:
         notes.append(f"{study.shift:g} times {study.mass} is added to {' and '.join(SHIFTED)}")
     if study.noise_features:
@@ -265,80 +236,3 @@ def _arranged(study: ResonanceStudy, features: npt.NDArray, mass: npt.NDArray, p
     window = study.window
     kept = (mass >= window.side_low) & (mass < window.side_high)
     return Sample(values[kept].astype(np.float32), mass[kept])
-
-
-def _region(
-    study: ResonanceStudy, pools: Mapping[str, Sample], simulation: Sample | None, fraction: float, seed: int
-) -> Region:
-    background, signal = pools["background"], pools["signal"]
-    random = np.random.default_rng([seed, 10])
-    rows, drawn = random.permutation(len(background)), random.permutation(len(signal))
-    half = len(background) // 2
-    count = injected(fraction, half, len(signal))
-    data = background.select(rows[:half]).join(signal.select(drawn[:count]))
-    other = background.select(rows[half:])
-    return Region(
-        window=study.window,
-        data=data,
-        background=other.select(study.window.inside(other.mass)),
-        signal=signal.select(study.window.inside(signal.mass)),
-        simulation=simulation,
-    )
-
-
-def _test(study: ResonanceStudy, pools: Mapping[str, Sample]) -> Sample:
-    """Background of all masses, then signal of the region."""
-    background, signal = pools["test_background"], pools["test_signal"]
-    return background.join(signal.select(study.window.inside(signal.mass)))
-
-
-def _closure(template: npt.NDArray | None, region: Region, seed: int) -> dict[str, float | None]:
-    """How near a template is to true background of the region: a classifier's AUC, Fréchet and kernel distance."""
-    if template is None or region.background is None:
-        return {"template_auc": None, "template_fpd": None, "template_kpd": None}
-    random = np.random.default_rng([seed, 19])
-    truth = region.background.features
-    drawn = template[random.permutation(len(template))[: len(truth)]]
-    test = classifier_test(drawn, truth, folds=2, seed=seed, iterations=50)
-    return {
-        "template_auc": test.auc,
-        "template_fpd": frechet_distance(truth, drawn, seed=seed)[0],
-        "template_kpd": kernel_distance(truth, drawn, seed=seed, size=KERNEL_EVENTS)[0],
-    }
-
-
-def _improvement(
-    study: ResonanceStudy, score: npt.NDArray, pools: Mapping[str, Sample], kinds: npt.NDArray
-) -> dict[str, dict[str, float]]:
-    """Total improvement over the signals of the region, where there are several."""
-    background = pools["test_background"]
-    inside = study.window.inside(background.mass)
-    return improvement_over(score[len(background) :], score[: len(background)][inside], kinds)
-
-
-def _judge(
-    study: ResonanceStudy, score: npt.NDArray, region: Region, pools: Mapping[str, Sample], seed: int
-) -> dict[str, Any]:
-    """Numbers of one training from its scores of `_test`."""
-    background = pools["test_background"]
-    on_background = score[: len(background)]
-    random = np.random.default_rng(seed)
-    half = random.random(len(background)) < 0.5
-    passed = keep_share(on_background[~half], on_background[half], CUT, random)
-    try:
-        shape: Sculpting | None = sculpting(background.mass[~half], passed, seed=seed)
-    except DataError:  # too few test events for a spectrum: the gain is still worth telling
-        shape = None
-    # Background stands first among the data.
-    own_background = region.data.mass[: len(pools["background"]) // 2]
-    n_background = int(np.count_nonzero(study.window.inside(own_background)))
-    n_signal = len(region.inside) - n_background
-    return {
-        **judge(score[len(background) :], on_background[study.window.inside(background.mass)]),
-        "chi2_per_ndof": shape.chi2_per_ndof if shape else None,
-        "jsd_nats": shape.jsd_nats if shape else None,
-        "jsd_floor_nats": shape.jsd_floor_nats if shape else None,
-        "s_over_b": n_signal / n_background,
-        "n_signal": n_signal,
-        "n_background": n_background,
-    }

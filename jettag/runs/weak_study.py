@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from jettag.runs.settling import settle_features
 from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools, several_signals
 from jettag.runs.weak_network import train_network
 from jettag.runs.weak_plan import settle_study
+from jettag.runs.weak_workers import train_points
 from jettag.training.distributed import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.weak.classifiers import make_linear, make_principal_trees, make_trees
@@ -101,17 +102,19 @@ class _Point:
         fraction = "all" if self.fraction is None else f"{self.fraction:g}"
         return f"{self.method}-{self.row}-{fraction}-run{self.seed}"
 
+    @property
+    def kind(self) -> str:
+        return self.row
 
-@dataclass
-class _Clock:
-    """What trainings of each row cost, for the time left."""
 
-    spent: dict[str, list[float]] = field(default_factory=dict)
+@dataclass(frozen=True)
+class _Shared:
+    """What all trainings of a study need."""
 
-    def left(self, points: Sequence[_Point]) -> float | None:
-        if any(point.row not in self.spent for point in points):
-            return None
-        return float(sum(np.mean(self.spent[point.row]) for point in points))
+    study: WeakStudy
+    pools: Pools
+    out: Path | None
+    device: str
 
 
 def default_rows(features: Sequence[str], pretrained: bool, keeps_runs: bool) -> list[str]:
@@ -123,9 +126,21 @@ def default_rows(features: Sequence[str], pretrained: bool, keeps_runs: bool) ->
 
 
 def weak_study(
-    study: WeakStudy, out: Path | None = None, *, device: str = "auto", told: Told = NOBODY
+    study: WeakStudy,
+    out: Path | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    told: Told = NOBODY,
 ) -> dict[str, Any]:
     """Train and judge every point that ``out`` does not hold yet; write tables and curves there.
+
+    Args:
+        study: what to train.
+        out: folder; None keeps nothing.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: processes, which do not change any point; None: as `jettag.runs.weak_workers.train_points`.
+        told: hears of notes and progress.
 
     Returns:
         The object of `weak --json`.
@@ -172,24 +187,23 @@ def weak_study(
             told.note(note)
         if out:
             settle_study(out, study)
-        found: list[dict[str, Any]] = []
         known = {point: _known(out, point) for point in points}
         missing = [point for point in points if known[point] is None]
         if len(missing) < len(points):
             told.note(f"{len(points) - len(missing)} of {len(points)} trainings are there already")
         for point in missing:
             _mixture(study, point, pools)  # refused before hours, not after
-        clock = _Clock()
-        for number, point in enumerate(points):
-            result = known[point]
-            if result is None:
-                left = clock.left(missing[missing.index(point) :])
-                told.log({"point": point.name, "done": number, "of": len(points), "seconds_left": left})
-                begin = time.monotonic()
-                result = _train(study, point, pools, out, str(chosen))
-                clock.spent.setdefault(point.row, []).append(time.monotonic() - begin)
-                _keep(out, point, result)
-            found.append(result)
+        found = [result for result in known.values() if result is not None]
+        found += train_points(
+            _train,
+            _Shared(study, pools, out, str(chosen)),
+            [[point] for point in missing],
+            of=len(points),
+            workers=workers,
+            device=chosen,
+            folder=out,
+            told=told,
+        )
         content = study_json(sorted(found, key=lambda item: _order(study, item)), notes)
         if out:
             write_study(out, content)
@@ -279,7 +293,13 @@ def _mixture(study: WeakStudy, point: _Point, pools: Pools) -> Mixture:
     )
 
 
-def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, device: str) -> dict[str, Any]:
+def _train(shared: _Shared, points: Sequence[_Point]) -> list[dict[str, Any]]:
+    """Train, judge and keep points."""
+    return [_train_one(shared, point) for point in points]
+
+
+def _train_one(shared: _Shared, point: _Point) -> dict[str, Any]:
+    study, pools, out, device = shared.study, shared.pools, shared.out, shared.device
     mixture = _mixture(study, point, pools)
     begin = time.monotonic()
     if point.row in NETWORKS:
@@ -291,7 +311,7 @@ def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, devi
     else:
         score, free = _fit(study, point, pools, mixture)
     on_signal, on_background = score[len(pools.test_background) :], score[: len(pools.test_background)]
-    return {
+    result = {
         "method": point.method,
         "row": point.row,
         "fraction": point.fraction,
@@ -304,6 +324,8 @@ def _train(study: WeakStudy, point: _Point, pools: Pools, out: Path | None, devi
         "n_background": mixture.n_background,
         "seconds": round(time.monotonic() - begin, 2),
     }
+    _keep(out, point, result)
+    return result
 
 
 def _maker(study: WeakStudy, row: str, width: int) -> Callable[[int], Classifier]:

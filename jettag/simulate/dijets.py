@@ -7,10 +7,8 @@ decays to a pair of light quarks, as in the LHC Olympics R&D data set (arXiv:210
 import contextlib
 import itertools
 import json
-import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import awkward as ak
 import numpy as np
 
 from jettag import __version__
+from jettag.config.processes import Processes
 from jettag.data.root import write_tree
 from jettag.errors import RecipeError, UsageError, nearest
 from jettag.simulate.clustering import find_jets
@@ -28,7 +27,7 @@ from jettag.simulate.events import make_pythia, next_events, pythia_version, vis
 from jettag.simulate.generator import SUFFIX, TREE, check_folder
 from jettag.simulate.processes import BEAM_ENERGY, TUNES
 from jettag.simulate.settings import MAX_SEED, DetectorName, FileKind, TuneName
-from jettag.simulate.workers import MAX_EMPTY, begin_worker, no_main
+from jettag.simulate.workers import MAX_EMPTY
 
 __all__ = ["DIJETS", "DijetSettings", "simulate_dijets"]
 
@@ -192,7 +191,7 @@ def _source(workers: int) -> Iterator[Callable[[str, DijetSettings], Iterator[di
 
         yield here
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin_worker)
+    pool = Processes(workers)
 
     def there(name: str, settings: DijetSettings) -> Iterator[dict[str, Any]]:
         waiting = [pool.submit(_make, name, settings, index) for index in range(workers + 1)]
@@ -201,9 +200,7 @@ def _source(workers: int) -> Iterator[Callable[[str, DijetSettings], Iterator[di
             waiting.append(pool.submit(_make, name, settings, index))
 
     try:
-        with no_main():
-            pool.submit(pythia_version)  # starts a process while the parent's script is out of sight
-            yield there
+        yield there
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

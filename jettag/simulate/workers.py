@@ -2,55 +2,23 @@
 
 import contextlib
 import itertools
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from types import ModuleType, TracebackType
+from types import TracebackType
 
+from jettag.config.processes import Processes
 from jettag.errors import RecipeError, ResourceError
 from jettag.simulate.chunk import Chunk, Maker
 from jettag.simulate.processes import find_process
 from jettag.simulate.settings import GenerateSettings
 
-__all__ = ["MAX_EMPTY", "Workers", "begin_worker", "check_acceptance", "no_main"]
+__all__ = ["MAX_EMPTY", "Workers", "check_acceptance"]
 
 MAX_EMPTY = 2000  # events without a jet (after each jet found, as many again) before giving up: under half a minute
 
 _makers: dict[str, Maker] = {}  # of a worker process, which lives for one run
-
-
-def begin_worker() -> None:
-    """Set up a worker: Ctrl-C is for the parent to handle, and a worker never outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def no_main() -> Iterator[None]:
-    """Start workers without a main module: they need nothing of it.
-
-    Spawned processes import the parent's script first. For `jettag` that is the whole command line, seconds and much
-    memory for each worker; for a user's script without a main guard it is a process bomb.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _ready() -> bool:
@@ -96,16 +64,13 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Processes | None = None
         self._starting: list[Future[bool]] = []
 
     def __enter__(self) -> "Workers":
         if self.count > 1:
-            # spawn: a fork would inherit the parent's threads and half-made generators.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=begin_worker)
-            with no_main():
-                self._starting = [self._pool.submit(_ready) for _ in range(self.count)]
+            self._pool = Processes(self.count)
+            self._starting = [self._pool.submit(_ready) for _ in range(self.count)]
         return self
 
     def __exit__(

@@ -36,6 +36,32 @@ def widened(columns, factor):
     return columns | {name: columns[name] * np.float32(factor) for name in ("part_deta", "part_dphi")}
 
 
+def jets(count, name, factor, seed):
+    """Jets with two jet-level features that tell the classes apart."""
+    random = np.random.default_rng(seed)
+    columns = make_columns(count, seed=seed, class_name=name, longest=6)
+    return columns | {
+        "jet_mass_like": random.normal(factor, 1, count).astype(np.float32),
+        "jet_width": random.normal(size=count).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """Files of QCD and Tbqq, to train on and to judge, and a card with their two features."""
+    folder = tmp_path_factory.mktemp("weak")
+    for seed, (name, factor) in enumerate({"QCD": 0.0, "Tbqq": 2.5}.items()):
+        write_root(folder / f"{name}.root", jets(200, name, factor, seed))
+        write_root(folder / f"{name}_test.root", jets(200, name, factor, 10 + seed))
+    import yaml
+    from jettag_data_cards import __path__ as cards
+
+    card = yaml.safe_load(open(f"{cards[0]}/jetclass.yaml"))  # noqa: SIM115, PTH123
+    card["jet"] |= {"mass_like": "jet_mass_like", "width": "jet_width"}
+    (folder / "card.yaml").write_text(yaml.safe_dump(card))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
     """Training and test files of QCD, Tbqq and Hbb, of JetClass's schema."""

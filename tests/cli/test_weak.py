@@ -7,34 +7,9 @@ import numpy as np
 import pytest
 
 from ..data.make import make_columns, without
-from .conftest import SMALL, write_root
+from .conftest import SMALL, jets, write_root
 
 QUICK = ["--runs", 2, "--folds", 2, "--features", "mass_like,width", "--card"]
-
-
-def jets(count, name, factor, seed):
-    """Jets with two jet-level features that tell the classes apart."""
-    random = np.random.default_rng(seed)
-    columns = make_columns(count, seed=seed, class_name=name, longest=6)
-    return columns | {
-        "jet_mass_like": random.normal(factor, 1, count).astype(np.float32),
-        "jet_width": random.normal(size=count).astype(np.float32),
-    }
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weak")
-    for seed, (name, factor) in enumerate({"QCD": 0.0, "Tbqq": 2.5}.items()):
-        write_root(folder / f"{name}.root", jets(200, name, factor, seed))
-        write_root(folder / f"{name}_test.root", jets(200, name, factor, 10 + seed))
-    import yaml
-    from jettag_data_cards import __path__ as cards
-
-    card = yaml.safe_load(open(f"{cards[0]}/jetclass.yaml"))  # noqa: SIM115, PTH123
-    card["jet"] |= {"mass_like": "jet_mass_like", "width": "jet_width"}
-    (folder / "card.yaml").write_text(yaml.safe_dump(card))
-    return folder
 
 
 def words(mixed, command, *more):
