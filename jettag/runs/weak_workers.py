@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,29 +117,30 @@ def _beside(
         shutil.rmtree(dead, ignore_errors=True)
     waiting: dict[Future[Any], T] = {}
     coming = iter(groups)
-    with TemporaryDirectory(prefix=PREFIX, dir=folder) as place, ExitStack() as stack:
+    with TemporaryDirectory(prefix=PREFIX, dir=folder) as place:
         copy = Path(place) / "shared"
         joblib.dump(shared, copy)
-        processes = stack.enter_context(Processes(workers, _begin, (train, copy)))
-        stack.callback(lambda: processes.stop() if waiting else None)
+        with Processes(workers, _begin, (train, copy)) as processes:
 
-        def hand_out() -> None:
-            for group in islice(coming, 1):
-                begins(group)
-                waiting[processes.submit(_train, group)] = group
+            def hand_out() -> None:
+                for group in islice(coming, 1):
+                    begins(group)
+                    waiting[processes.submit(_train, group)] = group
 
-        for _ in range(workers):  # no more: a worker that is stopped must not find another group
-            hand_out()
-        try:
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    results = future.result()
-                    group = waiting.pop(future)
-                    yield group, results
+            try:
+                for _ in range(workers):  # no more: a worker that is stopped must not find another group
                     hand_out()
-        except BrokenProcessPool:
-            do = "free memory or use fewer --workers; the same command goes on"
-            raise ResourceError("a worker process died", do=do) from None
+                while waiting:
+                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                        results = future.result()
+                        yield waiting.pop(future), results
+                        hand_out()
+            except BrokenProcessPool:
+                do = "free memory or use fewer --workers; the same command goes on"
+                raise ResourceError("a worker process died", do=do) from None
+            except BaseException:
+                processes.stop()
+                raise
 
 
 def _begin(train: Train, copy: Path) -> None:

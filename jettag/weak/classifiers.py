@@ -66,7 +66,7 @@ def make_linear(seed: int) -> Classifier:
     )
 
 
-class _Trees(HistGradientBoostingClassifier):
+class _Trees(HistGradientBoostingClassifier):  # type: ignore[misc]  # it has no types
     """Boosted trees whose bins are found as fast with event weights as without."""
 
     def fit(self, features: npt.NDArray, label: npt.NDArray, sample_weight: npt.NDArray | None = None) -> "_Trees":
