@@ -30,7 +30,7 @@ def usable_cores() -> int:
 
 
 class Processes(ProcessPoolExecutor):
-    """Worker processes that hear of no signal but through `stop`, and never outlive the process that started them.
+    """Worker processes that Ctrl-C does not reach but through `stop`, and that never outlive who started them.
 
     They are spawned, for a fork would inherit threads, locks and open files, and without the parent's main module.
 
@@ -55,7 +55,7 @@ class Processes(ProcessPoolExecutor):
         return future
 
     def stop(self) -> None:
-        """Have every task that is `stoppable` end now, with `Stopped`; processes that do not are killed in the end."""
+        """End all processes now; a task that is `stoppable` cleans up, or saves, within a minute."""
         self._stop.set()
         for child in self._children:
             child.terminate()
@@ -68,29 +68,30 @@ class Processes(ProcessPoolExecutor):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Around a task in a worker process: `Processes.stop` raises in it, where a training does not save first.
+    """Around a task in a worker process: `Processes.stop` ends it with its clean-up, a checkpoint in a training.
 
-    Raises:
-        Stopped: it was asked to.
+    The process ends with it: nobody may send it a task, or its end, any more.
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Stopped("stopped by a signal", do="run the command again", exit_code=143)
+        raise Stopped("stopped by a signal", exit_code=143)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         if _stop.is_set():
             stop(signal.SIGTERM, None)
         yield
+    except Stopped as stopped:
+        os._exit(stopped.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _begin(stop: Any, begin: Callable[..., object] | None, args: tuple[Any, ...]) -> None:
-    """Set up a worker: signals are for the parent to handle."""
+    """Set up a worker: signals are for the parent to handle, which ends it with SIGTERM."""
     global _stop
     _stop = stop
-    for number in STOPPING:
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     parent = multiprocessing.parent_process()

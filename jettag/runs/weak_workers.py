@@ -128,7 +128,7 @@ def _beside(
                     waiting[processes.submit(_train, group)] = group
 
             try:
-                for _ in range(workers):  # no more: a worker that is stopped must not find another group
+                for _ in range(workers):  # no more, so that each is told when its turn comes
                     hand_out()
                 while waiting:
                     for future in wait(waiting, return_when=FIRST_COMPLETED).done:

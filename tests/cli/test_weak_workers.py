@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from .conftest import SMALL, SMALL_DECODER
+from .test_generate import group_is_alive
 from .test_weak import words
 from .test_weak_resonance import events  # noqa: F401 - a fixture
 from .test_weak_resonance import words as resonance
@@ -38,12 +40,6 @@ def points(out):
 
 def nothing_left(out):
     return not list(out.glob(".*"))
-
-
-def running(group):
-    """Whether a process of the group runs; one that is dead but not yet reaped does not."""
-    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return any(line.split()[0] == str(group) and "Z" not in line for line in listed.splitlines())
 
 
 def test_two_workers_train_the_same_points_as_none(scan, call_json, jettag, tmp_path):
@@ -80,6 +76,7 @@ def test_an_error_is_one_line_wherever_it_happens(mixed, jettag, tmp_path, worke
     assert nothing_left(tmp_path / "out")
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are listed through /proc")
 @pytest.mark.parametrize(("number", "code", "whom"), [("SIGTERM", 143, "one"), ("SIGINT", 130, "all")])
 def test_a_signal_stops_all_workers_and_the_command_goes_on(scan, call_json, tmp_path, number, code, whom):
     """SIGTERM as `kill` sends it, SIGINT as a terminal does: to every process."""
@@ -98,7 +95,7 @@ def test_a_signal_stops_all_workers_and_the_command_goes_on(scan, call_json, tmp
     assert process.returncode == code, err
     assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
     assert "Traceback" not in err
-    while running(process.pid):
+    while group_is_alive(process.pid):
         assert time.monotonic() < end, "a worker is left"
         time.sleep(0.1)
     assert nothing_left(out)

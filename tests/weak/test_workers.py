@@ -48,7 +48,10 @@ def fail(_shared, group):
 
 
 def die(_shared, group):
-    os._exit(9)
+    if group[0].value == 2:
+        os._exit(9)
+    time.sleep(SLEEP)
+    return []
 
 
 GROUPS = [[Number(0), Number(1)], [Number(2)], [Number(3)]]
@@ -83,6 +86,8 @@ def test_an_error_stops_the_others_at_once(tmp_path):
 
 
 def test_a_worker_that_dies_is_told(tmp_path):
+    begin = time.monotonic()
     with pytest.raises(ResourceError, match=r"worker process died.*--workers"):
         run(die, 2, tmp_path)
+    assert time.monotonic() - begin < SLEEP
     assert not list(tmp_path.iterdir())
