@@ -23,8 +23,7 @@ from jettag.models.heads import ClassHead
 from jettag.objectives import Flavour
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.inference import apply_to_all
-from jettag.runs.scan_pool import refuse_shared
-from jettag.runs.seen import seen_in_training
+from jettag.runs.seen import refuse_shared, seen_in_training
 from jettag.training import Tagger, load_tagger
 from jettag.weak.calibration import (
     calibration_error,

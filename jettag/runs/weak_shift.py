@@ -16,7 +16,7 @@ from jettag.errors import UsageError, nearest
 from jettag.evaluation.weak_calibration import shift_markdown
 from jettag.objectives import Flavour
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.scan_pool import refuse_shared
+from jettag.runs.seen import refuse_shared
 from jettag.runs.weak_calibration import ask_tagger, last_layer
 from jettag.runs.weak_hunt import FEWEST_RUNS
 from jettag.training import Tagger, load_tagger
