@@ -16,6 +16,7 @@ from jettag.runs.inference import probabilities
 from jettag.runs.weak_data import Pools
 from jettag.training import load_tagger
 from jettag.training.distributed import choose_device
+from jettag.training.precompute import KNOWN
 from jettag.training.run_directory import read_run
 from jettag.weak.measures import argos
 from jettag.weak.mixtures import Mixture
@@ -49,7 +50,7 @@ def train_network(
     recipe = recipe.model_copy(update={"seed": seed})
     if pretrained is None:
         recipe = _from_scratch(recipe)
-    table = _mixed(pools, mixture, tuple(recipe.classes))
+    table = _mixed(pools, mixture, tuple(recipe.classes), embedded=pretrained is not None)
     train, held = hold_out(table, recipe.data.val_fraction, seed)
     chosen = choose_device(device)
     if not ((run / "run.json").is_file() and read_run(run).get("finished")):
@@ -78,11 +79,17 @@ def _from_scratch(recipe: FinetuneRecipe) -> FinetuneRecipe:
     return recipe.model_copy(update={"mode": "full", "training": training})
 
 
-def _mixed(pools: Pools, mixture: Mixture, class_names: tuple[str, ...]) -> JetTable:
-    """The jets of both samples; their label is the sample, 0 for the richer one, and nothing tells the true class."""
-    assert pools.background.jets is not None  # networks ask for constituents
-    assert pools.signal.jets is not None
-    jets = concatenate([pools.background.jets.select(mixture.background), pools.signal.jets.select(mixture.signal)])
+def _mixed(pools: Pools, mixture: Mixture, class_names: tuple[str, ...], *, embedded: bool) -> JetTable:
+    """The jets of both samples; their label is the sample, 0 for the richer one, and nothing tells the true class.
+
+    Where the pools are ``embedded`` by the backbone that is fine-tuned, it need not embed the jets again.
+    """
+    drawn = ((pools.background, mixture.background), (pools.signal, mixture.signal))
+    jets = concatenate([pool.jets.select(rows) for pool, rows in drawn if pool.jets is not None])
     label = 1 - mixture.label
     shuffled = np.random.default_rng(len(label)).permutation(len(label))
-    return replace(jets.select(shuffled), label=label[shuffled], class_names=class_names, jet={})
+    known: dict[str, npt.NDArray] = {}
+    if embedded and pools.background.embedding is not None and pools.signal.embedding is not None:
+        both = [pools.background.embedding[mixture.background], pools.signal.embedding[mixture.signal]]
+        known[KNOWN] = np.concatenate(both)[shuffled]
+    return replace(jets.select(shuffled), label=label[shuffled], class_names=class_names, jet=known)

@@ -16,10 +16,11 @@ from jettag.data.jets import Jets, JetTable, PackedJets, Table
 from jettag.objectives import Classification
 from jettag.training.distributed import ALONE, World
 
-__all__ = ["EmbeddedTable", "embedded"]
+__all__ = ["KNOWN", "EmbeddedTable", "embedded"]
 
 BATCH_SIZE = 512  # jets; no gradients are held
 WINDOW = 64  # batches read at once from a table on disk
+KNOWN = "embedding of the frozen backbone"  # jet column (J, S D) of whoever has asked it already
 LARGEST = 4_000_000_000  # bytes of embeddings kept in memory; where more are needed the backbone runs at every step
 
 Index = npt.NDArray[np.int64]
@@ -74,7 +75,7 @@ class _Window(JetTable):
 class EmbeddedTable:
     """A table whose batches carry embeddings while the backbone is frozen; a `jettag.data.jets.Table`.
 
-    The embeddings are computed when they are first asked for.
+    The embeddings are computed when they are first asked for, but for a table that has them as jet column `KNOWN`.
 
     Args:
         table: the jets.
@@ -119,6 +120,9 @@ class EmbeddedTable:
     @property
     def embeddings(self) -> npt.NDArray[np.float32]:
         """(J, S D) of the jets in the order of the table, or (M, D) of their constituents."""
+        if self._embedding is None and isinstance(self._table, JetTable) and not self._model.constituents_are_read:
+            known = self._table.jet.get(KNOWN)
+            self._embedding = known if known is not None and known.shape[1] == self._model.embedding_dim else None
         if self._embedding is None:
             self._note(f"the frozen backbone embeds {len(self)} jets, once")
             self._embedding = self._embed()

@@ -20,6 +20,9 @@ def test_groups_hold_each_jet_once_and_little_padding(jets):
     even = Layout.packed(torch.ones(300, 50, dtype=torch.bool))
     assert all(group.real.all() for group in even.groups)
     assert max(group.real.numel() for group in even.groups) <= 1024
+    with torch.autocast("cpu", torch.bfloat16):
+        fewer = Layout.packed(torch.ones(300, 50, dtype=torch.bool))
+    assert 1024 < max(group.real.numel() for group in fewer.groups) <= 4096
 
 
 @pytest.mark.parametrize("kind", [Layout.packed, Layout.padded])

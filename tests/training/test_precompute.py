@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from jettag.data.once import once
 from jettag.errors import Stopped
 from jettag.objectives.phases import FROZEN, Phases
 from jettag.training import Limits, Trainer, load_checkpoint, resolve_checkpoint, train
-from jettag.training.precompute import EmbeddedTable, embedded
+from jettag.training.precompute import KNOWN, EmbeddedTable, embedded
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model
@@ -66,6 +67,21 @@ def test_batches_carry_what_the_backbone_would_say_in_the_order_of_the_jets(tabl
             found[index] = model.eval().logits(batch).detach().numpy()
         seen[part is quick] = found
     np.testing.assert_allclose(seen[True], seen[False], atol=1e-5)
+
+
+def test_embeddings_that_are_known_are_taken_where_they_are_the_backbones(table):
+    model = make_model(table, phases=FROZEN, backbone_options=DROPS).eval()
+    own = EmbeddedTable(table, model, CPU).embeddings
+    told = []
+    known = EmbeddedTable(replace(table, jet={KNOWN: own}), model, CPU, note=told.append)
+    assert known.embeddings is own
+    rows = np.array([5, 2])
+    held = EmbeddedTable(replace(table, jet={KNOWN: own}).select(rows), model, CPU, note=told.append)
+    assert np.array_equal(held.embeddings, own[rows])
+    assert not told
+    narrow = EmbeddedTable(replace(table, jet={KNOWN: own[:, 1:]}), model, CPU, note=told.append)
+    np.testing.assert_allclose(narrow.embeddings, own, atol=1e-6)
+    assert told
 
 
 @pytest.mark.parametrize("kind", KINDS)
