@@ -14,10 +14,11 @@ from jettag.data.inputs import InputFile
 from jettag.data.labels import OTHER, FileLabels, class_names, file_labels
 from jettag.data.sign_check import HEAVY, SignCheck
 from jettag.data.source import Source, chunks, open_source
-from jettag.errors import JettagError
+from jettag.errors import DataError, JettagError, RecipeError, ResourceError
 
 __all__ = ["FileReport", "inspect"]
 
+PROBLEMS = (DataError, RecipeError, ResourceError)  # of one file; a signal ends the command
 MOMENTUM = frozenset({"px", "py", "pz", "energy", "pt", "eta", "phi", "mass"})
 
 
@@ -75,7 +76,7 @@ def inspect(
         try:
             with open_source(file, card.tree, card.join) as source:
                 _read(card, file, inputs, source, report, sign, done, on_progress)
-        except JettagError as error:
+        except PROBLEMS as error:
             report.error = error
         done += report.jets
     return reports, sign
@@ -96,7 +97,7 @@ def _read(
         try:
             bind(card, source, file.address, fields=features.fields)
             report.features[name] = ""
-        except JettagError as error:
+        except PROBLEMS as error:
             report.features[name] = error.what
     present = [name for name in Constituents.model_fields if locate(card, source.names, "constituents", name)]
     extra = dict.fromkeys([*(name for name in present if name not in MOMENTUM), "dphi"])
@@ -135,5 +136,5 @@ def _labels(card: DataCard, file: InputFile, inputs: Sequence[InputFile], source
         if isinstance(card.labels, OneHotLabels):
             names = tuple(name for name in names if card.labels.classes[name] in source.names)
         return file_labels(card, source, file, names) if names else None
-    except JettagError:
+    except PROBLEMS:
         return None

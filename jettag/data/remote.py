@@ -2,8 +2,9 @@
 
 Every request is bounded in time and is made again, after a pause that grows, while the failure may pass. Two numbers
 can be set from outside, and reach every process: ``JETTAG_REMOTE_TIMEOUT`` (seconds for a request) and
-``JETTAG_REMOTE_TRIES``. Credentials are those of fsspec and its file systems: ``AWS_*``, ``~/.netrc``, a proxy
-certificate, or ``FSSPEC_HTTPS='{"headers": {...}}'``.
+``JETTAG_REMOTE_TRIES``. A file whose server gives no ranges is fetched whole, once, and read from that copy.
+Credentials are those of fsspec and its file systems: ``AWS_*``, ``~/.netrc``, a proxy certificate, or
+``FSSPEC_HTTPS='{"headers": {...}}'``.
 """
 
 import asyncio
@@ -17,13 +18,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 from fsspec.asyn import get_loop
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from jettag.data.fetched import copy_of, writing_here
 from jettag.data.network import Judgement, judge, missing_package, shown
 from jettag.errors import DataError, ResourceError, UsageError
 
@@ -50,10 +54,11 @@ def is_address(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """Size in bytes, and what the server says of the file's version: empty where it says nothing."""
+    """Size in bytes, what the server says of the file's version, empty where nothing, and whether it gives ranges."""
 
     size: int
     tag: str
+    ranges: bool = True
 
 
 class Remote:
@@ -69,6 +74,7 @@ class Remote:
         self._fs, self._path = _file_system(address)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._quiet_until = 0.0
+        self._is_copy = False
 
     @cached_property
     def facts(self) -> Facts:
@@ -79,14 +85,16 @@ class Remote:
         if info.get("size") is None:
             raise DataError("the server does not tell the size of the file", where=self.shown, do="download it first")
         tags = (f"{name} {info[name]}" for name in TAGS if info.get(name))
-        return Facts(int(info["size"]), next(tags, ""))
+        return Facts(int(info["size"]), next(tags, ""), info.get("ranges", True))
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from ``start`` up to ``stop``."""
+        self._fetch_without_ranges()
         return self._wait(self._range(start, stop))
 
     def submit(self, ranges: Sequence[tuple[int, int]]) -> "Future[list[bytes]]":
         """Begin to fetch ranges; the future has their bytes, in order. Cancelling it ends the requests."""
+        self._fetch_without_ranges()
 
         async def fetch() -> list[bytes]:
             return await asyncio.gather(*(self._range(start, stop) for start, stop in ranges))
@@ -95,6 +103,7 @@ class Remote:
 
     def open(self, cache: str = "none") -> "RemoteFile":
         """The file as a seekable stream; ``cache`` is a name of `fsspec.caching`."""
+        self._fetch_without_ranges()
         return RemoteFile(self, cache)
 
     def glob(self) -> list[str]:
@@ -102,6 +111,24 @@ class Remote:
         found = self._wait(self._patiently(lambda: self._call("glob", self._path, detail=True)))
         names = [name for name, info in found.items() if info["type"] != "directory"]
         return sorted(str(self._fs.unstrip_protocol(name)) for name in names)
+
+    def _fetch_without_ranges(self) -> None:
+        """Where the server gives no ranges, have a copy of the file here and read that from now on."""
+        if self._is_copy or self.facts.ranges:
+            return
+        facts = self.facts
+        path = copy_of(f"{self._path} {facts.size} {facts.tag}", facts.size, self.shown, self._fetch)
+        self._fs, self._path, self._is_copy = LocalFileSystem(), str(path), True
+
+    def _fetch(self, path: Path) -> None:
+        """Bring the whole file, from its beginning at every try."""
+        size, timeout = self.facts.size, _setting("JETTAG_REMOTE_TIMEOUT", TIMEOUT)
+
+        async def request() -> None:
+            with writing_here(self.shown):
+                await self._call("get_file", self._path, str(path), size=size, timeout=timeout)
+
+        self._wait(self._patiently(request, in_time=False))
 
     async def _range(self, start: int, stop: int) -> bytes:
         """A range, large ones piece by piece; no byte of it may be missing."""
@@ -123,12 +150,12 @@ class Remote:
             return await getattr(self._fs, f"_{name}")(*args, **options)
         return await asyncio.to_thread(getattr(self._fs, name), *args, **options)
 
-    async def _patiently(self, request: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, request: Callable[[], Awaitable[T]], *, in_time: bool = True) -> T:
         timeout, tries = _setting("JETTAG_REMOTE_TIMEOUT", TIMEOUT), round(_setting("JETTAG_REMOTE_TRIES", TRIES))
         async with self._slots:
             for attempt in range(1, tries + 1):
                 try:
-                    return await asyncio.wait_for(request(), timeout)
+                    return await asyncio.wait_for(request(), timeout if in_time else None)
                 except Exception as problem:
                     judgement = judge(problem, self.shown, timeout)
                     if judgement.error is not None:
@@ -169,7 +196,7 @@ class RemoteFile(AbstractBufferedFile):  # type: ignore[misc]
         super().__init__(remote._fs, remote._path, block_size=PIECE, cache_type=cache, cache_options=options, size=size)
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        return self._remote.read(start, end)
+        return self._remote.read(start, min(end, self.size))  # the last block of a cache ends beyond the file
 
 
 def matching(address: str) -> list[str]:

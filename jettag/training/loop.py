@@ -107,6 +107,7 @@ def train(
                 values = {name: value.item() for name, value in losses.items()}
                 record({"jets": trainer.jets, "learning_rate": trainer.rate, **values})
             if trainer.step % recipe.val_every == 0 or ended:
+                trainer.refuse_divergence()
                 losses_val = trainer.validate(val_table, val_batch_size or trainer.loader.batch_size, seed)
                 ranked = {}
                 if criterion:

@@ -93,6 +93,9 @@ class Trainer:
         self.best_loss = math.inf
         self.stale = 0  # validations since the best one
         self.unchecked: list[tuple[int, dict[str, Any], Tensor]] = []  # step, loader's place before it, (loss, norm)
+        # On a CPU the numbers are looked at before each step. An accelerator would have to be waited for, so there it
+        # is done before anything is recorded, validated or saved: steps until then are lost, and leave no trace.
+        self.looks_at_each_step = device.type == "cpu"
         self.precision = recipe.precision
         if self.precision == "auto":
             self.precision = "fp32" if device.type == "cpu" else "bf16"
@@ -132,8 +135,8 @@ class Trainer:
         losses = self.gradients(batch, share)
         norm = clip(self.model, self.recipe.clip_gradient_norm)
         self.unchecked.append((self.step, place, torch.stack([losses["loss"], norm.to(losses["loss"].dtype)])))
-        if self.device.type == "cpu":
-            self.refuse_divergence()  # costs nothing here; elsewhere it is done when logging
+        if self.looks_at_each_step:
+            self.refuse_divergence()
         if self.scaler is None:
             self.optimizer.step()
         else:
@@ -205,7 +208,9 @@ class Trainer:
         return [{"compared": compared} for compared in found]
 
     def refuse_divergence(self) -> None:
-        """Stop before a step, or a checkpoint, takes over numbers that are not finite.
+        """Stop before a step, a record, a validation or a checkpoint takes over numbers that are not finite.
+
+        All processes must call it after the same step; the numbers are those of the whole batch, equal on all.
 
         Raises:
             DivergenceError: naming the first batch that gave such a number, and its jets.

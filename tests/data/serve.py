@@ -1,4 +1,4 @@
-"""A web server of one folder that knows byte ranges, and how to fail: Python's own knows neither."""
+"""A web server of one folder that knows byte ranges, or not, and how to fail: Python's own knows neither."""
 
 import re
 import threading
@@ -16,15 +16,19 @@ class Server:
     Attributes:
         folder: what it serves; an address that ends in a slash is a page with its content.
         url: its address.
+        ranges: whether it gives them.
         asked: (path, first byte, last byte) of each request.
+        whole: the path of each request for no range.
         trouble: the request's number (0, 1, ...) and path to a status, ``drop`` in the middle of the body, ``silence``,
-            ``whole`` (no ranges) or None to serve.
+            ``whole`` (no range this time) or None to serve.
         headers: sent with every answer.
     """
 
     folder: Path
     url: str = ""
+    ranges: bool = True
     asked: list[tuple[str, int, int]] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
     trouble: Callable[[int, str], int | str | None] = lambda number, path: None
     headers: dict[str, str] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -64,6 +68,8 @@ def serving(folder: Path) -> Iterator[Server]:
             with state.lock:
                 number = len(state.asked)
                 state.asked.append((path, first, last))
+                if not match:
+                    state.whole.append(path)
             trouble = state.trouble(number, path)
             if trouble == "silence":
                 state.closing.wait()
@@ -75,7 +81,13 @@ def serving(folder: Path) -> Iterator[Server]:
                 self.answer(200, f"<html>{names}</html>".encode(), Content_Type="text/html")
             elif not file.is_file():
                 self.answer(404)
-            elif trouble == "whole" or not match:
+            elif trouble == "drop" and not (state.ranges and match):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2])
+                self.close_connection = True
+            elif trouble == "whole" or not match or not state.ranges:
                 self.answer(200, content)
             elif first >= len(content):
                 self.answer(416, Content_Range=f"bytes */{len(content)}")

@@ -74,8 +74,9 @@ def test_an_address_gives_the_jets_of_the_file(server, kind, monkeypatch):
     assert server.bytes_of(name) < 1.3 * path.stat().st_size
 
 
-def test_hdf5_from_an_address(server, monkeypatch):
-    monkeypatch.setattr("jettag.data.remote.PIECE", 20_000)
+@pytest.mark.parametrize("piece", [20_000, 4 << 20])  # less than the file, more than it
+def test_hdf5_from_an_address(server, monkeypatch, piece):
+    monkeypatch.setattr("jettag.data.remote.PIECE", piece)
     path = server.folder / "a.h5"
     write_pandas(path)
     with open_source(expand_inputs([path])[0], None) as local:
@@ -83,7 +84,9 @@ def test_hdf5_from_an_address(server, monkeypatch):
     with open_source(expand_inputs([f"{server.url}/a.h5"])[0], None) as remote:
         there = next(remote.chunks(remote.names, 100, remote.num_entries))
         assert remote.names == local.names
+        last = next(remote.chunks(remote.names, remote.num_entries, remote.num_entries))
     assert all(np.array_equal(here[name], there[name]) for name in here)
+    assert all(np.array_equal(here[name], last[name][:100]) for name in here)
 
 
 def test_a_class_in_front_and_a_query_behind(server):
@@ -125,7 +128,6 @@ def test_a_connection_dropped_in_the_middle_is_asked_again(server, caplog):
         (500, ResourceError, "no answer in 3 tries (HTTP 500)"),
         (429, ResourceError, "no answer in 3 tries (HTTP 429)"),
         ("drop", ResourceError, "no answer in 3 tries"),
-        ("whole", DataError, "the server gives whole files only"),
     ],
 )
 @pytest.mark.parametrize("begin", [0, 3])

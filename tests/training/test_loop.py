@@ -154,6 +154,59 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path, table):
     assert load_checkpoint(resolve_checkpoint(tmp_path / "run", prefer="last")).step == 4
 
 
+@pytest.mark.parametrize(
+    ("changes", "asked", "steps"),
+    [
+        ({"log_every": 1}, None, 12),
+        ({"log_every": 100}, None, 12),  # it is validation that comes first
+        ({"log_every": 100, "val_every": 100}, None, 9),  # the end
+        ({"log_every": 100, "val_every": 100}, signal.SIGTERM, 12),
+        ({"log_every": 100, "val_every": 100}, "STOP", 12),
+        ({"log_every": 100, "val_every": 100}, "time to save", 12),
+    ],
+    ids=str,
+)
+def test_an_accelerator_lets_nothing_out_of_weights_that_are_not_finite(
+    tmp_path, table, monkeypatch, changes, asked, steps
+):
+    """There the loss is looked at later than at its step: the weights are lost, but not what is told or kept."""
+    run, told = tmp_path / "run", []
+    first = make_trainer(table)
+    run_to(first, run, 4, log=told.append)
+    trainer = make_trainer(table, RECIPE.model_copy(update=changes))
+    trainer.restore(load_checkpoint(resolve_checkpoint(run, prefer="last")))
+    trainer.looks_at_each_step = False
+    step, good, judged = trainer.update, table.features.copy(), []
+    validate, told_before = trainer.validate, len(told)
+
+    def update(limits):
+        table.features[:] = np.nan if trainer.step == 6 else good
+        losses = step(limits)
+        if trainer.step == 8:  # one after the bad one
+            assert all(not value.isfinite().any() for value in trainer.model.parameters() if value.requires_grad)
+            if asked == "STOP":
+                (run / "STOP").touch()
+            elif asked == "time to save":
+                monkeypatch.setattr("jettag.training.loop.SECONDS_BETWEEN_SAVES", 0.0)
+            elif asked:
+                os.kill(os.getpid(), asked)
+        return losses
+
+    trainer.update = update
+    trainer.validate = lambda *given: judged.append(trainer.step) or validate(*given)
+    files = {path: path.read_bytes() for path in sorted((run / "checkpoints").rglob("*")) if path.is_file()}
+    with pytest.raises(DivergenceError, match="at step 6 "):
+        run_to(trainer, run, steps, log=told.append)
+    table.features[:] = good
+    assert judged == []
+    assert {record["step"] for record in told[told_before:]} <= {5, 6}
+    assert [entry["step"] for entry in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())] == [
+        record["step"] for record in told
+    ]
+    assert {path: path.read_bytes() for path in sorted((run / "checkpoints").rglob("*")) if path.is_file()} == files
+    assert json.loads((run / "bad_batch.json").read_text())["step"] == 6
+
+
 @pytest.mark.parametrize("made_for", ["cpu", "meta"])  # padded, packed
 def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table, made_for):
     """Two jets are made bad; the message and the file name these two as the loader met them, and no other."""
