@@ -34,7 +34,14 @@ class _Jets:
         return not (self.part and other.part and self.part[0] == other.part[0] and self.part[1] != other.part[1])
 
 
-def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option: str, judging: str = "--test") -> None:
+def refuse_shared(
+    train: Sequence[InputFile],
+    test: Sequence[InputFile],
+    option: str,
+    judging: str = "--test",
+    *,
+    splits: tuple[str, str] | None = None,
+) -> None:
     """Jets that train must not judge, known by their files' content, also through shards made of them.
 
     Args:
@@ -42,11 +49,14 @@ def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option:
         test: to judge on or, where ``judging`` is ``--val``, to choose checkpoints.
         option: where ``train`` is given, for the message.
         judging: where ``test`` is given.
+        splits: that each reads of prepared directories which name none; None for what the options say, ``val`` of
+            ``--val``, else ``train`` and ``test``.
 
     Raises:
         DataError: naming the file.
     """
-    first, second = ("val" if name == "--val" else other for name, other in ((option, "train"), (judging, "test")))
+    by_option = ("val" if name == "--val" else other for name, other in ((option, "train"), (judging, "test")))
+    first, second = splits or by_option
     sizes = _sizes(train, first) & _sizes(test, second)
     trained = [(file, _judged(file, first, sizes)) for file in train]
     for file in test:
@@ -58,7 +68,7 @@ def refuse_shared(train: Sequence[InputFile], test: Sequence[InputFile], option:
         what = (
             f"the jets of {file.address} are given twice" if same else f"jets of {file.address} are in {known.address}"
         )
-        do = "give disjoint files" if judging == "--val" else "judge on jets that no training has seen"
+        do = "give disjoint files" if judging in ("--val", "--target") else "judge on jets that no training has seen"
         raise DataError(what, where=f"{option} and {judging}", do=do)
 
 

@@ -35,6 +35,7 @@ from jettag.weak.calibration import (
 
 __all__ = ["Asked", "ask_tagger", "calibration_study", "last_layer"]
 
+SPLITS = ("val", "test")  # that calibrate and judge, of prepared directories that name none
 FLOOR_DRAWS = 20
 
 
@@ -119,7 +120,7 @@ def calibration_study(
         UsageError: runs of different classes, or a flavour tagger.
         DataError: jets that calibrate judge too, or the files do not have what is needed.
     """
-    refuse_shared(expand_data(data), expand_data(test), "--data")
+    refuse_shared(expand_data(data), expand_data(test), "--data", splits=SPLITS)
     rows: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
     notes: list[str] = []
@@ -133,9 +134,9 @@ def calibration_study(
             raise UsageError("the runs have other classes", where=run, do=f"expected {', '.join(names)}")
         names = tagger.class_names
         asked = []
-        for split, files in (("val", data), ("test", test)):  # of a prepared directory
+        for split, files in zip(SPLITS, (data, test), strict=True):
             inputs = expand_data(files)
-            notes += [note for note in seen_in_training(name, tagger.facts, inputs) if note not in notes]
+            notes += [note for note in seen_in_training(name, tagger.facts, inputs, split) if note not in notes]
             told.note(f"asking {name} of {len(inputs)} files")
             asked.append(ask_tagger(tagger, _open(tagger, files, card, split), device))
         fitted, judged = asked

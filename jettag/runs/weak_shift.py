@@ -25,6 +25,7 @@ from jettag.weak.study import medians
 
 __all__ = ["shift_study"]
 
+SPLIT = "test"  # of prepared directories that name none
 VARIED = "halves that fit and judge, classifiers"
 
 
@@ -66,7 +67,7 @@ def shift_study(
         DataError: the files do not have what is needed.
     """
     check_shifts(methods)
-    refuse_shared(expand_data(source), expand_data(target), "--source", "--target")
+    refuse_shared(expand_data(source), expand_data(target), "--source", "--target", splits=(SPLIT, SPLIT))
     tagger = load_tagger(run)
     if isinstance(tagger.model, Flavour) or last_layer(tagger) is None:
         raise UsageError("the tagger has no last linear layer on a jet embedding", where=run)
@@ -81,7 +82,7 @@ def shift_study(
         table = open_jets(
             inputs,
             load_card(card or tagger.run / "card.yaml"),
-            split="test",
+            split=SPLIT,
             features=tagger.features,
             labels=truth,
             classes=tagger.class_names if truth else None,

@@ -9,7 +9,7 @@ from jettag.config import dump_yaml, list_shipped
 from jettag.config.study import load_study
 
 from ..data.make import make_columns
-from .conftest import write_root
+from .conftest import SMALL, write_root
 
 
 def patterns(files, part, *classes):
@@ -36,6 +36,21 @@ def test_every_run_has_its_rows_and_the_ensemble_two(files, runs, call_json, jet
     assert (code, "twice in --data and --test" in err) == (4, True)  # no temperature is fitted on jets that judge
     code, _, err = jettag("weak", "shift", runs / "scratch", "--source", *judges, "--target", *judges)
     assert (code, "twice in --source and --target" in err) == (4, True)
+
+
+def test_shards_that_calibrate_do_not_judge(files, call_json, jettag, tmp_path):
+    """Each command reads one split of a directory that names none, and that split is looked up."""
+    shards, run = tmp_path / "shards", tmp_path / "run"
+    words = ["jetclass", *patterns(files, "train", "QCD", "Tbqq"), "--out", shards, "--split", "40:30:30"]
+    call_json("data", "prepare", *words, "--split-by", "entry")
+    call_json("finetune", "--task", "top", "--data", shards, "--out", run, *SMALL, "--max-steps", 2)
+    found = call_json("weak", "calibrate", run, "--data", shards, "--test", shards)
+    assert found["n_calibration"] + found["n_test"] < 300
+    assert any("was chosen by its loss" in note for note in found["notes"])  # on the split that calibrates
+    code, _, err = jettag("weak", "calibrate", run, "--data", shards, "--test", shards / "val")
+    assert (code, "in --data and --test" in err) == (4, True)
+    code, _, err = jettag("weak", "shift", run, "--source", shards, "--target", shards)
+    assert (code, "in --source and --target; give disjoint files" in err) == (4, True)
 
 
 def test_a_shift_is_measured_and_the_same_sample_has_none(files, runs, call_json, jettag, tmp_path):
