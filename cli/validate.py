@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jettag.config import find
-from jettag.errors import JettagError, RecipeError, nearest
+from jettag.errors import JettagError, RecipeError, Stopped, nearest
 
 from .console import JsonOption, boundary, emit_json, say
 from .options import Overrides
@@ -40,7 +40,7 @@ def validate(
             row, said = _check(name, overrides or [])
             say(f"{name} is valid: {said}")
         except JettagError as error:
-            if len(names) == 1:
+            if len(names) == 1 or isinstance(error, Stopped):
                 raise
             errors.append(error)
             row = {"recipe": name, "valid": False, "parameters": {}, "problem": str(error)}

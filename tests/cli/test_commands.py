@@ -14,6 +14,7 @@ from threading import Timer
 import pytest
 from jettag_cli.doctor import EXTRAS
 
+from jettag.errors import Stopped
 from jettag.runs import scan_plan, weak_plan
 
 from .conftest import SMALL, write_root
@@ -137,6 +138,15 @@ def test_several_recipes_are_validated_at_once(call_json, jettag, tmp_path):
     assert "learning_rate" in lines[1]
     assert lines[-1].startswith("error: 1 of 3 recipes are not valid")
     assert jettag("validate", tmp_path / "none*.yaml")[0] == 3
+
+
+def test_a_signal_ends_the_validation_of_several_recipes(jettag, monkeypatch):
+    def stopped(*_):
+        raise Stopped("stopped by a signal", exit_code=143)
+
+    monkeypatch.setattr("jettag_cli.validate._check", stopped)
+    code, _, err = jettag("validate", "mpm", "top")
+    assert (code, "not valid" in err) == (143, False)
 
 
 def test_runs_are_listed_below_this_folder(runs, call_json, monkeypatch):
