@@ -291,7 +291,9 @@ def _sums(piece: Tensor, weight: Tensor | None, *before: Tensor) -> tuple[Tensor
     """Sum (K,) of the rows of (P, K) and of their outer products (K, K), after the layers ``before`` and their GELU."""
     rows = gelu(_through(piece, *before)) if before else piece
     rows = rows if weight is None else rows * weight
-    if rows.device.type != "cpu":  # one product of all pairs, which a half precision would round once and for all
+    # One product of all pairs, which a half precision would round once and for all; on a CPU bf16 is exact enough, and
+    # fp16 would overflow.
+    if rows.device.type != "cpu" or rows.dtype is torch.float16:
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     sums: tuple[Tensor, Tensor] = _Sums.apply(rows)
     return sums

@@ -44,6 +44,21 @@ def test_real_batch_norm_is_batch_norm_of_the_real_rows():
     torch.testing.assert_close(ours.eval()(x, real)[real], theirs.eval()(x[real]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_moments_of_many_pairs_are_finite_in_half_precision(dtype):
+    """Their sum of squares is above 65504, the largest number of fp16."""
+    torch.manual_seed(0)
+    jets = random_jets([60] * 40)
+    layout = Layout.padded(jets.mask)
+    exact, half = PairEmbedding([8, 2]).train(), PairEmbedding([8, 2]).train()
+    half.load_state_dict(exact.state_dict())
+    (expected,) = exact(layout.spread(layout.pack(jets.p4)), layout.groups)
+    with torch.autocast("cpu", dtype):
+        (found,) = half(layout.spread(layout.pack(jets.p4)), layout.groups)
+    assert sum(len(group.pair_i) for group in layout.groups) > 65504
+    assert (found.float() - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_a_single_row_is_left_to_the_running_statistics():
     norm = RealBatchNorm(3)
     x = torch.randn(1, 3)
