@@ -50,13 +50,13 @@ class LhcoFile:
                 self._names = [_text(name) for name in group["axis0"][:]]
                 self.events = len(group["axis1"])
         self.is_high_level = set(HIGH_LEVEL) <= set(self._names)
-        constituents = len(self._names) - len(self._names) % PER_CONSTITUENT
+        constituents, label = divmod(len(self._names), PER_CONSTITUENT)
         numbered = [str(place) for place in range(len(self._names))]
-        if not self.is_high_level and (self._names != numbered or constituents == 0):
+        if not self.is_high_level and (self._names != numbered or constituents == 0 or label > 1):
             lacking = [name for name in HIGH_LEVEL if name not in self._names]
             what = f"neither columns of constituents nor all high-level ones (no {', '.join(lacking[:3])})"
             raise DataError(what, where=path, do="give a file of the LHC Olympics R&D data set")
-        self.has_label = LABEL in self._names if self.is_high_level else len(self._names) % PER_CONSTITUENT == 1
+        self.has_label = LABEL in self._names if self.is_high_level else label == 1
 
     def rows(self, entries: int = CHUNK) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]]:
         """So many events at a time: high-level (n, 14) in the order of `HIGH_LEVEL`, or (n, K, 3); and labels (n,)."""

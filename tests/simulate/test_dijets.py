@@ -136,6 +136,9 @@ def test_constituent_files_are_clustered_and_other_tables_refused(tmp_path):
     pd.DataFrame({"x": [1.0]}).to_hdf(tmp_path / "other.h5", key="df")
     with pytest.raises(DataError, match="no pxj1"):
         LhcoFile(tmp_path / "other.h5")
+    pd.DataFrame(np.zeros((2, 5))).to_hdf(tmp_path / "five.h5", key="df")
+    with pytest.raises(DataError, match="neither columns"):  # three for each particle, and perhaps a label
+        LhcoFile(tmp_path / "five.h5")
     with pytest.raises(DataError, match="no such file"):
         LhcoFile(tmp_path / "absent.h5")
 
