@@ -159,7 +159,7 @@ def _network_rates(
     threads = torch.get_num_threads()
     jets = f"{found.jets} jets, {found.mean_constituents:.0f} constituents on average, {found.max_constituents} at most"
     say(f"{chosen.size} ({found.parameters} parameters), {place.type}, {threads} threads, {jets}")
-    say_rates(found)
+    say_rates(found, place.type)
     if found.difference is not None:
         losses = f"losses over {chosen.loss_steps} steps in {chosen.loss_precision} precision"
         say(f"largest difference of the {losses if mode == 'train' else 'class logits'}: {found.difference:.1e}")

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 __all__ = ["rates_json", "say_rates"]
 
 
-def say_rates(found: "Comparison") -> None:
-    """Print a line a side and precision, with its ratio to weaver-core in the same one."""
+def say_rates(found: "Comparison", device: str) -> None:
+    """Print a line a side and precision, with its ratio to weaver-core in the same one, and to what it has on a CPU."""
     sides = [("jettag", found.ours, found.weaver), ("weaver-core", found.weaver, None)]
     sides += [("jettag, bf16", found.ours_mixed, found.weaver_mixed), ("weaver-core, bf16", found.weaver_mixed, None)]
     for name, rate, rival in sides:
@@ -21,7 +21,7 @@ def say_rates(found: "Comparison") -> None:
             )
             say(f"{name:<18}{rate.wall:8.1f} jets/s   {rate.cpu:8.1f} jets per CPU second{ratio}")
     ours, theirs = found.ours_mixed, found.weaver
-    if ours is not None and theirs is not None:
+    if ours is not None and theirs is not None and device == "cpu":
         note = "our bf16 beside weaver-core's single precision, all that it has on a CPU"
         say(f"{ours.wall / theirs.wall:.2f} and {ours.cpu / theirs.cpu:.2f} times: {note}")
 
