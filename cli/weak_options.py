@@ -55,7 +55,7 @@ Fraction = Annotated[list[str], typer.Option("--fraction", "--fractions", help="
 Other = Annotated[float, typer.Option("--other-fraction", help="Of signal in M2.")]
 Jets = Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Background in each sample.")]
 TestJets = Annotated[int | None, typer.Option("--test-jets", min=25, metavar="N", help="Of each class.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Processes; default: cores.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Processes; default: cores, to 8.")]
 Folds = Annotated[int, typer.Option("--folds", min=2, metavar="N", help="Of each ensemble.")]
 Noise = Annotated[int, typer.Option("--noise-features", min=0, metavar="N", help="Of pure noise.")]
 Components = Annotated[int, typer.Option("--components", min=1, metavar="N", help="Of trees-pca.")]
