@@ -252,7 +252,7 @@ def _folded(
         if norm.training and (is_spread() or sum(len(piece) for piece in pieces) > 1):
             input_mean, covariance, count = _moments(pieces, groups, before)
             mean = weight @ input_mean + bias
-            variance = ((weight @ covariance) * weight).sum(1)
+            variance = ((weight @ covariance) * weight).sum(1).clamp(min=0)  # rounded moments may say less
             norm.track(mean, variance, count)
         else:
             mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)

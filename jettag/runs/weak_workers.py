@@ -22,7 +22,7 @@ from jettag.runs.common import Told
 __all__ = ["Point", "train_points"]
 
 MOST = 8  # worker processes, unless more are asked for
-WORTH = 4  # trainings that are worth the seconds in which a worker starts
+WORTH = 2  # groups of trainings that are worth the seconds in which a worker starts
 PREFIX = ".workers-"  # of the folder through which workers have the jets
 
 Results = list[dict[str, Any]]
