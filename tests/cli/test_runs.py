@@ -298,6 +298,7 @@ def test_judging_on_training_jets_is_said_by_content_and_for_the_backbone_too(fi
 def test_jets_of_one_event_stay_on_one_side_with_the_shipped_cards(tmp_path):
     from jettag.config.recipe import load_recipe
     from jettag.runs.common import Sources, Told, open_tables
+    from jettag.runs.settling import settled_with
 
     from ..data.make import make_columns
     from .conftest import write_root
@@ -306,8 +307,9 @@ def test_jets_of_one_event_stay_on_one_side_with_the_shipped_cards(tmp_path):
     columns["event_number"] = np.repeat(np.arange(100), 2)
     path = write_root(tmp_path / "pairs.root", columns)
     for card in ("jetclass", "generated"):
-        recipe = load_recipe("mpm", PretrainRecipe, card=card)
-        jets = open_tables(recipe, Sources(train=[str(path)]), classes=None, told=Told())
+        sources = Sources(train=[str(path)])
+        recipe = settled_with(load_recipe("mpm", PretrainRecipe, card=card), sources, Told())
+        jets = open_tables(recipe, sources, classes=None, told=Told())
         assert not set(jets.table.jet["event_number"]) & set(jets.val_table.jet["event_number"])
 
 
