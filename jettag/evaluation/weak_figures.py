@@ -120,12 +120,15 @@ def draw_hunt(content: Mapping[str, Any]) -> Figure:
         fractions = list(dict.fromkeys(fraction for fraction, _ in groups))
         cuts = list(dict.fromkeys(cut for _, cut in groups))
         smallest = 1e-3
-        for (fraction, cut), rows in groups.items():
+        for number, ((fraction, cut), rows) in enumerate(groups.items()):
             what = "data" if fraction is None else f"{100 * fraction:.3g} % signal"
             apart = fractions.index(fraction) if len(fractions) > 1 else cuts.index(cut)
             style: dict[str, Any] = {"color": COLOURS[apart % len(COLOURS)]}
             style["marker"] = MARKERS[cuts.index(cut) % len(MARKERS)]
             x = [(row["window"][0] + row["window"][1]) / 2 for row in rows]
+            if len(x) == 1:  # side by side within the region
+                low_mass, high_mass = rows[0]["window"]
+                x = [low_mass + (high_mass - low_mass) * (number + 1) / (len(groups) + 1)]
             median, low, high = (
                 np.maximum([row[f"p_value_{edge}"] for row in rows], 1e-300) for edge in ("median", "low", "high")
             )
@@ -138,7 +141,12 @@ def draw_hunt(content: Mapping[str, Any]) -> Figure:
             place.axhline(norm.sf(sigma), color="0.6", lw=0.8, ls=":")
             place.annotate(f"{sigma}σ", (1.005, norm.sf(sigma)), xycoords=("axes fraction", "data"), fontsize=10)
         place.set_yscale("log")
-        place.set_xlabel(f"Middle of the signal region in {content['mass']} [GeV]")
+        if all(len(rows) == 1 for rows in groups.values()):
+            low_mass, high_mass = content["rows"][0]["window"]
+            place.set_xlim(low_mass, high_mass)
+            place.set_xlabel(f"Signal region in {content['mass']} [GeV]; points are side by side")
+        else:
+            place.set_xlabel(f"Middle of the signal region in {content['mass']} [GeV]")
         place.set_ylabel("Local p-value")
         if None not in fractions:  # what --data holds is not known
             place.text(0, 1.015, "Simulation", transform=place.transAxes, style="italic", fontsize=12)
