@@ -1,7 +1,7 @@
 """The table of a weak study on the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,8 @@ __all__ = ["print_decorrelation", "print_hunt", "print_lines", "print_outliers",
 LEFT_OUT = ("ARGOS", "runs")
 LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]", "template AUC", "FPD", "KPD")
 BARE_IN_HUNTS = ("observed", "expected", "AUC")
+DECORRELATION_WIDTHS = {"deviation": 11}
+BARE_IN_DECORRELATIONS = ("JSD of random cuts [nats]", "AUC")  # bands that do not fit a terminal; they are in the files
 HUNT_WIDTHS = {"region [GeV]": 9, "local p": 8, "AUC": 5}  # so that no number is broken
 
 
@@ -109,9 +111,15 @@ def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
     shown = [place for place, name in enumerate(DECORRELATION_HEAD) if name != "runs"]
     for place in shown:
         name = DECORRELATION_HEAD[place]
-        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+        table.add_column(
+            name, justify="left" if name == "method" else "right", overflow="fold", min_width=WIDTHS.get(name)
+        )
     for line in decorrelation_lines(content):
-        table.add_row(*(Text(line[place].replace(" to ", "–").replace(" (", "\n").rstrip(")")) for place in shown))
+        cells = (
+            line[place].partition(" (")[0] if DECORRELATION_HEAD[place] in BARE_IN_DECORRELATIONS else line[place]
+            for place in shown
+        )
+        table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in cells))
     console.print(table)
     console.print(Text(decorrelation_statement(content), style="dim"))
     for note in content["notes"]:
