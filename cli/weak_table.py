@@ -1,7 +1,7 @@
 """The table of a weak study on the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -112,7 +112,10 @@ def print_decorrelation(console: Console, content: Mapping[str, Any]) -> None:
     for place in shown:
         name = DECORRELATION_HEAD[place]
         table.add_column(
-            name, justify="left" if name == "method" else "right", overflow="fold", min_width=WIDTHS.get(name)
+            name,
+            justify="left" if name == "method" else "right",
+            overflow="fold",
+            min_width=DECORRELATION_WIDTHS.get(name),
         )
     for line in decorrelation_lines(content):
         cells = (
