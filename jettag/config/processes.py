@@ -51,6 +51,11 @@ class Processes(ProcessPoolExecutor):
         before = set(multiprocessing.active_children())
         with _no_main(), _held_back():
             future = super().submit(fn, *args, **kwargs)
+        # The thread that hears of dead processes is woken before a new one starts, and may miss that one for good.
+        thread = getattr(self, "_executor_manager_thread_wakeup", None)
+        if thread is not None:
+            with self._shutdown_lock:
+                thread.wakeup()
         self._children |= set(multiprocessing.active_children()) - before
         return future
 
