@@ -4,23 +4,27 @@ scikit-learn (from 1.8 on, at least to 1.9) sorts a feature again for every one 
 weights, which is nearly all that trees on a hundred features cost. Its own function gives all of them at once.
 """
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble._hist_gradient_boosting import binning
 
 __all__ = ["quantiles_at_once"]
 
-NAME = "_weighted_percentile"
+MODULE, NAME = "sklearn.ensemble._hist_gradient_boosting.binning", "_weighted_percentile"  # private, so they may go
 MOST_BINS = 255  # of scikit-learn
 
 
 @contextmanager
 def quantiles_at_once() -> Iterator[None]:
     """Within it the bins are the same to the bit; where scikit-learn finds them in another way, nothing is changed."""
+    try:
+        binning = importlib.import_module(MODULE)
+    except ImportError:
+        binning = None
     original = getattr(binning, NAME, None)
     if original is None:
         yield
