@@ -18,7 +18,8 @@ from jettag.runs.weak_data import WeakSources
 from jettag.runs.weak_decorrelation import DECORRELATIONS, DecorrelationStudy, decorrelation_study
 from jettag.runs.weak_hunt import FEWEST_RUNS, HUNT_FEATURES, HuntStudy, hunt_study
 from jettag.runs.weak_outliers import OutlierStudy, outlier_study
-from jettag.runs.weak_resonance import ResonanceStudy, resonance_study
+from jettag.runs.weak_region import ResonanceStudy
+from jettag.runs.weak_resonance import resonance_study
 from jettag.runs.weak_shift import shift_study
 from jettag.runs.weak_simulators import SimulatorStudy, simulator_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study

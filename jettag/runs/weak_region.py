@@ -3,29 +3,61 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from jettag.config.files import write_atomically
 from jettag.errors import DataError
-from jettag.runs.weak_hunt import injected
+from jettag.runs.weak_data import WeakSources
+from jettag.runs.weak_hunt import HUNT_FEATURES, injected
 from jettag.weak.closure import classifier_test, frechet_distance, kernel_distance
-from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, Region, Sample, score_events
+from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, Region, ResonanceSettings, Sample, score_events
 from jettag.weak.sculpting import Sculpting, keep_share, sculpting
 from jettag.weak.study import improvement_over, judge
+from jettag.weak.windows import Window
 
-if TYPE_CHECKING:
-    from jettag.runs.weak_resonance import ResonanceStudy
-
-__all__ = ["CUT", "RegionPoint", "Shared", "combined_of", "known_point", "put_in", "train_region"]
+__all__ = ["CUT", "RegionPoint", "ResonanceStudy", "Shared", "combined_of", "known_point", "put_in", "train_region"]
 
 KERNEL_EVENTS = 1000  # of a batch of the kernel distance: its mean is that of any size, its cost the square
 CUT = 0.05  # share of the background that passes where sculpting is measured
 VARIED = "signal draw, background split, flows and classifiers"
+
+
+@dataclass(frozen=True)
+class ResonanceStudy:
+    """What to compare.
+
+    Attributes:
+        sources: files by role; the mass and features stand on their card.
+        methods: of `jettag.weak.resonance.RESONANCE_METHODS`.
+        window: signal region and side-bands [GeV].
+        fractions: of signal among the data; 0 is always among them.
+        runs: repetitions, with seeds 0, 1, ...
+        simulation: files of a simulation, of SALAD and FETA.
+        mass: column.
+        features: that methods see.
+        shift: so many times the mass is added to m_j1 and delta_m_j, a stress test.
+        noise_features: columns of pure noise.
+        classifiers: of `jettag.weak.resonance.CLASSIFIERS`; a row for each.
+        settings: of the methods.
+    """
+
+    sources: WeakSources
+    methods: Sequence[str]
+    window: Window
+    fractions: Sequence[float]
+    runs: int = 10
+    simulation: Sequence[str] = ()
+    mass: str = "m_jj"
+    features: Sequence[str] = HUNT_FEATURES
+    shift: float = 0.0
+    noise_features: int = 0
+    classifiers: Sequence[str] = ("trees",)
+    settings: ResonanceSettings = field(default_factory=ResonanceSettings)
 
 
 @dataclass(frozen=True)
@@ -40,7 +72,7 @@ class Shared:
         out: folder, or None.
     """
 
-    study: "ResonanceStudy"
+    study: ResonanceStudy
     pools: Mapping[str, Sample]
     simulation: Sample | None
     kinds: npt.NDArray[np.str_]
@@ -75,7 +107,7 @@ class RegionPoint:
         return self.method
 
 
-def put_in(study: "ResonanceStudy", point: RegionPoint) -> float:
+def put_in(study: ResonanceStudy, point: RegionPoint) -> float:
     """The fraction of signal in a point's region."""
     return max(study.fractions, default=0.0) if point.fraction is None else point.fraction
 
@@ -111,13 +143,13 @@ def train_region(shared: Shared, points: Sequence[RegionPoint]) -> list[dict[str
     return found
 
 
-def _path(study: "ResonanceStudy", out: Path | None, point: RegionPoint) -> Path | None:
+def _path(study: ResonanceStudy, out: Path | None, point: RegionPoint) -> Path | None:
     """Where a point is kept."""
     of = f"-{'+'.join(combined_of(study))}" if point.method == "combined" else ""
     return out / "points" / f"{point.name}{of}.json" if out else None
 
 
-def known_point(study: "ResonanceStudy", out: Path | None, point: RegionPoint) -> dict[str, Any] | None:
+def known_point(study: ResonanceStudy, out: Path | None, point: RegionPoint) -> dict[str, Any] | None:
     """What an earlier call left of a point."""
     path = _path(study, out, point)
     if path is None or not path.is_file():
@@ -126,13 +158,13 @@ def known_point(study: "ResonanceStudy", out: Path | None, point: RegionPoint) -
     return result
 
 
-def combined_of(study: "ResonanceStudy") -> tuple[str, ...]:
+def combined_of(study: ResonanceStudy) -> tuple[str, ...]:
     """The methods whose mean ``combined`` is."""
     return tuple(method for method in study.methods if method in COMBINABLE)
 
 
 def _region(
-    study: "ResonanceStudy", pools: Mapping[str, Sample], simulation: Sample | None, fraction: float, seed: int
+    study: ResonanceStudy, pools: Mapping[str, Sample], simulation: Sample | None, fraction: float, seed: int
 ) -> Region:
     background, signal = pools["background"], pools["signal"]
     random = np.random.default_rng([seed, 10])
@@ -150,7 +182,7 @@ def _region(
     )
 
 
-def _test(study: "ResonanceStudy", pools: Mapping[str, Sample]) -> Sample:
+def _test(study: ResonanceStudy, pools: Mapping[str, Sample]) -> Sample:
     """Background of all masses, then signal of the region."""
     background, signal = pools["test_background"], pools["test_signal"]
     return background.join(signal.select(study.window.inside(signal.mass)))
@@ -172,7 +204,7 @@ def _closure(template: npt.NDArray | None, region: Region, seed: int) -> dict[st
 
 
 def _improvement(
-    study: "ResonanceStudy", score: npt.NDArray, pools: Mapping[str, Sample], kinds: npt.NDArray
+    study: ResonanceStudy, score: npt.NDArray, pools: Mapping[str, Sample], kinds: npt.NDArray
 ) -> dict[str, dict[str, float]]:
     """Total improvement over the signals of the region, where there are several."""
     background = pools["test_background"]
@@ -181,7 +213,7 @@ def _improvement(
 
 
 def _judge(
-    study: "ResonanceStudy", score: npt.NDArray, region: Region, pools: Mapping[str, Sample], seed: int
+    study: ResonanceStudy, score: npt.NDArray, region: Region, pools: Mapping[str, Sample], seed: int
 ) -> dict[str, Any]:
     """Numbers of one training from its scores of `_test`."""
     background = pools["test_background"]

@@ -1,8 +1,8 @@
 """jettag weak cathode, lacathode, ..., compare: one signal region, methods side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +13,32 @@ import torch
 from jettag.errors import DataError, UsageError, nearest
 from jettag.evaluation.weak_report import write_study
 from jettag.runs.common import NOBODY, Told
-from jettag.runs.weak_data import Pool, WeakSources, read_pools, several_signals
-from jettag.runs.weak_hunt import HUNT_FEATURES, injected, read_events_of
+from jettag.runs.weak_data import Pool, read_pools, several_signals
+from jettag.runs.weak_hunt import injected, read_events_of
 from jettag.runs.weak_plan import contents, settle_plan
-from jettag.runs.weak_region import CUT, RegionPoint, Shared, combined_of, known_point, put_in, train_region
+from jettag.runs.weak_region import (
+    CUT,
+    RegionPoint,
+    ResonanceStudy,
+    Shared,
+    combined_of,
+    known_point,
+    put_in,
+    train_region,
+)
 from jettag.runs.weak_workers import train_points
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
 from jettag.weak.features import with_noise
 from jettag.weak.measures import enough_background
-from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, RESONANCE_METHODS, ResonanceSettings, Sample
+from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, RESONANCE_METHODS, Sample
 from jettag.weak.study import study_json
-from jettag.weak.windows import Window, check_regions
+from jettag.weak.windows import check_regions
 
-__all__ = ["ResonanceStudy", "resonance_study"]
+__all__ = ["resonance_study"]
 
 SHIFTED = ("m_j1", "delta_m_j")  # features that the stress test makes follow the mass
 LEARNERS = {"anode": "flow", "ranode": "flow", "isolation": "forest", "distance": "covariance"}  # of the others: trees
-
-
-@dataclass(frozen=True)
-class ResonanceStudy:
-    """What to compare.
-
-    Attributes:
-        sources: files by role; the mass and features stand on their card.
-        methods: of `jettag.weak.resonance.RESONANCE_METHODS`.
-        window: signal region and side-bands [GeV].
-        fractions: of signal among the data; 0 is always among them.
-        runs: repetitions, with seeds 0, 1, ...
-        simulation: files of a simulation, of SALAD and FETA.
-        mass: column.
-        features: that methods see.
-        shift: so many times the mass is added to m_j1 and delta_m_j, a stress test.
-        noise_features: columns of pure noise.
-        classifiers: of `jettag.weak.resonance.CLASSIFIERS`; a row for each.
-        settings: of the methods.
-    """
-
-    sources: WeakSources
-    methods: Sequence[str]
-    window: Window
-    fractions: Sequence[float]
-    runs: int = 10
-    simulation: Sequence[str] = ()
-    mass: str = "m_jj"
-    features: Sequence[str] = HUNT_FEATURES
-    shift: float = 0.0
-    noise_features: int = 0
-    classifiers: Sequence[str] = ("trees",)
-    settings: ResonanceSettings = field(default_factory=ResonanceSettings)
 
 
 def resonance_study(
