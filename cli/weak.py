@@ -16,6 +16,7 @@ from .weak_options import (
     Background,
     Card,
     Components,
+    Ends,
     Features,
     Folds,
     Fraction,
@@ -35,6 +36,7 @@ from .weak_options import (
     Workers,
     names,
     numbers,
+    selection_of,
     weak_progress,
     weak_sources,
 )
@@ -67,6 +69,7 @@ def cwola(
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
+    ends: Ends = None,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
@@ -100,6 +103,7 @@ def iad(
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
+    ends: Ends = None,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
@@ -135,6 +139,7 @@ def supervised(
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
+    ends: Ends = None,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
@@ -172,6 +177,7 @@ def scan(
     folds: Folds = 5,
     noise: Noise = 0,
     components: Components = 8,
+    ends: Ends = None,
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
     recipe: Recipe = "weak",
@@ -227,6 +233,8 @@ def _study(*methods: str, **given: Any) -> None:
     features = names(given["features"]) if given["features"] else list(DEFAULT_FEATURES)
     pretrained: Path | None = given["pretrained"]
     rows = names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
+    ends = selection_of(given["ends"])
+    networks = [f"selection={ends}"] if ends else []
     study = run.WeakStudy(
         sources=weak_sources(
             given["background"],
@@ -247,9 +255,10 @@ def _study(*methods: str, **given: Any) -> None:
         test_jets=given["test_jets"],
         noise_features=given["noise"],
         components=given["components"],
+        selection=ends or "loss",
         pretrained=pretrained,
         recipe=run.load_recipe(
-            given["recipe"], FinetuneRecipe, ["mode=lpft", *(given["overrides"] or [])], card=given["card"]
+            given["recipe"], FinetuneRecipe, ["mode=lpft", *networks, *(given["overrides"] or [])], card=given["card"]
         )
         if set(rows) & set(run.NETWORKS)
         else None,

@@ -9,7 +9,7 @@ from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import refuse_file
-from .weak_options import Features, Folds, Noise, names, numbers, pair, weak_progress
+from .weak_options import Ends, Features, Folds, Noise, names, numbers, pair, selection_of, weak_progress
 
 __all__ = ["hunt"]
 
@@ -32,8 +32,9 @@ def hunt(
     efficiency: Annotated[str, typer.Option("--efficiency", help="Background shares to keep.")] = "0.1,0.01",
     folds: Folds = 5,
     restarts: Annotated[int, typer.Option("--restarts", min=1, metavar="N", help="Best of, by ARGOS.")] = 1,
+    ends: Ends = None,
     noise: Noise = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first run.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of the first run.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,6 +78,7 @@ def hunt(
         mass=mass,
         features=names(features) if features else run.HUNT_FEATURES,
         noise_features=noise,
+        selection=selection_of(ends) or "loss",
     )
     with weak_progress("hunt") as told:
         content = run.hunt_study(study, target, told=told)

@@ -11,6 +11,7 @@ from .console import JsonOption, boundary, emit_json, out, say
 from .options import refuse_file
 from .weak_options import (
     Background,
+    Ends,
     Features,
     Folds,
     Noise,
@@ -22,6 +23,7 @@ from .weak_options import (
     names,
     numbers,
     pair,
+    selection_of,
     weak_progress,
 )
 
@@ -70,6 +72,7 @@ def _command(method: str) -> Callable[..., None]:
         shift: Annotated[float, typer.Option("--shift", help="x mass added to m_j1, delta_m_j.")] = 0.0,
         noise: Noise = 0,
         classifier: Annotated[str, typer.Option("--classifier", help="trees, network or both.")] = "trees",
+        ends: Ends = None,
         folds: Folds = 5,
         epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of flows, at most.")] = 15,
         flow: Annotated[str, typer.Option("--flow", metavar="NxW", help="Splines x width.")] = "2x64",
@@ -96,7 +99,7 @@ def _command(method: str) -> Callable[..., None]:
             shift=shift,
             noise_features=noise,
             classifiers=names(classifier),
-            settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds),
+            settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds, selection=selection_of(ends)),
         )
         with weak_progress(method) as told:
             content = run.resonance_study(study, target, workers=workers, told=told)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from jettag.runs.weak_data import ROLES, WeakSources, read_pools
 from jettag.weak.checks import check_features
 from jettag.weak.classifiers import make_trees
 from jettag.weak.features import columns_of, feature_matrix, with_noise
+from jettag.weak.folds import Selection
 from jettag.weak.hunt import HuntPlan, WindowResult, hunt
 from jettag.weak.measures import band
+from jettag.weak.samples import Sample
 from jettag.weak.spectrum import BumpHunt
 from jettag.weak.study import judge
 
-__all__ = ["FEWEST_RUNS", "HUNT_FEATURES", "Events", "HuntStudy", "hunt_study", "injected", "read_events_of"]
+__all__ = ["FEWEST_RUNS", "HUNT_FEATURES", "HuntStudy", "hunt_study", "injected", "read_events_of"]
 
 HUNT_FEATURES = ("m_j1", "delta_m_j", "tau21_j1", "tau21_j2")
 FEWEST_RUNS = 10  # that a band wants
@@ -51,6 +54,7 @@ class HuntStudy:
         features: that the classifier sees.
         plan: how to hunt; its seed is the first.
         noise_features: columns of pure noise beside the features.
+        selection: what ends the trainings of trees.
     """
 
     plan: HuntPlan
@@ -64,33 +68,10 @@ class HuntStudy:
     mass: str = "m_jj"
     features: Sequence[str] = HUNT_FEATURES
     noise_features: int = 0
+    selection: Selection = "loss"
 
 
-@dataclass(frozen=True)
-class Events:
-    """Events with a mass.
-
-    Attributes:
-        features: (n, F).
-        mass: (n,) [GeV].
-    """
-
-    features: npt.NDArray[np.float32]
-    mass: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.mass)
-
-    def select(self, rows: npt.NDArray) -> "Events":
-        """The events at ``rows``: positions, or (n,) bool."""
-        return Events(self.features[rows], self.mass[rows])
-
-    def join(self, other: "Events") -> "Events":
-        """These and others."""
-        return Events(np.concatenate([self.features, other.features]), np.concatenate([self.mass, other.mass]))
-
-
-def read_events_of(patterns: Sequence[str], card_name: str, mass: str, features: Sequence[str]) -> Events:
+def read_events_of(patterns: Sequence[str], card_name: str, mass: str, features: Sequence[str]) -> Sample:
     """Features and mass of all events of the files, in their order; no label is read.
 
     Raises:
@@ -108,8 +89,11 @@ def read_events_of(patterns: Sequence[str], card_name: str, mass: str, features:
     values = feature_matrix(read.values, features)
     check_features(values, tuple(features), where=patterns[0])
     found = read.values[mass].astype(np.float64)
-    check_features(found[:, None], (mass,), where=patterns[0])
-    return Events(values, found)
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        what = f"{len(bad)} of {len(found)} values of the mass {mass} are NaN or infinite, entry {bad[0]} first"
+        raise DataError(what, where=patterns[0], do="repair the file, or give another --mass")
+    return Sample(values, found)
 
 
 def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY) -> dict[str, Any]:
@@ -132,7 +116,7 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
             raise UsageError(f"expected a signal fraction from 0 to below 1, found {value:g}", where="--fraction")
     low, high = study.plan.edges[0], study.plan.edges[-1]
 
-    def read(patterns: Sequence[str]) -> Events:
+    def read(patterns: Sequence[str]) -> Sample:
         events = read_events_of(patterns, study.card, study.mass, study.features)
         kept = events.select((events.mass >= low) & (events.mass < high))
         if not len(kept):
@@ -146,6 +130,7 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     if signal is not None:
         injected(max(study.fractions, default=0.0), len(background), len(signal))  # refused before hours, not after
     test, is_test_signal = _judges(study, told) if study.test else (None, np.zeros(0, dtype=bool))
+    make = partial(make_trees, selection=study.selection)
     records: list[dict[str, Any]] = []
     total = len(fractions) * study.runs
     for number, (seed, fraction) in enumerate((s, f) for s in range(study.runs) for f in fractions):
@@ -156,7 +141,7 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
         names = [*study.features, *(f"noise {place}" for place in range(study.noise_features))]
         judges = with_noise(test.features, study.noise_features, [first, 14]) if test else None
         plan = replace(study.plan, seed=first)
-        results, bumps = hunt(make_trees, features, names, events.mass, plan, judges=judges)
+        results, bumps = hunt(make, features, names, events.mass, plan, judges=judges)
         for result in results:
             record = _record(result, bumps, fraction, first, events, n_signal)
             records.append(record | _judged(result, test, is_test_signal))
@@ -170,17 +155,17 @@ def hunt_study(study: HuntStudy, out: Path | None = None, *, told: Told = NOBODY
     return content
 
 
-def _judges(study: HuntStudy, told: Told) -> tuple[Events, npt.NDArray[np.bool_]]:
+def _judges(study: HuntStudy, told: Told) -> tuple[Sample, npt.NDArray[np.bool_]]:
     """The events that judge, and which of them are signal."""
     sources = WeakSources(study.background, study.signal, study.test, study.card)
     pools = read_pools(sources, [*study.features, study.mass], device=torch.device("cpu"), told=told)
     values = [pools.test_background.features, pools.test_signal.features]
     features = np.concatenate(values)
     is_signal = np.repeat([False, True], [len(part) for part in values])
-    return Events(features[:, :-1], features[:, -1].astype(np.float64)), is_signal
+    return Sample(features[:, :-1], features[:, -1].astype(np.float64)), is_signal
 
 
-def _judged(result: WindowResult, test: Events | None, is_signal: npt.NDArray[np.bool_]) -> dict[str, float | None]:
+def _judged(result: WindowResult, test: Sample | None, is_signal: npt.NDArray[np.bool_]) -> dict[str, float | None]:
     """Gain and AUC among the events that judge in the region; None where there are none or too few of them."""
     nothing: dict[str, float | None] = {"max_sic": None, "auc": None}
     if test is None:
@@ -207,8 +192,8 @@ def injected(fraction: float, n_background: int, n_signal: int) -> int:
 
 
 def _with_signal(
-    background: Events, signal: Events | None, fraction: float, seed: int
-) -> tuple[Events, npt.NDArray[np.bool_]]:
+    background: Sample, signal: Sample | None, fraction: float, seed: int
+) -> tuple[Sample, npt.NDArray[np.bool_]]:
     """Background with a draw of signal put in, and which events are signal (for the S/B that is told, nothing else)."""
     if signal is None or fraction == 0:
         return background, np.zeros(len(background), dtype=bool)
@@ -222,7 +207,7 @@ def _record(
     bumps: Mapping[float, BumpHunt],
     fraction: float | None,
     seed: int,
-    events: Events,
+    events: Sample,
     is_signal: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
     inside = result.window.inside(events.mass)

@@ -15,7 +15,8 @@ from jettag.errors import DataError
 from jettag.runs.weak_data import WeakSources
 from jettag.runs.weak_hunt import HUNT_FEATURES, injected
 from jettag.weak.closure import classifier_test, frechet_distance, kernel_distance
-from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, Region, ResonanceSettings, Sample, score_events
+from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, ResonanceSettings, score_events
+from jettag.weak.samples import Region, Sample
 from jettag.weak.sculpting import Sculpting, keep_share, sculpting
 from jettag.weak.study import improvement_over, judge
 from jettag.weak.windows import Window

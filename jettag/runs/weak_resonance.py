@@ -31,7 +31,8 @@ from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
 from jettag.weak.features import with_noise
 from jettag.weak.measures import enough_background
-from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, RESONANCE_METHODS, Sample
+from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, RESONANCE_METHODS
+from jettag.weak.samples import Sample
 from jettag.weak.study import study_json
 from jettag.weak.windows import check_regions
 
@@ -193,6 +194,7 @@ def _plan(study: ResonanceStudy) -> dict[str, Any]:
         "noise_features": study.noise_features,
         "flow": asdict(study.settings.flow),
         "folds": study.settings.folds,
+        **({"selection": study.settings.selection} if study.settings.selection else {}),
         "oversampling": study.settings.oversampling,
     }
 

@@ -30,7 +30,7 @@ from jettag.training.distributed import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.weak.classifiers import make_linear, make_principal_trees, make_trees
 from jettag.weak.features import with_noise
-from jettag.weak.folds import Classifier, fit_folds
+from jettag.weak.folds import Classifier, Selection, fit_folds
 from jettag.weak.measures import enough_background
 from jettag.weak.mixtures import Mixture, check_fractions, check_method, draw_mixture
 from jettag.weak.study import improvement_over, judge, label_free, study_json
@@ -68,6 +68,7 @@ class WeakStudy:
         test_jets: of each class that judge, at most; drawn at random, the same ones for every point.
         noise_features: columns of pure noise beside the features.
         components: of ``trees-pca``.
+        selection: what ends the trainings of trees; that of networks stands in the recipe.
         pretrained: run of ``finetuned`` and of the embedding.
         recipe: of the networks.
         own_backbone: whether the recipe's backbone is the one that ``scratch`` takes, not the shape of ``pretrained``.
@@ -85,6 +86,7 @@ class WeakStudy:
     test_jets: int | None = None
     noise_features: int = 0
     components: int = 8
+    selection: Selection = "loss"
     pretrained: Path | None = None
     recipe: FinetuneRecipe | None = None
     own_backbone: bool = False
@@ -334,8 +336,8 @@ def _maker(study: WeakStudy, row: str, width: int) -> Callable[[int], Classifier
         if study.components > width:
             what = f"{study.components} principal components of {width} dimensions"
             raise DataError(what, do="lower --components")
-        return make_principal_trees(study.components)
-    return make_linear if row == "probe" else make_trees
+        return make_principal_trees(study.components, study.selection)
+    return make_linear if row == "probe" else partial(make_trees, selection=study.selection)
 
 
 def _fit(study: WeakStudy, point: _Point, pools: Pools, mixture: Mixture) -> tuple[npt.NDArray, dict[str, float]]:

@@ -5,6 +5,7 @@ the settings and how embeddings are prepared.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from jettag.errors import UsageError
 from jettag.weak.binning import quantiles_at_once
-from jettag.weak.folds import Classifier
+from jettag.weak.folds import Classifier, Selection
+from jettag.weak.measures import argos
 
 __all__ = ["make_linear", "make_principal_trees", "make_trees"]
 
@@ -26,11 +28,12 @@ VALIDATION = 0.2
 MAX_ITERATIONS = 200
 
 
-def make_trees(seed: int) -> Classifier:
-    """Boosted trees; the loss of a fifth of the training events ends the boosting. Both samples weigh the same.
+def make_trees(seed: int, selection: Selection = "loss") -> Classifier:
+    """Boosted trees; a fifth of the training events ends the boosting. Both samples weigh the same.
 
-    ARGOS on that fifth chooses no better number of trees, and a worse one among features of noise: its maximum over
-    many stages is one of fluctuations (`RESULTS.md`, trees that ARGOS ends). Networks stop by ARGOS.
+    Args:
+        seed: of that fifth.
+        selection: what must not have improved for ten trees. `RESULTS.md`, trees that ARGOS ends, compares the two.
     """
     trees: Classifier = _Trees(
         max_iter=MAX_ITERATIONS,
@@ -38,13 +41,14 @@ def make_trees(seed: int) -> Classifier:
         early_stopping=True,
         validation_fraction=VALIDATION,
         n_iter_no_change=PATIENCE,
+        scoring=_argos if selection == "argos" else "loss",
         class_weight="balanced",
         random_state=seed,
     )
     return trees
 
 
-def make_principal_trees(components: int) -> Callable[[int], Classifier]:
+def make_principal_trees(components: int, selection: Selection = "loss") -> Callable[[int], Classifier]:
     """Boosted trees on the first principal components, which are found on the training events alone.
 
     Raises:
@@ -54,7 +58,9 @@ def make_principal_trees(components: int) -> Callable[[int], Classifier]:
         raise UsageError(f"expected at least one principal component, found {components}")
 
     def make(seed: int) -> Classifier:
-        return _Weighted(make_pipeline(StandardScaler(), PCA(components, random_state=seed), make_trees(seed)))
+        return _Weighted(
+            make_pipeline(StandardScaler(), PCA(components, random_state=seed), make_trees(seed, selection))
+        )
 
     return make
 
@@ -64,6 +70,12 @@ def make_linear(seed: int) -> Classifier:
     return _Weighted(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced", random_state=seed))
     )
+
+
+def _argos(trees: Any, features: npt.NDArray, label: npt.NDArray, sample_weight: npt.NDArray | None = None) -> float:
+    """How well the trees so far tell data, label 1, from the template."""
+    score, data = trees.predict_proba(features)[:, 1], label == 1
+    return argos(score[data], score[~data], template_weight=None if sample_weight is None else sample_weight[~data])
 
 
 class _Trees(HistGradientBoostingClassifier):  # type: ignore[misc]  # it has no types

@@ -6,7 +6,7 @@ their own fold.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,9 @@ import numpy.typing as npt
 from jettag.errors import DataError
 from jettag.weak.checks import FloatArray, check_weights
 
-__all__ = ["Classifier", "FoldScores", "assign_folds", "fit_folds", "fold_quantiles"]
+__all__ = ["Classifier", "FoldScores", "Selection", "assign_folds", "fit_folds", "fold_quantiles"]
 
+Selection = Literal["loss", "argos"]  # what ends a training: loss, or the label-free ranking, of events held out
 SMALLEST_FOLD = 10  # events of each class in a fold
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jettag.errors import DataError, UsageError
-from jettag.weak.checks import FloatArray, finite
+from jettag.weak.checks import FloatArray, check_weights, finite
 
 __all__ = [
     "BACKGROUND_EFFICIENCIES",
@@ -98,28 +98,39 @@ class Band:
     n: int
 
 
-def sic_curve(signal_scores: npt.ArrayLike, background_scores: npt.ArrayLike) -> SicCurve:
+def sic_curve(
+    signal_scores: npt.ArrayLike, background_scores: npt.ArrayLike, background_weight: npt.ArrayLike | None = None
+) -> SicCurve:
     """SIC along all thresholds; an event passes at ``score >= threshold``, and events of one score pass together.
 
     Args:
         signal_scores: (S,).
         background_scores: (B,).
+        background_weight: (B,) of the background's efficiency; the events that pass are counted all the same.
 
     Raises:
         DataError: a class is empty or a score is not finite.
     """
     signal = np.sort(finite(signal_scores, "scores of signal"))
-    background = np.sort(finite(background_scores, "scores of background"))
+    background = finite(background_scores, "scores of background")
+    order = np.argsort(background)
+    background = background[order]
     threshold = np.unique(np.concatenate([signal, background]))[::-1]
     n_signal_pass = len(signal) - np.searchsorted(signal, threshold, side="left")
-    n_background_pass = (len(background) - np.searchsorted(background, threshold, side="left")).astype(np.int64)
+    first = np.searchsorted(background, threshold, side="left")
+    n_background_pass = (len(background) - first).astype(np.int64)
     signal_efficiency = n_signal_pass / len(signal)
-    background_efficiency = n_background_pass / len(background)
+    if background_weight is None:
+        background_efficiency = n_background_pass / len(background)
+    else:
+        weight = check_weights(np.asarray(background_weight, dtype=np.float64))[order]
+        above = np.append(np.cumsum(weight[::-1])[::-1], 0.0)  # of each event and those that score higher
+        background_efficiency = above[first] / above[0]
     sic = np.divide(
         signal_efficiency,
         np.sqrt(background_efficiency),
         out=np.full(len(threshold), np.nan),
-        where=n_background_pass > 0,
+        where=background_efficiency > 0,
     )
     return SicCurve(
         signal_efficiency, background_efficiency, sic, n_background_pass, threshold, len(background), len(signal)
@@ -175,7 +186,13 @@ def sic_at(curve: SicCurve, background_efficiency: float) -> float | None:
     return float(np.interp(background_efficiency, x, y) / np.sqrt(background_efficiency))
 
 
-def argos(data_scores: npt.ArrayLike, template_scores: npt.ArrayLike, *, min_template: int = MIN_BACKGROUND) -> float:
+def argos(
+    data_scores: npt.ArrayLike,
+    template_scores: npt.ArrayLike,
+    *,
+    template_weight: npt.ArrayLike | None = None,
+    min_template: int = MIN_BACKGROUND,
+) -> float:
     """Rank a training without a label: the maximum over cuts of eps_data / sqrt(eps_template) - sqrt(eps_template).
 
     ARGOS (arXiv:2511.14832). With a fraction f of signal in the data and none in the template it is
@@ -184,15 +201,16 @@ def argos(data_scores: npt.ArrayLike, template_scores: npt.ArrayLike, *, min_tem
     Args:
         data_scores: (n,) of the sample that may hold signal, held out from training.
         template_scores: (m,) of the background template or the poorer mixture, held out too.
+        template_weight: (m,) of the template's pass rate.
         min_template: template events that must pass.
 
     Raises:
         DataError: a sample is empty or a score is not finite.
     """
-    curve = sic_curve(data_scores, template_scores)
+    curve = sic_curve(data_scores, template_scores, template_weight)
     enough = curve.n_background_pass >= min(min_template, curve.n_background)
     value = curve.sic - np.sqrt(curve.background_efficiency)
-    return float(np.max(value[enough]))
+    return float(np.nanmax(value[enough]))
 
 
 def band(values: Sequence[float]) -> Band:

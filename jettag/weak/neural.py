@@ -1,6 +1,7 @@
 """A small network as the classifier of two samples, with the settings of CATHODE (arXiv:2109.00546), beside the trees.
 
-Of an epoch's loss a weak signal changes little, so no epoch is the best one: those of the lowest validation loss vote.
+Of an epoch's loss a weak signal changes little, so no epoch is the best one: those of the highest ARGOS, or of the
+lowest loss, vote.
 """
 
 import copy
@@ -11,28 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from jettag.errors import DivergenceError
-from jettag.weak.folds import Classifier
+from jettag.weak.folds import Classifier, Selection
+from jettag.weak.measures import argos
 
 __all__ = ["make_neural"]
 
 HIDDEN, LAYERS = 64, 3  # with the next three the reference's
 LEARNING_RATE = 1e-3
-VOTERS = 10  # epochs of the lowest validation loss, whose mean is the score
+VOTERS = 10  # best epochs on the events held out, whose mean is the score
 VALIDATION = 0.2
 EPOCHS = 30  # 100 in the reference
 BATCH_SIZE = 512  # 128 in the reference; a region has thousands of events, and each batch should hold some signal
 
 
-def make_neural(seed: int) -> Classifier:
-    """Three layers of 64 on standardised features. Both samples weigh the same."""
-    return _Neural(seed)
+def make_neural(seed: int, selection: Selection = "argos") -> Classifier:
+    """Three layers of 64 on standardised features. Both samples weigh the same.
+
+    Args:
+        seed: of weights, batches and the events held out.
+        selection: how epochs are ranked on these; the reference does it by their loss.
+    """
+    return _Neural(seed, selection)
 
 
 class _Neural:
     """Standardises with the richer sample, that of label 1, as the reference does."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, selection: Selection) -> None:
+        self._seed, self._selection = seed, selection
 
     def fit(self, features: npt.NDArray, label: npt.NDArray, *, sample_weight: npt.NDArray | None = None) -> "_Neural":
         rich = features[label == 1]
@@ -55,6 +62,12 @@ class _Neural:
                 logit = network(x[rows])[:, 0]
                 return nn.functional.binary_cross_entropy_with_logits(logit, truth[rows], each[rows])
 
+            def rank(rows: Tensor) -> float:
+                score, data = network(x[rows])[:, 0].double().numpy(), truth[rows].numpy() == 1
+                if self._selection == "loss" or data.all() or not data.any():
+                    return -float(loss(rows))
+                return argos(score[data], score[~data], template_weight=each[rows].numpy()[~data])
+
             states = []
             for _ in range(EPOCHS):
                 for rows in torch.split(train[torch.randperm(len(train))], BATCH_SIZE):
@@ -63,11 +76,10 @@ class _Neural:
                     value.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                 with torch.no_grad():
-                    found = float(loss(val))
-                if not np.isfinite(found):
-                    raise DivergenceError("the network's loss is not finite", do="check the features for outliers")
-                states.append((found, copy.deepcopy(network.state_dict())))
-        states.sort(key=lambda state: state[0])
+                    if not np.isfinite(float(loss(val))):
+                        raise DivergenceError("the network's loss is not finite", do="check the features for outliers")
+                    states.append((rank(val), copy.deepcopy(network.state_dict())))
+        states.sort(key=lambda state: state[0], reverse=True)
         self._states, self._network = [state for _, state in states[:VOTERS]], network
         return self
 

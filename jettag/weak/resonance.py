@@ -6,6 +6,7 @@ see a simulation besides.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ from jettag.weak.calibration import effective_sample_size
 from jettag.weak.checks import FloatArray
 from jettag.weak.classifiers import make_trees
 from jettag.weak.flow import ConditionalFlow, FlowSettings, fit_flow
-from jettag.weak.folds import Classifier, fit_folds
+from jettag.weak.folds import Classifier, Selection, fit_folds
 from jettag.weak.morphing import Mover, move_by_likelihood, move_by_transport, move_simulation
 from jettag.weak.neural import make_neural
 from jettag.weak.outliers import isolation_forest, mahalanobis
+from jettag.weak.samples import Region, Sample
 from jettag.weak.signal_flow import fit_signal_flow
 from jettag.weak.study import label_free
 from jettag.weak.windows import Window
@@ -28,68 +30,13 @@ __all__ = [
     "CLASSIFIERS",
     "COMBINABLE",
     "RESONANCE_METHODS",
-    "Region",
     "ResonanceSettings",
-    "Sample",
     "reweight",
     "score_events",
 ]
 
-CLASSIFIERS: dict[str, Callable[[int], Classifier]] = {"trees": make_trees, "network": make_neural}
+CLASSIFIERS: dict[str, Callable[..., Classifier]] = {"trees": make_trees, "network": make_neural}
 MOST_WEIGHT = 20.0  # of a reweighted event, in units of the mean: beyond it one event would be a sample of its own
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Events: features (n, F) and mass (n,)."""
-
-    features: npt.NDArray[np.float32]
-    mass: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.mass)
-
-    def select(self, rows: npt.NDArray) -> "Sample":
-        """The events at ``rows``: positions, or (n,) bool."""
-        return Sample(self.features[rows], self.mass[rows])
-
-    def join(self, other: "Sample") -> "Sample":
-        """These events and others."""
-        features = np.concatenate([self.features, other.features])
-        return Sample(features, np.concatenate([self.mass, other.mass]))
-
-    def with_mass(self) -> npt.NDArray[np.float64]:
-        """(n, F + 1): the mass as one more feature."""
-        return np.column_stack([self.features, self.mass])
-
-
-@dataclass(frozen=True)
-class Region:
-    """What there is to learn from.
-
-    Attributes:
-        window: signal region and side-bands.
-        data: unlabelled events; those of the window are used.
-        background: true background of the signal region, of the two bounds alone.
-        signal: true signal of the signal region, of the ceiling alone.
-        simulation: events of a simulation without signal, of SALAD and FETA alone.
-    """
-
-    window: Window
-    data: Sample
-    background: Sample | None = None
-    signal: Sample | None = None
-    simulation: Sample | None = None
-
-    @property
-    def inside(self) -> Sample:
-        """Data of the signal region."""
-        return self.data.select(self.window.inside(self.data.mass))
-
-    @property
-    def beside(self) -> Sample:
-        """Data of the side-bands."""
-        return self.data.select(self.window.beside(self.data.mass))
 
 
 @dataclass
@@ -101,6 +48,7 @@ class ResonanceSettings:
         folds: of each ensemble of classifiers.
         oversampling: events drawn from a flow for each event of the signal region's data.
         classifier: of `CLASSIFIERS`.
+        selection: what ends its trainings; None: what its kind does by itself.
         combined: methods whose mean score is the method ``combined``, of `COMBINABLE`.
         free: by method and classifier, what is known without a true label of the events scored last.
         last: the same of the classifier that was trained last.
@@ -110,6 +58,7 @@ class ResonanceSettings:
     folds: int = 5
     oversampling: int = 4
     classifier: str = "trees"
+    selection: Selection | None = None
     combined: tuple[str, ...] = ()
     _fitted: "tuple[Region, int, ConditionalFlow] | None" = field(default=None, init=False)
     _templates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
@@ -124,15 +73,16 @@ class ResonanceSettings:
             self._fitted = region, seed, flow
         return self._fitted[2]
 
-    def make(self, seed: int) -> Classifier:
-        """A fresh classifier.
+    def maker(self, selection: Selection | None = None) -> Callable[[int], Classifier]:
+        """What makes a fresh classifier of a seed; ``selection`` goes before the settings' own.
 
         Raises:
             UsageError: there is no such one.
         """
         if self.classifier not in CLASSIFIERS:
             raise UsageError(f"no classifier {self.classifier!r}", do=nearest(self.classifier, CLASSIFIERS))
-        return CLASSIFIERS[self.classifier](seed)
+        chosen = selection or self.selection
+        return partial(CLASSIFIERS[self.classifier], **({"selection": chosen} if chosen else {}))
 
     def scores(self, region: Region, test: Sample, seed: int) -> dict[tuple[str, str], FloatArray]:
         """Scores of the same events by method and classifier, as far as known; the last events' are kept."""
@@ -188,6 +138,7 @@ def _classify(
     settings: ResonanceSettings,
     seed: int,
     template_weight: npt.NDArray | None = None,
+    selection: Selection | None = None,
 ) -> FloatArray:
     """Tell data from a template, both weighing the same, and score events of neither."""
     label = np.repeat([1, 0], [len(data), len(template)])
@@ -195,7 +146,8 @@ def _classify(
     if template_weight is not None:
         weight = np.concatenate([np.ones(len(data)), template_weight / template_weight.mean()])
     features = np.concatenate([data, template])
-    scores = fit_folds(settings.make, features, label, test, folds=settings.folds, seed=seed, weight=weight)
+    make = settings.maker(selection)
+    scores = fit_folds(make, features, label, test, folds=settings.folds, seed=seed, weight=weight)
     settings.last = label_free(scores, label)
     return scores.test
 
@@ -331,7 +283,8 @@ def reweight(
 ) -> FloatArray:
     """(n,) weights, mean 1, that turn simulated events into data: g / (1 - g) of a classifier, clipped.
 
-    SALAD (arXiv:2001.05001): learnt where data is background, applied elsewhere, the mass among the features.
+    SALAD (arXiv:2001.05001): learnt where data is background, applied elsewhere, the mass among the features. The loss
+    ends the training, which ARGOS does not: a ratio needs probabilities, not an order.
 
     Args:
         simulation: (s, F) where the ratio is learnt.
@@ -340,7 +293,7 @@ def reweight(
         settings: classifier and folds.
         seed: of both.
     """
-    score = np.clip(_classify(data, simulation, events, settings, seed), 1e-6, 1 - 1e-6)
+    score = np.clip(_classify(data, simulation, events, settings, seed, selection="loss"), 1e-6, 1 - 1e-6)
     weight = score / (1 - score)
     weight = np.minimum(weight, MOST_WEIGHT * weight.mean())
     result: FloatArray = weight / weight.mean()

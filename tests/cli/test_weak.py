@@ -153,6 +153,20 @@ def test_finetune_of_two_samples_reads_no_true_label(mixed, call_json, jettag, t
     assert (code, "two samples" in err) == (3, True)
 
 
+def test_selection_reaches_trees_and_networks(mixed, call_json, jettag, tmp_path):
+    small = ["--rows", "trees,scratch", "--fraction", 0.4, "--runs", 1, "--out", tmp_path / "loss", *SMALL]
+    few = [*small, "--set", "training.max_steps=2"]
+    found = call_json(*words(mixed, "cwola", *few, "--selection", "loss"))["runs"]
+    default = call_json(*words(mixed, "cwola", "--fraction", 0.4, "--runs", 1))["runs"]
+    ranked = call_json(*words(mixed, "cwola", "--fraction", 0.4, "--runs", 1, "--selection", "argos"))["runs"]
+    trees = [[run["auc"] for run in runs if run["row"] == "trees"] for runs in (found, default, ranked)]
+    assert trees[0] == trees[1] != trees[2]
+    facts = json.loads((tmp_path / "loss" / "runs" / "cwola-scratch-0.4-run0" / "run.json").read_text())
+    assert "best_val_argos" not in facts
+    code, _, err = jettag(*words(mixed, "cwola", *few, "--selection", "argos"))
+    assert (code, "another setting of recipe, selection" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
@@ -166,6 +180,7 @@ def test_finetune_of_two_samples_reads_no_true_label(mixed, call_json, jettag, t
         (["--fraction", "0.1", "--features", "sdmass"], 4, "no branch jet_sdmass"),
         (["--fraction", "0.1", "--signal-class", "Hbb"], 4, "no signal jet"),
         (["--fraction", "0.1", "--folds", "40"], 4, "too few for 40 folds"),
+        (["--fraction", "0.1", "--selection", "argus"], 2, "did you mean argos"),
     ],
 )
 def test_bad_input_is_one_line(mixed, jettag, more, code, said):

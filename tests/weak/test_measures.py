@@ -104,3 +104,21 @@ def test_bad_input_is_one_line():
     assert sic_at(sic_curve([1.0], np.arange(50)), 1e-2) is None
     with pytest.raises(DataError, match="too few"):
         total_improvement({"s": sic_curve([1.0], np.arange(50))})
+
+
+def test_weights_of_the_background_are_repeated_events():
+    signal, background = gaussians(2000, seed=8)
+    weight = np.random.default_rng(9).integers(0, 4, len(background))
+    repeated = np.repeat(background, weight)
+    weighted = sic_curve(signal, background, weight)
+    kept = np.isin(weighted.threshold, np.concatenate([signal, repeated]))  # events of no weight add thresholds
+    assert weighted.sic[kept] == pytest.approx(sic_curve(signal, repeated).sic, nan_ok=True)
+    assert weighted.n_background_pass[-1] == len(background)
+    weight = np.maximum(weight, 1)
+    found = argos(signal, background, template_weight=weight, min_template=1)
+    assert found == pytest.approx(argos(signal, np.repeat(background, weight), min_template=1))
+    assert argos(signal, background, template_weight=np.full(len(background), 0.3)) == pytest.approx(
+        argos(signal, background)
+    )
+    with pytest.raises(DataError, match="negative"):
+        sic_curve(signal, background, -weight)

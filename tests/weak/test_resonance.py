@@ -8,7 +8,8 @@ from scipy.stats import kstest, spearmanr
 
 from jettag.errors import UsageError
 from jettag.weak.flow import FlowSettings
-from jettag.weak.resonance import Region, ResonanceSettings, Sample, reweight, score_events
+from jettag.weak.resonance import ResonanceSettings, reweight, score_events
+from jettag.weak.samples import Region, Sample
 from jettag.weak.sculpting import sculpting
 from jettag.weak.study import judge
 from jettag.weak.windows import Window

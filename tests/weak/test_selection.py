@@ -1,0 +1,62 @@
+"""What ends a training without labels: the loss of events held out, or ARGOS."""
+
+import numpy as np
+import pytest
+
+from jettag.weak.classifiers import make_trees
+from jettag.weak.measures import argos, max_sic, sic_curve
+from jettag.weak.neural import VOTERS, make_neural
+
+
+def mixed(n, share, seed):
+    """Features, label (1 for the sample that holds signal) and truth: signal sits in a corner of two features."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(2 * n, 3))
+    label = np.repeat([1, 0], n)
+    truth = (random.random(2 * n) < share) & (label == 1)
+    features[truth, :2] = random.normal(2.0, 0.4, (truth.sum(), 2))
+    return features.astype(np.float32), label, truth
+
+
+@pytest.mark.parametrize("make", [make_trees, make_neural])
+@pytest.mark.parametrize("selection", ["loss", "argos"])
+def test_either_finds_a_signal_and_repeats_itself(make, selection):
+    features, label, _ = mixed(3000, 0.05, 0)
+    test, _, truth = mixed(6000, 0.3, 1)
+    score, again = (make(2, selection).fit(features, label).predict_proba(test)[:, 1] for _ in range(2))
+    assert max_sic(sic_curve(score[truth], score[~truth])).value > 3
+    assert np.array_equal(score, again)
+
+
+@pytest.mark.parametrize("make", [make_trees, make_neural])
+def test_they_differ_and_each_kind_has_its_own_default(make):
+    features, label, _ = mixed(2000, 0.03, 3)
+    loss, ranked, default = (
+        make(0, **more).fit(features, label).predict_proba(features)
+        for more in ({"selection": "loss"}, {"selection": "argos"}, {})
+    )
+    assert not np.array_equal(loss, ranked)
+    assert np.array_equal(default, loss if make is make_trees else ranked)
+
+
+def test_trees_end_when_argos_of_the_events_held_out_rises_no_more():
+    features, label, _ = mixed(3000, 0.05, 4)
+    trees = make_trees(0, "argos").fit(features, label)
+    scores = trees.validation_score_
+    assert len(scores) < 201  # before the last tree allowed
+    assert max(scores[-10:]) <= scores[-11] + trees.tol  # its patience
+    # Of all events the number is that of the function, label 0 being the template.
+    everything = trees.predict_proba(features)[:, 1]
+    whole = argos(everything[label == 1], everything[label == 0])
+    assert trees._scorer(trees, features, label) == pytest.approx(whole)
+    weight = np.where(label == 0, 0.5, 1.0)  # one weight for all of the template changes nothing
+    assert trees._scorer(trees, features, label, sample_weight=weight) == pytest.approx(whole)
+
+
+def test_the_epochs_of_the_highest_argos_vote():
+    features, label, _ = mixed(1500, 0.05, 5)
+    network = make_neural(1, "argos").fit(features, label)
+    assert len(network._states) == VOTERS
+    flat, flat_label = features[:40].copy(), label[:40] * 0
+    flat_label[0] = 1  # one event of the data: held out or not, there is nothing to rank but the loss
+    make_neural(0, "argos").fit(flat, flat_label)
