@@ -79,6 +79,7 @@ BenchCard = Annotated[str, typer.Option("--card", help="Data card of the files."
 BenchData = Annotated[list[str] | None, typer.Option("--data", help="Files or globs; random jets without.")]
 Size = Annotated[str, typer.Option("--size", help="Size of the network, e.g. tiny, base.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=2, help="Jets in a batch.")]
+Bf16 = Annotated[bool | None, typer.Option(help="In bf16, too; by default where the hardware has it.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Timed batches of each side.")]
 
 
@@ -98,7 +99,7 @@ def train(
     dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
     trim: Annotated[bool, typer.Option(help="weaver-core drops constituents of the longest jets.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Our blocks through torch.compile.")] = False,
-    bf16: Annotated[bool | None, typer.Option(help="In bf16, too; by default where the hardware has it.")] = None,
+    bf16: Bf16 = None,
     device: Device = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -120,6 +121,7 @@ def infer(
     size: Size = "base",
     batch_size: BatchSize = 256,
     steps: Steps = 8,
+    bf16: Bf16 = None,
     device: Device = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -127,7 +129,8 @@ def infer(
 
     Example: jettag bench infer --against weaver --size base
     """
-    _network_rates("infer", against, data, card, device, as_json, size=size, batch_size=batch_size, steps=steps)
+    told = {"size": size, "batch_size": batch_size, "steps": steps}
+    _network_rates("infer", against, data, card, device, as_json, mixed=bf16, **told)
 
 
 def _network_rates(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out, progress, say
-from .options import Card, Data, Device, refuse_file
+from .options import Card, Data, Device, Precision, refuse_file
 
 __all__ = ["evaluate"]
 
@@ -30,6 +30,7 @@ def evaluate(
     target: Annotated[Path | None, typer.Option("--out", help="Folder for plots and tables.")] = None,
     bare: Annotated[bool, typer.Option("--no-published", help="Without the published numbers below.")] = False,
     device: Device = "auto",
+    precision: Precision = "fp32",
     as_json: JsonOption = False,
 ) -> None:
     """Print background rejections with intervals, one row a run.
@@ -47,7 +48,8 @@ def evaluate(
     from .tables import print_published, print_rows
 
     refuse_file(target)
-    with progress("eval", None) as update:
+    place = run.choose_device(device)
+    with progress("eval", None) as update, run.in_precision(place, precision == "bf16"):
         judgement = run.evaluate(
             runs,
             data,
@@ -57,10 +59,10 @@ def evaluate(
             efficiencies=efficiency or EFFICIENCIES,
             max_jets=max_jets,
             asking=run.Asking(scheme, as_impact(impact), [parse_discriminant(text) for text in discriminants or ()]),
-            device=run.choose_device(device),
+            device=place,
             on_progress=update,
         )
-    for note in judgement.notes:
+    for note in judgement.notes + (["scores in bf16 mixed precision"] if precision == "bf16" else []):
         say(f"eval: {note}")
     found = [judge(one) for one in judgement.flavour]
     many = [judge_classes(scores) for scores in judgement.scores if scores.probabilities.shape[1] >= MANY]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ __all__ = [
     "Overrides",
     "Overwrite",
     "Patience",
+    "Precision",
     "Resume",
     "Val",
     "patience_override",
@@ -39,6 +40,7 @@ Val = Annotated[list[str] | None, typer.Option("--val", help="Files or globs for
 Card = Annotated[str | None, typer.Option("--card", help="Data card: a name from `jettag ls cards`, or a path.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Precision = Annotated[Literal["fp32", "bf16"], typer.Option("--precision", help="bf16 is faster, and less exact.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file; without it, refuse.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint, if it has one.")]
 MaxTime = Annotated[str | None, typer.Option("--max-time", help="End the training in time, e.g. 15m, 2h, 90s.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, progress, say
-from .options import Card, Data, Device, Overwrite, refuse_existing
+from .options import Card, Data, Device, Overwrite, Precision, refuse_existing
 
 __all__ = ["embed", "predict"]
 
@@ -21,6 +21,7 @@ def predict(
     target: Target,
     card: Card = None,
     device: Device = "auto",
+    precision: Precision = "fp32",
     overwrite: Overwrite = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,17 +34,18 @@ def predict(
 
     refuse_unknown_kind(target)
     refuse_existing(target, overwrite)
-    with progress("predict", None) as update:
+    place = library.choose_device(device)
+    with progress("predict", None) as update, library.in_precision(place, precision == "bf16"):
         chunks, facts = library.predict(
             run,
             data,
             card=card,
             ftag=target.suffix in HDF5,
-            device=library.choose_device(device),
+            device=place,
             on_progress=update,
             note=lambda text: say(f"predict: {text}"),
         )
-    jets = write_columns(target, chunks, facts)
+    jets = write_columns(target, chunks, facts | {"precision": precision})
     if as_json:
         emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})
     say(f"predict: {jets} jets in {target}")
@@ -56,6 +58,7 @@ def embed(
     target: Target,
     card: Card = None,
     device: Device = "auto",
+    precision: Precision = "fp32",
     overwrite: Overwrite = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,9 +71,10 @@ def embed(
 
     refuse_unknown_kind(target)
     refuse_existing(target, overwrite)
-    with progress("embed", None) as update:
-        chunks, facts = library.embed(run, data, card=card, device=library.choose_device(device), on_progress=update)
-    jets = write_columns(target, chunks, facts)
+    place = library.choose_device(device)
+    with progress("embed", None) as update, library.in_precision(place, precision == "bf16"):
+        chunks, facts = library.embed(run, data, card=card, device=place, on_progress=update)
+    jets = write_columns(target, chunks, facts | {"precision": precision})
     if as_json:
         emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})
     say(f"embed: {jets} jets in {target}")

@@ -27,6 +27,7 @@ from jettag.models import build_backbone
 from jettag.models.compiling import compile_blocks
 from jettag.objectives import Classification
 from jettag.random_jets import random_table
+from jettag.training.distributed import in_precision
 
 __all__ = ["BenchSettings", "Comparison", "Rate", "bench_jets", "compare", "weaver_twin"]
 
@@ -52,8 +53,9 @@ class BenchSettings:
         trim: let weaver-core cut its batches as it does by default. In training that drops constituents of the
             longest jets at random, to between the 90 % quantile of the lengths and the longest: less work than ours.
         compiled: our blocks go through `torch.compile`, on the untimed first batch.
-        mixed: time both sides' training in bf16 mixed precision, too. Ours does that where the recipe says
-            ``precision: bf16``; weaver-core's ``--use-amp`` reaches CUDA only, and is switched on around it here.
+        mixed: time both sides in bf16 mixed precision, too. Ours does that where the recipe says ``precision: bf16``,
+            and in inference with ``--precision bf16``; weaver-core's ``--use-amp`` reaches CUDA only, and is put
+            around it here.
         seed: of weights, order and random jets.
     """
 
@@ -155,7 +157,7 @@ def compare(
     theirs = _theirs(build_theirs, ours, trim=settings.trim).to(device) if build_theirs else None
     train = settings.mode == "train"
     sides, batches = {}, {}
-    for mixed in (False, True) if settings.mixed and train else (False,):
+    for mixed in (False, True) if settings.mixed else (False,):
         sides["ours", mixed] = _Side(_apart(ours, mixed, settings.compiled), Classification.logits, train, mixed)
         batches["ours", mixed] = _batches(settings, table, bucket=True)
         if theirs is not None:
@@ -217,11 +219,11 @@ class _Side:
         _wait(jets.mask)
         wall, cpu = time.perf_counter(), time.process_time()
         if self._optimizer is None:
-            with torch.inference_mode():
+            with torch.inference_mode(), in_precision(jets.mask.device, self._mixed):
                 result = self._logits(jets)
         else:
             self._optimizer.zero_grad()
-            with torch.autocast(jets.mask.device.type, torch.bfloat16, enabled=self._mixed):
+            with in_precision(jets.mask.device, self._mixed):
                 result = F.cross_entropy(self._logits(jets), cast("Tensor", jets.label))
             result.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()

@@ -35,8 +35,25 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float)
         return dropout(torch.softmax(logits, -1), drop) @ value.to(query.dtype)
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), drop)
-    attended: Tensor = _Attend.apply(query, *(x.to(query.dtype) for x in (key, value, bias)), drop)
+    key, value, bias = (x.to(query.dtype) for x in (key, value, bias))
+    if not torch.is_grad_enabled():
+        return _attend(query, key, value, bias, drop)[0]
+    attended: Tensor = _Attend.apply(query, key, value, bias, drop)
     return attended
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """`attend` on the CPU, and what its gradient needs."""
+    b, heads, q, d = query.shape
+    query, key, value = (x.reshape(b * heads, -1, d) for x in (query, key, value))
+    logits = bias.expand(b, heads, -1, -1).reshape(-1, bias.shape[2], bias.shape[3]).expand(-1, q, -1)
+    weights = torch.baddbmm(logits, query, key.transpose(1, 2), alpha=d**-0.5)
+    torch.softmax(weights, -1, out=weights)
+    kept = _kept(weights, drop, 1.0) if drop else None
+    attended = _product(weights if kept is None else weights * kept, value, _height(drop))
+    return attended.view(b, heads, q, d), (query, key, value, weights, kept)
 
 
 class _Attend(torch.autograd.Function):
@@ -44,16 +61,11 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float) -> Tensor:
-        b, heads, q, d = query.shape
-        query, key, value = (x.reshape(b * heads, -1, d) for x in (query, key, value))
-        logits = bias.expand(b, heads, -1, -1).reshape(-1, bias.shape[2], bias.shape[3]).expand(-1, q, -1)
-        weights = torch.baddbmm(logits, query, key.transpose(1, 2), alpha=d**-0.5)
-        torch.softmax(weights, -1, out=weights)
-        kept = _kept(weights, drop, 1.0) if drop else None
-        ctx.save_for_backward(query, key, value, weights, cast("Tensor", kept))  # None is allowed too
-        ctx.shape, ctx.bias_shape = (b, heads, q, d), bias.shape  # type: ignore[attr-defined]
+        attended, saved = _attend(query, key, value, bias, drop)
+        ctx.save_for_backward(*cast("tuple[Tensor, ...]", saved))  # None is allowed too
+        ctx.shape, ctx.bias_shape = query.shape, bias.shape  # type: ignore[attr-defined]
         ctx.height = _height(drop)  # type: ignore[attr-defined]
-        return _product(weights if kept is None else weights * kept, value, ctx.height).view(b, heads, q, d)  # type: ignore[attr-defined]
+        return attended
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from jettag.models.attention import gelu
 from jettag.models.layout import Group
 from jettag.models.synchronise import is_spread, summed
-from jettag.physics.kinematics import NUM_PAIR_FEATURES, pair_features
+from jettag.physics.kinematics import NUM_PAIR_FEATURES, indexed_pair_features, pair_coordinates
 
 __all__ = ["PairEmbedding", "RealBatchNorm"]
 
@@ -148,7 +148,7 @@ class PairEmbedding(nn.Module):
         if not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return [self._in_chunks(piece.reshape(-1, 4), group) for piece, group in zip(p4, groups, strict=True)]
         features = [
-            pair_features(flat[group.pair_i], flat[group.pair_j])
+            indexed_pair_features(pair_coordinates(flat), group.pair_i, group.pair_j)
             for flat, group in zip((piece.reshape(-1, 4) for piece in p4), groups, strict=True)
         ]
         is_real = (
@@ -201,9 +201,10 @@ class PairEmbedding(nn.Module):
             group: its pairs.
         """
         folded = [tensor for layer in self._layers() for tensor in _folded(layer, (), ())]
+        coordinates = pair_coordinates(p4)
         values = []
         for pair_i, pair_j in zip(_chunks(group.pair_i), _chunks(group.pair_j), strict=True):
-            x = self.norm(pair_features(p4[pair_i], p4[pair_j]).to(self.norm.weight.dtype), scaled=False)
+            x = self.norm(indexed_pair_features(coordinates, pair_i, pair_j).to(self.norm.weight.dtype), scaled=False)
             x = _through(x, *folded)
             values.append(gelu(x) if self.last_activation else x)
         square: Tensor = _Square.apply(torch.cat(values), group)
@@ -229,7 +230,10 @@ def _through(rows: Tensor, *folded: Tensor) -> Tensor:
 
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Rows (P, K) W^T + b, with the matrix laid out so that the gradient of a narrow one is a fast product, too."""
-    return torch.addmm(bias.to(rows.dtype), rows, weight.to(rows.dtype).T.contiguous())
+    weight, bias = weight.to(rows.dtype), bias.to(rows.dtype)
+    if not torch.is_grad_enabled():
+        return F.linear(rows, weight, bias)
+    return torch.addmm(bias, rows, weight.T.contiguous())
 
 
 def _exact(weight: Tensor) -> torch.autocast:

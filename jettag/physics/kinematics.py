@@ -4,6 +4,7 @@ A four-vector ``p4`` is (px, py, pz, energy) in GeV along the last axis; z is th
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ __all__ = [
     "delta_phi",
     "delta_r",
     "eta",
+    "indexed_pair_features",
     "mass2",
+    "pair_coordinates",
     "pair_features",
     "phi",
     "pt",
@@ -116,13 +119,35 @@ def pair_features(p4_i: Tensor, p4_j: Tensor) -> Tensor:
     Returns:
         (..., 4), symmetric in i and j, finite for any finite input; at least float32 whatever the input.
     """
-    p4_i, p4_j = _at_least_float32(p4_i), _at_least_float32(p4_j)
-    pt_i, y_i, phi_i = _published_coordinates(p4_i)
-    pt_j, y_j, phi_j = _published_coordinates(p4_j)
+    return _of_pairs(_published_coordinates(p4_i), _published_coordinates(p4_j))
+
+
+def pair_coordinates(p4: Tensor) -> Tensor:
+    """(m, 4) in GeV -> (7, m), what `indexed_pair_features` needs of each constituent; at least float32."""
+    return torch.stack(_published_coordinates(p4))
+
+
+def indexed_pair_features(coordinates: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """`pair_features` of constituents ``i`` and ``j`` of a list, each of which has its logarithm and angle taken once.
+
+    Args:
+        coordinates: (7, m) from `pair_coordinates`.
+        i: (P,) positions in the list.
+        j: (P,) likewise.
+
+    Returns:
+        (P, 4).
+    """
+    return _of_pairs(coordinates.index_select(1, i).unbind(0), coordinates.index_select(1, j).unbind(0))
+
+
+def _of_pairs(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """`pair_features` from `_published_coordinates` of both constituents."""
+    (pt_i, y_i, phi_i, *p4_i), (pt_j, y_j, phi_j, *p4_j) = first, second
     wrapped = torch.remainder(phi_i - phi_j + math.pi, 2 * math.pi) - math.pi
     delta = ((y_i - y_j).square() + wrapped.square()).sqrt()
     softer = torch.minimum(pt_i, pt_j)
-    px, py, pz, energy = (p4_i + p4_j).unbind(-1)
+    px, py, pz, energy = (one + other for one, other in zip(p4_i, p4_j, strict=True))
     values = (
         softer * delta,
         softer / (pt_i + pt_j).clamp(min=PAIR_EPS),
@@ -142,10 +167,11 @@ def _at_least_float32(p4: Tensor) -> Tensor:
     return p4.to(torch.promote_types(p4.dtype, torch.float32))
 
 
-def _published_coordinates(p4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Transverse momentum in GeV, rapidity and azimuth with the rounding of weaver-core."""
+def _published_coordinates(p4: Tensor) -> tuple[Tensor, ...]:
+    """Transverse momentum, rapidity and azimuth with the rounding of weaver-core, px, py, pz, energy; GeV, rad."""
+    p4 = _at_least_float32(p4)
     px, py, pz, energy = p4.unbind(-1)
     ratio = 1 + 2 * pz / (energy - pz).clamp(min=1e-20)
     # Rounding can push (E + pz) / (E - pz) below zero for a constituent along -z, where weaver-core returns NaN.
     y = 0.5 * ratio.clamp(min=torch.finfo(p4.dtype).eps).log()
-    return (px.square() + py.square()).sqrt(), y, torch.atan2(py, px)
+    return (px.square() + py.square()).sqrt(), y, torch.atan2(py, px), px, py, pz, energy

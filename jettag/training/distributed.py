@@ -156,6 +156,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def in_precision(device: torch.device, half: bool) -> torch.autocast:
+    """bf16 mixed precision within, where ``half`` says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+
+
 def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU.
 

@@ -92,6 +92,26 @@ def test_predictions_are_what_eval_judged_row_by_row(files, jettag, runs, tmp_pa
     assert row["n_background_pass"] == (background >= threshold).sum()
 
 
+def test_scores_in_bf16_are_those_in_single_precision_but_for_rounding(files, jettag, call_json, runs, tmp_path):
+    """Eight bits of mantissa: probabilities and embeddings move by a few per cent at most, and not by nothing."""
+    test = [files / "test" / "QCD.root", files / "test" / "Tbqq.root"]
+    half = ["--precision", "bf16"]
+    for command, run, column in (("predict", "scratch", "score_Tbqq"), ("embed", "pretrain", "embedding")):
+        found = []
+        for more in ([], half):
+            path = tmp_path / f"{command}{len(more)}.h5"
+            assert jettag(command, runs / run, "--data", *test, "--out", path, *more)[0] == 0
+            with h5py.File(path) as file:
+                found.append(file["jets"][column])
+                facts = dict(file["jets"].attrs) | dict(file.attrs)
+        assert "bf16" in {str(value) for value in facts.values()}
+        width = found[0].std()
+        assert 0 < np.abs(found[0] - found[1]).max() < 0.2 * width
+    exact, rounded = (call_json("eval", runs / "scratch", "--data", *test, *more)["rows"][0] for more in ([], half))
+    assert rounded["auc"] == pytest.approx(exact["auc"], abs=0.005)
+    assert "bf16" in jettag("eval", runs / "scratch", "--data", *test, *half)[2]
+
+
 def test_embeddings_have_one_row_a_jet(files, jettag, runs, tmp_path):
     code, _, err = jettag("embed", runs / "pretrain", "--data", files / "test" / "QCD.root", "--out", tmp_path / "e.h5")
     assert code == 0, err

@@ -137,3 +137,12 @@ def test_pair_features_are_at_least_float32():
 def test_eta_at_the_limits():
     p4 = torch.tensor([[0, 0, 2, 2], [0, 0, -2, 2], [0, 0, 0, 1]], dtype=torch.float64)
     assert kinematics.eta(p4).tolist() == [math.inf, -math.inf, 0.0]
+
+
+def test_pairs_of_a_list_are_those_of_its_constituents():
+    random = torch.Generator().manual_seed(3)
+    p4 = sample(40)[0].float()
+    i, j = torch.randint(40, (2, 300), generator=random)
+    found = kinematics.indexed_pair_features(kinematics.pair_coordinates(p4), i, j)
+    assert torch.equal(found, kinematics.pair_features(p4[i], p4[j]))
+    assert torch.isfinite(found).all()
