@@ -38,8 +38,7 @@ class ClassHead(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, D) -> (B, C) logits."""
-        logits: Tensor = self.layers(embedding)
-        return logits
+        return _unrounded(self.layers, embedding)
 
 
 class AttentiveHead(nn.Module):
@@ -69,5 +68,11 @@ class AttentiveHead(nn.Module):
         hidden = torch.zeros_like(mask, dtype=constituents.dtype).masked_fill(~mask, -torch.inf)
         hidden = nn.functional.pad(hidden, (1, 0))[:, None, None]  # the token sees itself
         token = self.block(self.token.expand(len(mask), -1, -1), constituents, hidden)
-        logits: Tensor = self.layers(self.norm(token[:, 0]))
-        return logits
+        return _unrounded(self.layers, self.norm(token[:, 0]))
+
+
+def _unrounded(layers: nn.Module, x: Tensor) -> Tensor:
+    """Logits in the precision of the weights, in mixed precision too: in bf16 the scores of many jets would tie."""
+    with torch.autocast(x.device.type, enabled=False):
+        logits: Tensor = layers(x.to(next(layers.parameters()).dtype))
+    return logits
