@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from jettag.evaluation.plots import COLOURS, house_style
 from jettag.evaluation.tables import escape_markdown, markdown
+from jettag.evaluation.weak_report import NO_SIGNAL
 
 __all__ = [
     "CORRECTION_HEAD",
@@ -54,7 +55,15 @@ def tagger_lines(content: Mapping[str, Any]) -> list[list[str]]:
         found.append(line(f"rejection at 0.5 {where}", row, "background_rejection", ".1f"))
         if row["trained"] == "simulation":
             found.append(line("rejection lost by training in the simulation", row, "lost", ".1%"))
-    return found
+    nothing = content["no_signal"]
+    for row in nothing["taggers"]:
+        what = f"{NO_SIGNAL}: AUC in the data, trained on {row['trained']} (0.5 ± {row['auc_sigma_median']:.3f})"
+        found.append(line(what, row, "auc", ".3f"))
+        found.append(line(f"{NO_SIGNAL}: rejection at 0.5 of that tagger (2)", row, "background_rejection", ".2f"))
+    return found + [
+        line(f"{NO_SIGNAL}: excess [σ] over what {row['method']} says (0 ± 1)", row, "excess_sigma", ".1f")
+        for row in nothing["rows"]
+    ]
 
 
 def correction_lines(content: Mapping[str, Any]) -> list[list[str]]:
@@ -67,16 +76,18 @@ def correction_lines(content: Mapping[str, Any]) -> list[list[str]]:
         median, low, high = (format(scale * value, form) for value in numbers)
         return f"{median} ({low} to {high})"
 
+    named = [(row["method"], row) for row in content["rows"]]
+    named += [(f"{NO_SIGNAL}: {row['method']}", row) for row in content["no_signal"]["rows"]]
     return [
         [
-            row["method"],
+            name,
             cell(row, "distance", ".2f"),
             f"{row['distance_floor_median']:.2f}",
             cell(row, "effective_share", ".0f", 100),
             *(cell(row, key, ".2f" if row[f"{key}_median"] > FEW else ".2g", 100) for key in EFFICIENCIES[:2]),
             *(cell(row, key, ".1f", 100) for key in EFFICIENCIES[2:]),
         ]
-        for row in content["rows"]
+        for name, row in named
     ]
 
 
@@ -89,7 +100,13 @@ def simulators_statement(content: Mapping[str, Any]) -> str:
         "the method and in the data, as many of each class in both; floor: between halves of the data. "
         "Events: effective sample size over the jets that judge. "
         "Efficiencies at the cut that keeps half of the simulation's signal: said by the simulation after the method, "
-        f"and true in the data. No label is used in a correction. Between runs varied: {content['varied']}."
+        "and true in the data. No label is used in a correction. "
+        f"Rows {NO_SIGNAL}, which must look like nothing: trees that the simulation trains on two parts of its "
+        "background, judged on two parts of the data's; and the simulation's tagger with such a cut where simulation "
+        "and data are background alone, also to the corrections. Excess: true less said, which would be taken for "
+        "signal, over its binomial error; where nothing is corrected it has the simulation's mistakes. Corrections are "
+        "fitted on the data, and would take a signal among these for background. "
+        f"Between runs varied: {content['varied']}."
     )
 
 
@@ -104,21 +121,23 @@ def simulators_markdown(content: Mapping[str, Any]) -> str:
 
 
 def draw_simulators(content: Mapping[str, Any]) -> Figure:
-    """Four panels with every run, the medians and their 16-84 % bands.
+    """Six panels with every run, the medians and their 16-84 % bands.
 
     Above: two-sample AUC of each class against 0.5 ± σ of the same jets, and the rejection of both taggers, whose runs
     are joined. Below: background and signal efficiencies at the cut that the simulation says after each correction,
-    against the true ones of the data.
+    against the true ones of the data. To the right, without signal: AUC of the tagger of two parts of the background
+    against 0.5 ± σ, and the excess over what the simulation says of background alone against 0 ± 1 standard deviations.
 
     Args:
         content: the object of `weak simulators --json`.
     """
     several = len(content["runs"]) > 1
     with house_style():
-        figure = Figure(figsize=(9.4, 7.6), layout="constrained")
-        (same, taggers), efficiencies = figure.subplots(2, 2)
+        figure = Figure(figsize=(13.6, 7.6), layout="constrained")
+        (same, taggers, nothing), (*efficiencies, excess) = figure.subplots(2, 3)
         _draw_same(same, content)
         _draw_taggers(taggers, content)
+        _draw_nothing(nothing, excess, content)
         for place, kind in zip(efficiencies, ("background", "signal"), strict=True):
             _draw_efficiency(place, content, kind)
         same.text(0, 1.02, "Simulation", transform=same.transAxes, style="italic", fontsize=12)
@@ -127,7 +146,7 @@ def draw_simulators(content: Mapping[str, Any]) -> Figure:
         if several:
             taggers.plot([], [], color="0.4", label="runs", **RUNS)
         handles = dict[str, Any]()
-        for place in (taggers, same, *efficiencies):
+        for place in (taggers, same, *efficiencies, excess):
             handles |= {label: handle for handle, label in zip(*place.get_legend_handles_labels(), strict=True)}
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
         return figure
@@ -137,9 +156,7 @@ def _draw_same(place: Any, content: Mapping[str, Any]) -> None:
     """Whether a classifier tells the jets of one class apart."""
     rows = content["same"]
     for i, row in enumerate(rows):
-        sigma = row["two_sample_sigma_median"]
-        edges = [0.5 - sigma] * 2, [0.5 + sigma] * 2
-        place.fill_between([i - 0.4, i + 0.4], *edges, color="0.88", lw=0, label="no difference: 0.5 ± σ")
+        _expect(place, i, 0.5, row["two_sample_sigma_median"])
         runs = [
             line["two_sample_auc"] for run in content["runs"] for line in run["same"] if line["class"] == row["class"]
         ]
@@ -175,6 +192,29 @@ def _draw_taggers(place: Any, content: Mapping[str, Any]) -> None:
     place.set_ylabel("Background rejection\nat 50 % signal efficiency")
 
 
+def _draw_nothing(tagger: Any, excess: Any, content: Mapping[str, Any]) -> None:
+    """What a tagger of background alone tells apart, and what the corrections leave over the said background."""
+    nothing, each = content["no_signal"], [run["no_signal"] for run in content["runs"]]
+    for place, axis, kind, key, name in (
+        (tagger, "Tagger trained in the simulation on", "taggers", "auc", "trained"),
+        (excess, "Correction of the simulation", "rows", "excess_sigma", "method"),
+    ):
+        rows = nothing[kind]
+        expected = 0.5 if place is tagger else 0.0
+        for i, row in enumerate(rows):
+            _expect(place, i, expected, row["auc_sigma_median"] if place is tagger else 1.0)
+            runs = [run[kind][i][key] for run in each]
+            _draw_point(place, i, row, key, runs, OF_METHODS[i % len(OF_METHODS)], MARKERS[i % len(MARKERS)])
+        place.axhline(expected, color="0.4", lw=1, ls=":")
+        known = [abs(run[kind][i][key] - expected) for run in each for i in range(len(rows))]
+        most = 1.15 * max(*known, 3 * (rows[0]["auc_sigma_median"] if place is tagger else 1.0))
+        place.set_ylim(expected - most, expected + most)
+        _name(place, [row[name] for row in rows], axis)
+        _tell(place, "no signal")
+    tagger.set_ylabel("AUC in the data's background")
+    excess.set_ylabel("Excess over the background said [σ]")
+
+
 def _draw_efficiency(place: Any, content: Mapping[str, Any], kind: str) -> None:
     """What the simulation says of one class after each correction, and what is true in the data."""
     rows = content["rows"]
@@ -190,6 +230,12 @@ def _draw_efficiency(place: Any, content: Mapping[str, Any], kind: str) -> None:
     if kind == "background":
         place.set_ylim(bottom=0)
     place.set_ylabel(f"{kind.capitalize()} efficiency at the cut")
+
+
+def _expect(place: Any, x: int, at: float, sigma: float) -> None:
+    """Where a point lies by chance, within one standard deviation."""
+    edges = [at - sigma] * 2, [at + sigma] * 2
+    place.fill_between([x - 0.4, x + 0.4], *edges, color="0.88", lw=0, label="no difference ± σ")
 
 
 def _draw_point(
