@@ -14,9 +14,12 @@ from jettag.evaluation.weak_report import NO_SIGNAL
 __all__ = [
     "CORRECTION_HEAD",
     "EFFICIENCIES",
+    "NOTHING_HEAD",
+    "NOTHING_TITLE",
     "TAGGER_HEAD",
     "correction_lines",
     "draw_simulators",
+    "nothing_lines",
     "simulators_markdown",
     "simulators_statement",
     "tagger_lines",
@@ -30,6 +33,8 @@ CORRECTION_HEAD = (
     "events [%]",
     *(f"eff. {kind} {which} [%]" for kind in "BS" for which in ("said", "true")),
 )
+NOTHING_HEAD = (*CORRECTION_HEAD[:6], "excess [σ]")
+NOTHING_TITLE = "Without signal"
 TAGGER_HEAD = ("what", "median", "16 %", "84 %")
 MARKERS = "osDv^<>pP*"
 FEW = 1e-3  # background efficiency below which two decimals of a per cent are too few
@@ -50,45 +55,42 @@ def tagger_lines(content: Mapping[str, Any]) -> list[list[str]]:
         what = f"two-sample AUC of {row['class']} (the same: 0.5 ± {row['two_sample_sigma_median']:.3f})"
         found.append(line(what, row, "two_sample_auc", ".3f"))
     for row in content["taggers"]:
-        where = f"in the data, trained in the {row['trained']}"
-        found.append(line(f"AUC {where}", row, "auc", ".4f"))
-        found.append(line(f"rejection at 0.5 {where}", row, "background_rejection", ".1f"))
+        where = f"trained in the {row['trained']}"
+        found.append(line(f"AUC, {where}", row, "auc", ".4f"))
+        found.append(line(f"rejection at 0.5, {where}", row, "background_rejection", ".1f"))
         if row["trained"] == "simulation":
             found.append(line("rejection lost by training in the simulation", row, "lost", ".1%"))
-    nothing = content["no_signal"]
-    for row in nothing["taggers"]:
-        what = f"{NO_SIGNAL}: AUC in the data, trained on {row['trained']} (0.5 ± {row['auc_sigma_median']:.3f})"
-        found.append(line(what, row, "auc", ".3f"))
-        found.append(line(f"{NO_SIGNAL}: rejection at 0.5 of that tagger (2)", row, "background_rejection", ".2f"))
-    return found + [
-        line(f"{NO_SIGNAL}: excess [σ] over what {row['method']} says (0 ± 1)", row, "excess_sigma", ".1f")
-        for row in nothing["rows"]
-    ]
+    for row in content["no_signal"]["taggers"]:
+        found.append(line(f"{NO_SIGNAL}: AUC (0.5 ± {row['auc_sigma_median']:.3f})", row, "auc", ".3f"))
+        found.append(line(f"{NO_SIGNAL}: rejection at 0.5 (2)", row, "background_rejection", ".2f"))
+    return found
 
 
 def correction_lines(content: Mapping[str, Any]) -> list[list[str]]:
     """The cells of `CORRECTION_HEAD`: medians with their bands; short ones, so that they fit a terminal."""
-
-    def cell(row: Mapping[str, Any], key: str, form: str, scale: float = 1) -> str:
-        numbers = [row[f"{key}_{edge}"] for edge in EDGES]
-        if numbers[0] is None:
-            return "n/a"
-        median, low, high = (format(scale * value, form) for value in numbers)
-        return f"{median} ({low} to {high})"
-
-    named = [(row["method"], row) for row in content["rows"]]
-    named += [(f"{NO_SIGNAL}: {row['method']}", row) for row in content["no_signal"]["rows"]]
     return [
-        [
-            name,
-            cell(row, "distance", ".2f"),
-            f"{row['distance_floor_median']:.2f}",
-            cell(row, "effective_share", ".0f", 100),
-            *(cell(row, key, ".2f" if row[f"{key}_median"] > FEW else ".2g", 100) for key in EFFICIENCIES[:2]),
-            *(cell(row, key, ".1f", 100) for key in EFFICIENCIES[2:]),
-        ]
-        for name, row in named
+        [*_shared_cells(row), *(_cell(row, key, ".1f", 100) for key in EFFICIENCIES[2:])] for row in content["rows"]
     ]
+
+
+def nothing_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of `NOTHING_HEAD`, where there is no signal."""
+    return [[*_shared_cells(row), _cell(row, "excess_sigma", ".1f")] for row in content["no_signal"]["rows"]]
+
+
+def _shared_cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["method"],
+        _cell(row, "distance", ".2f"),
+        f"{row['distance_floor_median']:.2f}",
+        _cell(row, "effective_share", ".0f", 100),
+        *(_cell(row, key, ".2f" if row[f"{key}_median"] > FEW else ".2g", 100) for key in EFFICIENCIES[:2]),
+    ]
+
+
+def _cell(row: Mapping[str, Any], key: str, form: str, scale: float = 1) -> str:
+    median, low, high = (format(scale * row[f"{key}_{edge}"], form) for edge in EDGES)
+    return f"{median} ({low} to {high})"
 
 
 def simulators_statement(content: Mapping[str, Any]) -> str:
@@ -101,21 +103,25 @@ def simulators_statement(content: Mapping[str, Any]) -> str:
         "Events: effective sample size over the jets that judge. "
         "Efficiencies at the cut that keeps half of the simulation's signal: said by the simulation after the method, "
         "and true in the data. No label is used in a correction. "
-        f"Rows {NO_SIGNAL}, which must look like nothing: trees that the simulation trains on two parts of its "
-        "background, judged on two parts of the data's; and the simulation's tagger with such a cut where simulation "
-        "and data are background alone, also to the corrections. Excess: true less said, which would be taken for "
-        "signal, over its binomial error; where nothing is corrected it has the simulation's mistakes. Corrections are "
-        "fitted on the data, and would take a signal among these for background. "
+        f"Rows {NO_SIGNAL}: a tagger that the simulation trains on two parts of its background, judged on two parts of "
+        f"the data's. {NOTHING_TITLE}: the same corrections where both are background alone, at a cut that keeps "
+        f"{content['no_signal']['signal_kept']:.0%} of the simulation's signal; excess: true less said, which looks "
+        "like signal, in binomial standard deviations: 0 ± 1, but for what the simulation has wrong. "
         f"Between runs varied: {content['varied']}."
     )
 
 
 def simulators_markdown(content: Mapping[str, Any]) -> str:
-    """Both tables with the statement and notes."""
+    """The three tables with the statement and notes."""
+    three = (
+        (TAGGER_HEAD, tagger_lines(content)),
+        (CORRECTION_HEAD, correction_lines(content)),
+        (NOTHING_HEAD, nothing_lines(content)),
+    )
     tables = [
-        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found])
-        for head, found in ((TAGGER_HEAD, tagger_lines(content)), (CORRECTION_HEAD, correction_lines(content)))
+        markdown(list(head), [[escape_markdown(cell) for cell in line] for line in found]) for head, found in three
     ]
+    tables.insert(2, f"{NOTHING_TITLE}:")
     notes = [f"- {escape_markdown(note)}" for note in content["notes"]]
     return "\n\n".join([*tables, escape_markdown(simulators_statement(content)), *notes]) + "\n"
 
@@ -210,7 +216,8 @@ def _draw_nothing(tagger: Any, excess: Any, content: Mapping[str, Any]) -> None:
         most = 1.15 * max(*known, 3 * (rows[0]["auc_sigma_median"] if place is tagger else 1.0))
         place.set_ylim(expected - most, expected + most)
         _name(place, [row[name] for row in rows], axis)
-        _tell(place, "no signal")
+    _tell(tagger, NO_SIGNAL)
+    _tell(excess, f"{NO_SIGNAL}; cut: keeps {nothing['signal_kept']:.0%}".replace("%", " %"))
     tagger.set_ylabel("AUC in the data's background")
     excess.set_ylabel("Excess over the background said [σ]")
 

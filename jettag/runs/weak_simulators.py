@@ -26,8 +26,9 @@ from jettag.weak.study import judge, medians
 
 __all__ = ["SIMULATOR_METHODS", "SimulatorStudy", "simulator_study"]
 
-FEWEST = 140  # jets of a class that a run trains on or judges with
+FEWEST = 70  # jets of a class that a run trains on or judges with
 SHARE = 0.8  # of the jets of each file role that a run sees
+LOOSE = 0.9  # of the simulation's signal at the cut on background alone; that at 0.5 would leave too few jets
 # By name, that of the same in `jettag.weak.domains`, where inputs are embeddings.
 SIMULATOR_METHODS: dict[str, str] = {
     "none": "none",
@@ -109,6 +110,7 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
         "same": medians(flat["same"], ("class",), ("two_sample_auc", "two_sample_sigma")),
         "rows": medians(flat["rows"], ("method",), measures),
         "no_signal": {
+            "signal_kept": LOOSE,
             "taggers": medians(nothing["taggers"], ("trained",), ("auc", "auc_sigma", "background_rejection")),
             "rows": medians(nothing["rows"], ("method",), (*measures, "true_over_said", "excess_sigma")),
         },
@@ -130,6 +132,8 @@ def _refuse_few(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]]) ->
         for role, pool in zip(ROLES, pools, strict=True):
             option = f"--{role}" if name == "data" else f"--{name}"
             least = 2 * FEWEST if name == "simulation" else FEWEST
+            if name != "data" and role == "background":
+                least *= 2  # halves of it fit and judge without the signal beside it
             seen = _seen(len(pool), study.max_jets)
             if seen < least:
                 what = f"{seen} {role} jets that a run sees of {option} are too few, at least {least} are needed"
@@ -187,7 +191,7 @@ def _run(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]], seed: int
         return scores["simulation"](values * width + mean)
 
     rows = _corrected(study, score_scaled, simulated, data, seed)
-    cut = float(np.quantile(scores["simulation"](held[1]), 0.5))  # keeps half of the simulation's signal
+    cut = float(np.quantile(scores["simulation"](held[1]), 1 - LOOSE))
     simulated, data = (_domain([part], mean, width) for part in (held[0], background))  # background alone
     nothing = {
         "taggers": [_label_free(train[0], background, seed)],

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 from jettag.evaluation.plots import render
-from jettag.evaluation.weak_simulators import EFFICIENCIES, correction_lines, draw_simulators, tagger_lines
+from jettag.evaluation.weak_simulators import (
+    EDGES,
+    EFFICIENCIES,
+    NOTHING_HEAD,
+    NOTHING_TITLE,
+    correction_lines,
+    draw_simulators,
+    nothing_lines,
+    simulators_markdown,
+    tagger_lines,
+)
 
-EDGES = ("median", "low", "high")
 METHODS = ("none", "reweight", "ot-score", "ot-features")
 
 
@@ -27,6 +36,9 @@ def make_report(count, *, without=None):
     }
     lost = [1 - mine / own for mine, own in zip(taggers["simulation"], taggers["data"], strict=True)]
     content = {
+        "features": ["tau1"],
+        "varied": "jets",
+        "notes": [],
         "taggers": [
             {"trained": name, **with_band(runs, "background_rejection"), **with_band(runs, "auc")}
             | with_band(lost if name == "simulation" else [0.0], "lost")
@@ -45,8 +57,9 @@ def make_report(count, *, without=None):
     }
     excess = {method: random.normal(0, 1, count).tolist() for method in METHODS}
     label_free = random.normal(0.5, 0.02, count).tolist()
-    kinds = "distance", "effective_share", *(name for name in EFFICIENCIES if name.startswith("background"))
+    kinds = "distance", "effective_share", *EFFICIENCIES[:2]
     content["no_signal"] = {
+        "signal_kept": 0.9,
         "taggers": [
             {"trained": "parts of the background", "auc_sigma_median": 0.02}
             | {**with_band(label_free, "auc"), **with_band([2.0], "background_rejection")}
@@ -54,7 +67,6 @@ def make_report(count, *, without=None):
         "rows": [
             {"method": method, "distance_floor_median": 0.1, **with_band(runs, "excess_sigma")}
             | {key: value for kind in kinds for key, value in with_band([0.2], kind).items()}
-            | {f"signal_efficiency_{which}_{end}": None for which in ("said", "true") for end in EDGES}
             for method, runs in excess.items()
         ],
     }
@@ -116,21 +128,23 @@ def test_a_run_in_which_no_background_passes_is_an_arrow():
     assert [line.get_xdata()[0] for line in taggers.lines if line.get_marker() == "^"] == [1.0]
     assert any("no background passes" in text.get_text() for text in taggers.texts)
     cells = {line[0]: line[1:] for line in tagger_lines(content)}
-    assert cells["rejection at 0.5 in the data, trained in the simulation"] == ["n/a"] * 3
+    assert cells["rejection at 0.5, trained in the simulation"] == ["n/a"] * 3
 
 
 def test_small_background_efficiencies_keep_two_digits():
     row = make_report(1)["rows"][0]
     row |= dict.fromkeys([f"background_efficiency_said_{edge}" for edge in EDGES], 0.000123)
-    assert correction_lines({"rows": [row], "no_signal": {"rows": []}})[0][4] == "0.012 (0.012 to 0.012)"
+    assert correction_lines({"rows": [row]})[0][4] == "0.012 (0.012 to 0.012)"
 
 
-def test_rows_without_signal_follow_under_their_name():
+def test_what_is_found_without_signal_stands_apart():
     content = make_report(3)
-    cells = correction_lines(content)
-    assert [line[0] for line in cells[4:]] == [f"no signal: {method}" for method in METHODS]
-    assert all(line[-2:] == ["n/a", "n/a"] for line in cells[4:])  # no signal, no efficiency of it
-    named = {line[0]: line[1] for line in tagger_lines(content)}
-    median = content["no_signal"]["rows"][1]["excess_sigma_median"]
-    assert named["no signal: excess [σ] over what reweight says (0 ± 1)"] == f"{median:.1f}"
-    assert named["no signal: rejection at 0.5 of that tagger (2)"] == "2.00"
+    cells = nothing_lines(content)
+    assert [line[0] for line in cells] == list(METHODS)
+    assert {len(line) for line in cells} == {len(NOTHING_HEAD)}
+    row = content["no_signal"]["rows"][1]
+    assert cells[1][-1] == "{:.1f} ({:.1f} to {:.1f})".format(*(row[f"excess_sigma_{edge}"] for edge in EDGES))
+    assert {line[0]: line[1] for line in tagger_lines(content)}["no signal: rejection at 0.5 (2)"] == "2.00"
+    written = simulators_markdown(content)
+    assert written.index(f"{NOTHING_TITLE}:") < written.index("excess [σ]")
+    assert "keeps 90% of the simulation's signal" in written
