@@ -7,7 +7,7 @@ import typer
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
-from .options import Device, Overrides, refuse_file
+from .options import Device, Overrides, Overwrite, refuse_existing, refuse_file
 from .weak_calibrate import calibrate, shift
 from .weak_closure import closure
 from .weak_decorrelate import decorrelate
@@ -203,6 +203,7 @@ def events(
     pt: Annotated[float, typer.Option("--pt", help="Lowest pT of both jets in GeV.")] = 200.0,
     eta: Annotated[float, typer.Option("--eta", help="Largest |eta| of both.")] = 2.5,
     max_events: Annotated[int | None, typer.Option("--max-events", min=1, help="The first so many.")] = None,
+    overwrite: Overwrite = False,
     as_json: JsonOption = False,
 ) -> None:
     """Files of the LHC Olympics, high-level or of constituents, as dijet events for card dijets.
@@ -211,6 +212,7 @@ def events(
     """
     from jettag import run
 
+    refuse_existing(target, overwrite)
     with progress("events", max_events, unit="events") as update:
         written = run.convert_lhco(
             files, target, radius=radius, pt_min=pt, eta_max=eta, max_events=max_events, on_progress=update

@@ -27,8 +27,11 @@ from jettag.evaluation.weak_report import (
 )
 from jettag.evaluation.weak_simulators import (
     CORRECTION_HEAD,
+    NOTHING_HEAD,
+    NOTHING_TITLE,
     TAGGER_HEAD,
     correction_lines,
+    nothing_lines,
     simulators_statement,
     tagger_lines,
 )
@@ -43,6 +46,7 @@ LEFT_OUT_OF_RESONANCES = ("ARGOS", "row", "runs", "SIC at 1e-3", "JSD [nats]", "
 BARE_IN_HUNTS = ("observed", "expected", "AUC")
 DECORRELATION_WIDTHS = {"deviation": 11}
 BARE_IN_DECORRELATIONS = ("JSD of random cuts [nats]", "AUC")  # bands that do not fit a terminal; they are in the files
+CORRECTION_WIDTHS = {"method": 11, "events [%]": 7}
 HUNT_WIDTHS = {"region [GeV]": 9, "local p": 8, "AUC": 5}  # so that no number is broken
 
 
@@ -146,18 +150,28 @@ def print_simulators(console: Console, content: Mapping[str, Any]) -> None:
     for line in tagger_lines(content):
         table.add_row(*map(Text, line))
     console.print(table)
-    _print_cells(console, "The simulation brought to the data", CORRECTION_HEAD, correction_lines(content))
+    for title, head, found in (
+        ("The simulation brought to the data", CORRECTION_HEAD, correction_lines(content)),
+        (NOTHING_TITLE, NOTHING_HEAD, nothing_lines(content)),
+    ):
+        _print_cells(console, title, head, found, CORRECTION_WIDTHS)
     console.print(Text(simulators_statement(content), style="dim"))
     for note in content["notes"]:
         console.print(Text(f"- {note}"))
 
 
-def _print_cells(console: Console, title: str, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+def _print_cells(
+    console: Console,
+    title: str,
+    head: Sequence[str],
+    found: Sequence[Sequence[str]],
+    widths: Mapping[str, int] | None = None,
+) -> None:
     """A table of medians with their bands beneath."""
     table = Table(title=Text(title), **STYLE | {"padding": 0})  # it just fits a terminal
     for name in head:
         is_text = name in ("method", "input", "row", "signal")
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold", width=(widths or {}).get(name))
     for line in found:
         table.add_row(*(Text(cell.replace(" to ", "–").replace(" (", "\n").rstrip(")")) for cell in line))
     console.print(table)

@@ -1,7 +1,8 @@
 """jettag weak simulators: a tagger of one simulation judged in another, and what brings the first to the second."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from jettag.runs.seen import refuse_shared
 from jettag.runs.weak_data import ROLES, Pool, WeakSources, read_pools
 from jettag.weak.classifiers import make_trees
 from jettag.weak.closure import classifier_test
-from jettag.weak.domains import Domain, compare_domains
+from jettag.weak.domains import Domain, compare_domains, excess_sigma
 from jettag.weak.study import judge, medians
 
 __all__ = ["SIMULATOR_METHODS", "SimulatorStudy", "simulator_study"]
 
 FEWEST = 70  # jets of a class that a run trains on or judges with
 SHARE = 0.8  # of the jets of each file role that a run sees
+LOOSE = 0.9  # of the simulation's signal at the cut on background alone; that at 0.5 would leave too few jets
 # By name, that of the same in `jettag.weak.domains`, where inputs are embeddings.
 SIMULATOR_METHODS: dict[str, str] = {
     "none": "none",
@@ -36,6 +38,8 @@ SIMULATOR_METHODS: dict[str, str] = {
 }
 VARIED = f"{SHARE:.0%} of the jets of both simulations, halves that fit and judge, initialisation"
 LOGIT_END = 1e-6  # closest to 0 and 1 that a probability comes
+
+Score = Callable[[npt.NDArray], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
 
     Returns:
         The object of `weak simulators --json`: ``taggers`` by where they were trained, ``same`` the two-sample test of
-        each class, ``rows`` the corrections; medians over runs with 16-84 % bands, and ``runs`` with every number.
+        each class, ``rows`` the corrections, ``no_signal`` a tagger of two parts of the background and the corrections
+        of background alone; medians over runs with 16-84 % bands, and ``runs`` with every number.
 
     Raises:
         UsageError: no method, one that does not exist, or a file of the simulation that judges.
@@ -97,12 +102,18 @@ def simulator_study(study: SimulatorStudy, out: Path | None = None, *, told: Tol
         kind: [{**line, "seed": record["seed"]} for record in records for line in record[kind]]
         for kind in ("taggers", "same", "rows")
     }
+    nothing = {kind: [line for record in records for line in record["no_signal"][kind]] for kind in ("taggers", "rows")}
     measures = "distance", "distance_floor", "effective_share", *EFFICIENCIES
     content = {
         "schema": 1,
         "taggers": medians(flat["taggers"], ("trained",), ("auc", "background_rejection", "lost")),
         "same": medians(flat["same"], ("class",), ("two_sample_auc", "two_sample_sigma")),
         "rows": medians(flat["rows"], ("method",), measures),
+        "no_signal": {
+            "signal_kept": LOOSE,
+            "taggers": medians(nothing["taggers"], ("trained",), ("auc", "auc_sigma", "background_rejection")),
+            "rows": medians(nothing["rows"], ("method",), (*measures, "true_over_said", "excess_sigma")),
+        },
         "runs": records,
         "features": list(study.features),
         "varied": VARIED,
@@ -121,6 +132,8 @@ def _refuse_few(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]]) ->
         for role, pool in zip(ROLES, pools, strict=True):
             option = f"--{role}" if name == "data" else f"--{name}"
             least = 2 * FEWEST if name == "simulation" else FEWEST
+            if name != "data" and role == "background":
+                least *= 2  # halves of it fit and judge without the signal beside it
             seen = _seen(len(pool), study.max_jets)
             if seen < least:
                 what = f"{seen} {role} jets that a run sees of {option} are too few, at least {least} are needed"
@@ -173,24 +186,57 @@ def _run(study: SimulatorStudy, samples: dict[str, tuple[Pool, Pool]], seed: int
         _domain([part[:count] for part, count in zip(parts, counts, strict=True)], mean, width)
         for parts in (held, drawn["test"])
     )
-    rows, n_source, _ = compare_domains(
-        lambda values: scores["simulation"](values * width + mean),
-        simulated,
-        data,
-        [SIMULATOR_METHODS[method] for method in study.methods],
-        seed=seed,
-        folds=study.folds,
-    )
+
+    def score_scaled(values: npt.NDArray) -> npt.NDArray[np.float64]:
+        return scores["simulation"](values * width + mean)
+
+    rows = _corrected(study, score_scaled, simulated, data, seed)
+    cut = float(np.quantile(scores["simulation"](held[1]), 1 - LOOSE))
+    simulated, data = (_domain([part], mean, width) for part in (held[0], background))  # background alone
+    nothing = {
+        "taggers": [_label_free(train[0], background, seed)],
+        "rows": _corrected(study, score_scaled, simulated, data, seed, cut=cut),
+    }
+    return {"seed": seed, "taggers": taggers, "same": same, "rows": rows, "no_signal": nothing}
+
+
+def _corrected(
+    study: SimulatorStudy, score: Score, simulated: Domain, data: Domain, seed: int, *, cut: float | None = None
+) -> list[dict[str, Any]]:
+    """A row for each correction; with a ``cut`` both samples are background, and rows tell what looks like signal."""
+    asked = [SIMULATOR_METHODS[method] for method in study.methods]
+    rows, *judging = compare_domains(score, simulated, data, asked, seed=seed, folds=study.folds, cut=cut)
+    fitting = [len(one.inputs) - count for one, count in zip((simulated, data), judging, strict=True)]
     for row, method in zip(rows, study.methods, strict=True):
-        row |= {"method": method, "effective_share": row["effective_sample_size"] / n_source}
-    return {"seed": seed, "taggers": taggers, "same": same, "rows": rows}
+        row |= {"method": method, "effective_share": row["effective_sample_size"] / judging[0]}
+        if cut is not None:
+            said, true = (row[f"background_efficiency_{which}"] for which in ("said", "true"))
+            sizes = [row["effective_sample_size"], judging[1], *(fitting if method != "none" else [])]
+            row |= {"true_over_said": true / said if said else None, "excess_sigma": excess_sigma(said, true, sizes)}
+    return rows
+
+
+def _label_free(background: npt.NDArray, test: npt.NDArray, seed: int) -> dict[str, Any]:
+    """A tagger of the simulation that tells two parts of its background apart, judged on two parts of the data's."""
+    random = np.random.default_rng([seed, 21])
+    parts = [random.permutation(len(values)) % 2 == 1 for values in (background, test)]
+    score = _trained(background[~parts[0]], background[parts[0]], seed)
+    judges = test[~parts[1]], test[parts[1]]
+    found = judge(score(judges[1]), score(judges[0]))
+    sigma = math.sqrt((len(test) + 1) / (12 * len(judges[0]) * len(judges[1])))  # of Mann and Whitney's statistic
+    return {
+        "trained": "parts of the background",
+        "auc": found["auc"],
+        "auc_sigma": sigma,
+        "background_rejection": found["background_rejection"],
+    }
 
 
 def _some(count: int, most: int | None, random: np.random.Generator) -> npt.NDArray[np.int64]:
     return random.permutation(count)[: _seen(count, most)]
 
 
-def _trained(background: npt.NDArray, signal: npt.NDArray, seed: int) -> Any:
+def _trained(background: npt.NDArray, signal: npt.NDArray, seed: int) -> Score:
     """(n, F) features to (n,) log odds of trees that tell signal from background."""
     trees = make_trees(seed)
     trees.fit(np.concatenate([background, signal]), np.repeat([0, 1], [len(background), len(signal)]))
@@ -204,5 +250,6 @@ def _trained(background: npt.NDArray, signal: npt.NDArray, seed: int) -> Any:
 
 
 def _domain(values: Sequence[npt.NDArray], mean: npt.NDArray, width: npt.NDArray) -> Domain:
-    """Background and signal on one scale."""
-    return Domain((np.concatenate(values) - mean) / width, np.repeat([False, True], [len(part) for part in values]))
+    """Background, and signal if there is some, on one scale."""
+    classes = [False, True][: len(values)]
+    return Domain((np.concatenate(values) - mean) / width, np.repeat(classes, [len(part) for part in values]))

@@ -14,7 +14,7 @@ from jettag.weak.checks import FloatArray
 from jettag.weak.resonance import ResonanceSettings, reweight
 from jettag.weak.transport import transport_embeddings, transport_scores
 
-__all__ = ["SHIFTS", "Domain", "check_shifts", "compare_domains"]
+__all__ = ["SHIFTS", "Domain", "check_shifts", "compare_domains", "excess_sigma"]
 
 SHIFTS: dict[str, str] = {
     "none": "the source as it is",
@@ -58,6 +58,7 @@ def compare_domains(
     *,
     seed: int = 0,
     folds: int = 5,
+    cut: float | None = None,
 ) -> tuple[list[dict[str, Any]], int, int]:
     """Fit each method on half of both samples without labels, and judge on the other halves.
 
@@ -68,12 +69,13 @@ def compare_domains(
         methods: of `SHIFTS`.
         seed: of halves and classifiers.
         folds: of the classifier.
+        cut: on the score; None for that which keeps half of the source's signal, or of the source without true classes.
 
     Returns:
         A row for each method: Wasserstein's distance of its scores to the target's, that between halves of the target
         (``distance_floor``), the effective sample size, and efficiencies of background and signal, said and true, at
-        the cut that keeps half of the source's signal, None without true classes; and the jets of the source and of
-        the target that judge.
+        the cut, None without true classes and of a class without jets; and the jets of the source and of the target
+        that judge.
 
     Raises:
         UsageError: no such method.
@@ -90,8 +92,9 @@ def compare_domains(
     judged = scores[1][~fits[1]]
     half = np.arange(len(judged)) % 2 == 0
     floor = float(wasserstein_distance(judged[half], judged[~half]))
-    kept = scores[0][fits[0]] if source.signal is None else scores[0][fits[0] & source.signal]
-    cut = float(np.quantile(kept, 1 - EFFICIENCY))
+    if cut is None:
+        kept = scores[0][fits[0]] if source.signal is None else scores[0][fits[0] & source.signal]
+        cut = float(np.quantile(kept, 1 - EFFICIENCY))
     rows = []
     for method in methods:
         own, weight = scores[0][~fits[0]], np.ones(int((~fits[0]).sum()))
@@ -112,8 +115,26 @@ def compare_domains(
             if source.signal is not None and target.signal is not None:
                 of_source = source.signal[~fits[0]] == is_signal
                 of_target = target.signal[~fits[1]] == is_signal
-                said = float(np.average(own[of_source] >= cut, weights=weight[of_source]))
-                true = float(np.mean(judged[of_target] >= cut))
+                if of_source.any() and of_target.any():
+                    said = float(np.average(own[of_source] >= cut, weights=weight[of_source]))
+                    true = float(np.mean(judged[of_target] >= cut))
             row |= {f"{kind}_efficiency_said": said, f"{kind}_efficiency_true": true}
         rows.append(row)
     return rows, int((~fits[0]).sum()), int((~fits[1]).sum())
+
+
+def excess_sigma(said: float, true: float, sizes: Sequence[float]) -> float:
+    """True less said efficiency in standard deviations: what would be read as signal where there is none.
+
+    Args:
+        said: efficiency that the source says.
+        true: that in the target.
+        sizes: jets (effective ones where weighted) of each independent sample that the difference comes from: of the
+            source and of the target that judge, and of those that a correction was fitted on.
+
+    Returns:
+        The difference over its binomial standard deviation at the mean of both; 0 where they are the same.
+    """
+    mean = (said + true) / 2
+    sigma = np.sqrt(mean * (1 - mean) * sum(1 / size for size in sizes))
+    return float((true - said) / sigma) if said != true else 0.0

@@ -89,7 +89,8 @@ def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path)
             columns |= {"jet_tau1": random.normal(shift, 1, count), "jet_sdmass": random.normal(wrong, 1, count)}
             write_root(tmp_path / part / f"{name}.root", columns)
     words = ["--background", *patterns(tmp_path, "train", "QCD"), "--signal", *patterns(tmp_path, "train", "Tbqq")]
-    words += ["--test", *patterns(tmp_path, "test", "QCD", "Tbqq"), "--simulation", tmp_path / "simulation" / "*.root"]
+    test_qcd, test_signal = patterns(tmp_path, "test", "QCD", "Tbqq")
+    words += ["--test", test_qcd, test_signal, "--simulation", tmp_path / "simulation" / "*.root"]
     small = [f"options.{key}" for key in ("runs=2", "features=[tau1,sdmass]", "folds=2", "card=jetclass")]
     words += [word for value in small for word in ("--set", value)]
     found = call_json("weak", "study", "weak-simulators", *words, "--out", tmp_path / "out")
@@ -105,10 +106,26 @@ def test_a_simulation_that_is_wrong_costs_rejection(call_json, jettag, tmp_path)
     assert none["effective_share_median"] == pytest.approx(1)
     assert all(row["distance_median"] < none["distance_median"] for row in corrected)
     assert 0 < corrected[0]["effective_share_median"] < 1
-    assert "rejection lost" in (tmp_path / "out" / "table.md").read_text()
+    (label_free,), alone = (found["no_signal"][kind] for kind in ("taggers", "rows"))
+    assert abs(label_free["auc_median"] - 0.5) < 4 * label_free["auc_sigma_median"]
+    assert 1.5 < label_free["background_rejection_median"] < 2.7
+    assert [row["method"] for row in alone] == ["none", "reweight", "ot-score", "ot-features"]
+    assert all(abs(row["excess_sigma_median"]) < 3 for row in alone)  # the background is right
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "rejection lost" in table
+    assert table.count("| ot-features |") == 2  # with signal and without
     assert all((tmp_path / "out" / f"simulators.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))
     printed = jettag("weak", "study", "weak-simulators", *words, "--set", "options.methods=none")[1]
     assert "two-sample AUC of signal" in printed
+    assert "Without signal" in printed
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    columns = make_columns(700, seed=9, class_name="QCD", longest=3)
+    planted = 3.0 * (np.arange(700) < 210)  # signal as the simulation has it, in the data's background
+    columns |= {"jet_tau1": random.normal(planted / 3, 1), "jet_sdmass": random.normal(planted, 1)}
+    write_root(tmp_path / "planted" / "QCD.root", columns)
+    mixed = [str(tmp_path / "planted" / "QCD.root") if word == test_qcd else word for word in words]
+    found = call_json("weak", "study", "weak-simulators", *mixed, "--set", "options.methods=none")
+    assert found["no_signal"]["rows"][0]["excess_sigma_median"] > 3
     for change, wanted, said in (
         ("options.methods=ot", 2, "ot-score"),
         ("options.methods=','", 2, "no method"),

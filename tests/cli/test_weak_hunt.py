@@ -3,9 +3,12 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from jettag_cli.weak_table import print_hunt
 from rich.console import Console
+
+from jettag.data.lhco import HIGH_LEVEL
 
 from .conftest import write_root
 
@@ -119,3 +122,20 @@ def test_the_table_fits_a_terminal():
     printed = console.file.getvalue()
     for whole in ("3300–3700", "161.5", "0.00026", "0.00013–", "0.00052", "2.67", "0.947", "- a note"):
         assert whole in printed, printed
+
+
+def test_events_do_not_replace_a_file_unasked(jettag, tmp_path):
+    """Nothing is read before; with --overwrite the file is."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame(random.uniform(50, 500, (8, len(HIGH_LEVEL))), columns=list(HIGH_LEVEL))
+    frame.to_hdf(tmp_path / "features.h5", key="df")
+    target = tmp_path / "dijets.parquet"
+    target.write_text("precious")
+    words = ["weak", "events", tmp_path / "features.h5", "--out", target]
+    code, _, err = jettag(*words[:2], tmp_path / "missing.h5", *words[3:])
+    assert code == 2
+    assert "the file exists already" in err
+    assert "add --overwrite to replace it" in err
+    assert target.read_text() == "precious"
+    assert jettag(*words, "--overwrite")[0] == 0
+    assert len(pd.read_parquet(target)) == 8

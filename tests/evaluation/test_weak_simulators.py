@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from jettag.evaluation.plots import render
-from jettag.evaluation.weak_simulators import EFFICIENCIES, correction_lines, draw_simulators, tagger_lines
+from jettag.evaluation.weak_simulators import (
+    EDGES,
+    EFFICIENCIES,
+    NOTHING_HEAD,
+    NOTHING_TITLE,
+    correction_lines,
+    draw_simulators,
+    nothing_lines,
+    simulators_markdown,
+    tagger_lines,
+)
 
 METHODS = ("none", "reweight", "ot-score", "ot-features")
 
@@ -26,6 +36,9 @@ def make_report(count, *, without=None):
     }
     lost = [1 - mine / own for mine, own in zip(taggers["simulation"], taggers["data"], strict=True)]
     content = {
+        "features": ["tau1"],
+        "varied": "jets",
+        "notes": [],
         "taggers": [
             {"trained": name, **with_band(runs, "background_rejection"), **with_band(runs, "auc")}
             | with_band(lost if name == "simulation" else [0.0], "lost")
@@ -42,16 +55,33 @@ def make_report(count, *, without=None):
             for method, found in rows.items()
         ],
     }
+    excess = {method: random.normal(0, 1, count).tolist() for method in METHODS}
+    label_free = random.normal(0.5, 0.02, count).tolist()
+    kinds = "distance", "effective_share", *EFFICIENCIES[:2]
+    content["no_signal"] = {
+        "signal_kept": 0.9,
+        "taggers": [
+            {"trained": "parts of the background", "auc_sigma_median": 0.02}
+            | {**with_band(label_free, "auc"), **with_band([2.0], "background_rejection")}
+        ],
+        "rows": [
+            {"method": method, "distance_floor_median": 0.1, **with_band(runs, "excess_sigma")}
+            | {key: value for kind in kinds for key, value in with_band([0.2], kind).items()}
+            for method, runs in excess.items()
+        ],
+    }
     if without is not None:
         taggers["simulation"][without] = None
-        content["taggers"][0] |= {
-            f"{name}_{edge}": None for name in ("background_rejection", "lost") for edge in ("median", "low", "high")
-        }
+        content["taggers"][0] |= {f"{name}_{edge}": None for name in ("background_rejection", "lost") for edge in EDGES}
     content["runs"] = [
         {
             "taggers": [{"trained": name, "background_rejection": runs[i]} for name, runs in taggers.items()],
             "same": [{"class": name, "two_sample_auc": runs[i]} for name, runs in same.items()],
             "rows": [{"method": name, **{key: runs[i] for key, runs in found.items()}} for name, found in rows.items()],
+            "no_signal": {
+                "taggers": [{"auc": label_free[i]}],
+                "rows": [{"excess_sigma": runs[i]} for runs in excess.values()],
+            },
         }
         for i in range(count)
     ]
@@ -67,7 +97,7 @@ def heights(place):
 def test_every_method_stands_at_its_median_with_its_runs(count, recwarn):
     content = make_report(count)
     figure = draw_simulators(content)
-    same, taggers, *efficiencies = figure.axes
+    same, taggers, label_free, *efficiencies, excess = figure.axes
     for place, kind in zip(efficiencies, ("background", "signal"), strict=True):
         assert [text.get_text() for text in place.get_xticklabels()] == list(METHODS)
         drawn = heights(place)
@@ -79,6 +109,12 @@ def test_every_method_stands_at_its_median_with_its_runs(count, recwarn):
         assert round(content["rows"][0][f"{kind}_efficiency_true_median"], 9) in drawn
     assert {round(row["two_sample_auc_median"], 9) for row in content["same"]} | {0.5} <= heights(same)
     assert {round(row["background_rejection_median"], 9) for row in content["taggers"]} <= heights(taggers)
+    nothing = content["no_signal"]
+    assert {round(nothing["taggers"][0]["auc_median"], 9), 0.5} <= heights(label_free)
+    assert {round(row["excess_sigma_median"], 9) for row in nothing["rows"]} | {0.0} <= heights(excess)
+    drawn = heights(label_free) | heights(excess)
+    assert {round(run["no_signal"]["rows"][1]["excess_sigma"], 9) for run in content["runs"]} <= drawn
+    assert {round(run["no_signal"]["taggers"][0]["auc"], 9) for run in content["runs"]} <= drawn
     lost = f"{100 * content['taggers'][0]['lost_median']:.0f} %"
     assert any(lost in text.get_text() for text in taggers.texts)
     assert render(figure, "png").startswith(b"\x89PNG")
@@ -92,10 +128,23 @@ def test_a_run_in_which_no_background_passes_is_an_arrow():
     assert [line.get_xdata()[0] for line in taggers.lines if line.get_marker() == "^"] == [1.0]
     assert any("no background passes" in text.get_text() for text in taggers.texts)
     cells = {line[0]: line[1:] for line in tagger_lines(content)}
-    assert cells["rejection at 0.5 in the data, trained in the simulation"] == ["n/a"] * 3
+    assert cells["rejection at 0.5, trained in the simulation"] == ["n/a"] * 3
 
 
 def test_small_background_efficiencies_keep_two_digits():
     row = make_report(1)["rows"][0]
-    row |= dict.fromkeys([f"background_efficiency_said_{edge}" for edge in ("median", "low", "high")], 0.000123)
+    row |= dict.fromkeys([f"background_efficiency_said_{edge}" for edge in EDGES], 0.000123)
     assert correction_lines({"rows": [row]})[0][4] == "0.012 (0.012 to 0.012)"
+
+
+def test_what_is_found_without_signal_stands_apart():
+    content = make_report(3)
+    cells = nothing_lines(content)
+    assert [line[0] for line in cells] == list(METHODS)
+    assert {len(line) for line in cells} == {len(NOTHING_HEAD)}
+    row = content["no_signal"]["rows"][1]
+    assert cells[1][-1] == "{:.1f} ({:.1f} to {:.1f})".format(*(row[f"excess_sigma_{edge}"] for edge in EDGES))
+    assert {line[0]: line[1] for line in tagger_lines(content)}["no signal: rejection at 0.5 (2)"] == "2.00"
+    written = simulators_markdown(content)
+    assert written.index(f"{NOTHING_TITLE}:") < written.index("excess [σ]")
+    assert "keeps 90% of the simulation's signal" in written

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jettag.errors import DataError, UsageError
-from jettag.weak.domains import SHIFTS, Domain, compare_domains
+from jettag.weak.domains import SHIFTS, Domain, compare_domains, excess_sigma
 
 
 def sample(n, shift, seed, *, signal=0.4):
@@ -48,6 +48,47 @@ def test_the_same_sample_needs_no_correction():
     for row in rows:
         assert row["distance"] < 0.08
         assert row["effective_sample_size"] > 0.9 * n_source
+
+
+def excesses(source, target, methods, seed=0):
+    """At a cut that keeps 7 % of the background, of which each sample is said to be."""
+    rows, *judging = compare_domains(first, source, target, methods, seed=seed, folds=3, cut=1.5)
+    fitting = [len(one.inputs) - count for one, count in zip((source, target), judging, strict=True)]
+    return [
+        excess_sigma(
+            row["background_efficiency_said"],
+            row["background_efficiency_true"],
+            [row["effective_sample_size"], judging[1], *(fitting if row["method"] != "none" else [])],
+        )
+        for row in rows
+    ]
+
+
+def test_background_alone_has_an_excess_of_unit_width_about_nothing():
+    """Of two samples of one distribution; its mean and its width, each within three standard errors."""
+    found = np.array(
+        [
+            excesses(
+                sample(1600, 0, 2 * seed, signal=0), sample(2000, 0, 2 * seed + 1, signal=0), ["none", "ot-score"], seed
+            )
+            for seed in range(60)
+        ]
+    )
+    assert np.all(np.abs(found.mean(0)) < 3 / np.sqrt(60))
+    assert np.all(np.abs(found.std(0) - 1) < 3 / np.sqrt(120))
+
+
+def test_a_signal_in_the_data_alone_is_an_excess_until_a_correction_is_fitted_on_it():
+    source, mixed = sample(4000, 0, 8, signal=0), sample(4000, 0, 9, signal=0.1)
+    target = Domain(mixed.inputs, np.zeros(4000, bool))
+    none, *corrected = excesses(source, target, list(SHIFTS))
+    assert none > 3  # 1.5 sigma above, half of it passes: 11 % of the mixture, 7 % of the background
+    assert all(abs(excess) < 0.5 * none for excess in corrected)
+
+
+def test_nothing_that_passes_is_no_excess():
+    assert excess_sigma(0.0, 0.0, [100, 100]) == 0
+    assert excess_sigma(0.4, 0.6, [50, 100, 100]) == pytest.approx(2)  # 0.2 over the root of 0.25 * 0.04
 
 
 def test_bad_input_is_one_line():
