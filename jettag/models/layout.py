@@ -55,8 +55,6 @@ class Group:
         pair_i: (P,) position in the flattened rectangle of the first constituent of each pair.
         pair_j: (P,) position of the second; each unordered pair of a jet once, with itself too.
         pair_is_real: (P,) bool, or None where no pair has padding.
-        upper: (P,) position of (i, j) in the flattened (b, n, n).
-        lower: (P,) position of (j, i).
         square: (b n n,) index into the P pairs, then one row for hidden keys and one for padded queries.
     """
 
@@ -66,9 +64,12 @@ class Group:
     pair_i: Tensor
     pair_j: Tensor
     pair_is_real: Tensor | None
-    upper: Tensor
-    lower: Tensor
     square: Tensor
+
+    def corners(self) -> tuple[Tensor, Tensor]:
+        """(P,) positions of (i, j) and of (j, i) of each pair in the flattened (b, n, n)."""
+        n = self.real.shape[1]
+        return self.pair_i * n + self.pair_j % n, self.pair_j * n + self.pair_i % n
 
     def spread(self, tokens: Tensor) -> Tensor:
         """(m, K) constituents -> (b, n, K), zero in padded slots."""
@@ -121,8 +122,6 @@ class Layout:
             pair_i=(row * n + tri_i).flatten(),
             pair_j=(row * n + tri_j).flatten(),
             pair_is_real=(mask[:, tri_i] & mask[:, tri_j]).flatten(),
-            upper=(row * (n * n) + tri_i * n + tri_j).flatten(),
-            lower=(row * (n * n) + tri_j * n + tri_i).flatten(),
             square=torch.where(visible[:, None, :], square, total).flatten(),
         )
         return cls(mask=mask, rows=None, groups=(group,), counts=(b * n,))
@@ -209,7 +208,5 @@ def _packed_group(jets: Tensor, count: Tensor) -> Group:
         pair_i=jet * n + i,
         pair_j=jet * n + j,
         pair_is_real=None,
-        upper=(jet * n + i) * n + j,
-        lower=(jet * n + j) * n + i,
         square=torch.where(padded_query, len(jet) + 1, square).flatten(),
     )

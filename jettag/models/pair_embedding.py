@@ -84,10 +84,11 @@ class _Square(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         group: Group = ctx.group  # type: ignore[attr-defined]
         rows = gradient.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])
-        mirrored = rows.index_select(0, group.lower)
+        upper, lower = group.corners()
+        mirrored = rows.index_select(0, lower)
         # A constituent's pair with itself stands once in the square.
-        mirrored.masked_fill_((group.upper == group.lower)[:, None], 0)
-        return mirrored.add_(rows.index_select(0, group.upper)), None
+        mirrored.masked_fill_((upper == lower)[:, None], 0)
+        return mirrored.add_(rows.index_select(0, upper)), None
 
 
 class _Sums(torch.autograd.Function):
