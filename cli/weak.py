@@ -236,7 +236,7 @@ def _study(*methods: str, **given: Any) -> None:
     pretrained: Path | None = given["pretrained"]
     rows = names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
     ends = selection_of(given["ends"])
-    networks = [f"selection={ends}"] if ends else []
+    networks = [f"selection={ends}"] if given["ends"] else []  # else the recipe's own
     study = run.WeakStudy(
         sources=weak_sources(
             given["background"],
@@ -257,7 +257,7 @@ def _study(*methods: str, **given: Any) -> None:
         test_jets=given["test_jets"],
         noise_features=given["noise"],
         components=given["components"],
-        selection=ends or "loss",
+        selection=ends,
         pretrained=pretrained,
         recipe=run.load_recipe(
             given["recipe"], FinetuneRecipe, ["mode=lpft", *networks, *(given["overrides"] or [])], card=given["card"]

@@ -78,7 +78,7 @@ def hunt(
         mass=mass,
         features=names(features) if features else run.HUNT_FEATURES,
         noise_features=noise,
-        selection=selection_of(ends) or "loss",
+        selection=selection_of(ends),
     )
     with weak_progress("hunt") as told:
         content = run.hunt_study(study, target, told=told)

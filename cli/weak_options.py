@@ -60,7 +60,7 @@ TestJets = Annotated[int | None, typer.Option("--test-jets", min=25, metavar="N"
 Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Processes; default: cores, to 8.")]
 Folds = Annotated[int, typer.Option("--folds", min=2, metavar="N", help="Of each ensemble.")]
 Noise = Annotated[int, typer.Option("--noise-features", min=0, metavar="N", help="Of pure noise.")]
-Ends = Annotated[str | None, typer.Option("--selection", help="loss or argos ends trainings.")]
+Ends = Annotated[str | None, typer.Option("--selection", help="argos (default) or loss.")]
 Components = Annotated[int, typer.Option("--components", min=1, metavar="N", help="Of trees-pca.")]
 OfBackground = Annotated[list[str] | None, typer.Option("--background-class", help="Default: all there.")]
 OfSignal = Annotated[list[str] | None, typer.Option("--signal-class", help="Default: all there.")]
@@ -120,15 +120,14 @@ def numbers(text: str, option: str) -> list[float]:
         raise UsageError(f"{option} {text!r} is no number", do="write it as 0.01 or 1%") from None
 
 
-def selection_of(text: str | None) -> "Selection | None":
-    """What ``--selection`` says; None where nothing.
+def selection_of(text: str | None) -> "Selection":
+    """What ``--selection`` says; ARGOS where it says nothing.
 
     Raises:
         UsageError: it is none of them.
     """
     known: dict[str, Selection] = {"loss": "loss", "argos": "argos"}
-    if text is None:
-        return None
+    text = "argos" if text is None else text
     if text not in known:
         raise UsageError(f"no --selection {text!r}", do=nearest(text, known))
     return known[text]

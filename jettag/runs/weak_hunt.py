@@ -68,7 +68,7 @@ class HuntStudy:
     mass: str = "m_jj"
     features: Sequence[str] = HUNT_FEATURES
     noise_features: int = 0
-    selection: Selection = "loss"
+    selection: Selection = "argos"
 
 
 def read_events_of(patterns: Sequence[str], card_name: str, mass: str, features: Sequence[str]) -> Sample:

@@ -69,7 +69,7 @@ def _plan(study: "WeakStudy") -> dict[str, Any]:
         **({"test_jets": study.test_jets} if study.test_jets else {}),
         "noise_features": study.noise_features,
         "components": study.components,
-        **({"selection": study.selection} if study.selection != "loss" else {}),
+        "selection": study.selection,
         "from": file_sha256(source / "state.json") if source else None,
         "recipe": study.recipe.model_dump(mode="json") if study.recipe else None,
     }

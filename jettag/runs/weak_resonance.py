@@ -194,7 +194,7 @@ def _plan(study: ResonanceStudy) -> dict[str, Any]:
         "noise_features": study.noise_features,
         "flow": asdict(study.settings.flow),
         "folds": study.settings.folds,
-        **({"selection": study.settings.selection} if study.settings.selection else {}),
+        "selection": study.settings.selection,
         "oversampling": study.settings.oversampling,
     }
 

@@ -68,7 +68,8 @@ class WeakStudy:
         test_jets: of each class that judge, at most; drawn at random, the same ones for every point.
         noise_features: columns of pure noise beside the features.
         components: of ``trees-pca``.
-        selection: what ends the trainings of trees; that of networks stands in the recipe.
+        selection: what ends the trainings of trees on mixed samples, with labels it is the loss; that of networks
+            stands in the recipe.
         pretrained: run of ``finetuned`` and of the embedding.
         recipe: of the networks.
         own_backbone: whether the recipe's backbone is the one that ``scratch`` takes, not the shape of ``pretrained``.
@@ -86,7 +87,7 @@ class WeakStudy:
     test_jets: int | None = None
     noise_features: int = 0
     components: int = 8
-    selection: Selection = "loss"
+    selection: Selection = "argos"
     pretrained: Path | None = None
     recipe: FinetuneRecipe | None = None
     own_backbone: bool = False
@@ -330,14 +331,15 @@ def _train_one(shared: _Shared, point: _Point) -> dict[str, Any]:
     return result
 
 
-def _maker(study: WeakStudy, row: str, width: int) -> Callable[[int], Classifier]:
-    """What makes a fresh classifier of a row whose events have ``width`` features."""
-    if row == "trees-pca":
+def _maker(study: WeakStudy, point: _Point, width: int) -> Callable[[int], Classifier]:
+    """What makes a fresh classifier of a point whose events have ``width`` features."""
+    selection: Selection = "loss" if point.method == "supervised" else study.selection
+    if point.row == "trees-pca":
         if study.components > width:
             what = f"{study.components} principal components of {width} dimensions"
             raise DataError(what, do="lower --components")
-        return make_principal_trees(study.components, study.selection)
-    return make_linear if row == "probe" else partial(make_trees, selection=study.selection)
+        return make_principal_trees(study.components, selection)
+    return make_linear if point.row == "probe" else partial(make_trees, selection=selection)
 
 
 def _fit(study: WeakStudy, point: _Point, pools: Pools, mixture: Mixture) -> tuple[npt.NDArray, dict[str, float]]:
@@ -346,7 +348,7 @@ def _fit(study: WeakStudy, point: _Point, pools: Pools, mixture: Mixture) -> tup
     train = np.concatenate([view(pools.background, 0)[mixture.background], view(pools.signal, 1)[mixture.signal]])
     test = np.concatenate([view(pools.test_background, 2), view(pools.test_signal, 3)])
     scores = fit_folds(
-        _maker(study, point.row, train.shape[1]),
+        _maker(study, point, train.shape[1]),
         train,
         mixture.label,
         test,

@@ -48,7 +48,7 @@ class ResonanceSettings:
         folds: of each ensemble of classifiers.
         oversampling: events drawn from a flow for each event of the signal region's data.
         classifier: of `CLASSIFIERS`.
-        selection: what ends its trainings; None: what its kind does by itself.
+        selection: what ends its trainings, but for those with labels and those of weights, which their loss ends.
         combined: methods whose mean score is the method ``combined``, of `COMBINABLE`.
         free: by method and classifier, what is known without a true label of the events scored last.
         last: the same of the classifier that was trained last.
@@ -58,7 +58,7 @@ class ResonanceSettings:
     folds: int = 5
     oversampling: int = 4
     classifier: str = "trees"
-    selection: Selection | None = None
+    selection: Selection = "argos"
     combined: tuple[str, ...] = ()
     _fitted: "tuple[Region, int, ConditionalFlow] | None" = field(default=None, init=False)
     _templates: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
@@ -82,7 +82,7 @@ class ResonanceSettings:
         if self.classifier not in CLASSIFIERS:
             raise UsageError(f"no classifier {self.classifier!r}", do=nearest(self.classifier, CLASSIFIERS))
         chosen = selection or self.selection
-        return partial(CLASSIFIERS[self.classifier], **({"selection": chosen} if chosen else {}))
+        return partial(CLASSIFIERS[self.classifier], selection=chosen)
 
     def scores(self, region: Region, test: Sample, seed: int) -> dict[tuple[str, str], FloatArray]:
         """Scores of the same events by method and classifier, as far as known; the last events' are kept."""
@@ -262,7 +262,8 @@ def _iad(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -
 def _supervised(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:
     if region.background is None or region.signal is None:
         raise UsageError("the supervised ceiling needs true signal and background of the signal region")
-    return _classify(region.signal.features, region.background.features, test.features, settings, seed)
+    signal, background = region.signal.features, region.background.features
+    return _classify(signal, background, test.features, settings, seed, selection="loss")
 
 
 def _isolation(region: Region, test: Sample, settings: ResonanceSettings, seed: int) -> FloatArray:  # noqa: ARG001

@@ -160,7 +160,7 @@ def test_selection_reaches_trees_and_networks(mixed, call_json, jettag, tmp_path
     default = call_json(*words(mixed, "cwola", "--fraction", 0.4, "--runs", 1))["runs"]
     ranked = call_json(*words(mixed, "cwola", "--fraction", 0.4, "--runs", 1, "--selection", "argos"))["runs"]
     trees = [[run["auc"] for run in runs if run["row"] == "trees"] for runs in (found, default, ranked)]
-    assert trees[0] == trees[1] != trees[2]
+    assert trees[0] != trees[1] == trees[2]
     facts = json.loads((tmp_path / "loss" / "runs" / "cwola-scratch-0.4-run0" / "run.json").read_text())
     assert "best_val_argos" not in facts
     code, _, err = jettag(*words(mixed, "cwola", *few, "--selection", "argos"))
