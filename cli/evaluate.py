@@ -62,7 +62,7 @@ def evaluate(
             device=place,
             on_progress=update,
         )
-    for note in judgement.notes + (["scores in bf16 mixed precision"] if precision == "bf16" else []):
+    for note in judgement.notes:
         say(f"eval: {note}")
     found = [judge(one) for one in judgement.flavour]
     many = [judge_classes(scores) for scores in judgement.scores if scores.probabilities.shape[1] >= MANY]
@@ -74,7 +74,7 @@ def evaluate(
         for note in about:
             say(f"eval: {note}")
         several = {"multiclass": many} if many else {}
-        emit_json(to_json(judgement.rows) | several | ({"flavour": found} if found else {}))
+        emit_json(to_json(judgement.rows) | {"precision": precision} | several | ({"flavour": found} if found else {}))
     else:
         print_rows(out, judgement.rows, notes=about, many=many)
         if found:

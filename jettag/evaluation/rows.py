@@ -222,6 +222,8 @@ def remarks(runs: Sequence[Scores], rows: Sequence[Row]) -> list[str]:
         absent = [name for name, jets in scores.counts.items() if not jets]
         if absent:
             found.append(f"{scores.run}: no jet of {', '.join(absent)} in the data, so no row for it.")
+        if scores.rounded:
+            found.append(f"{scores.run}: scores in bf16 mixed precision.")
     few: list[str] = []
     by_name = {scores.run: scores for scores in runs}
     for row in rows:

@@ -30,6 +30,7 @@ class Scores:
         seed: of the training, or None.
         parameters: number of trained parameters, or None.
         n_train: labelled jets the run was trained on, or None.
+        rounded: whether the network ran in bf16 mixed precision.
 
     Raises:
         DataError: no jet, shapes that disagree, a label without a name, or a probability that is NaN or not in [0, 1].
@@ -42,6 +43,7 @@ class Scores:
     seed: int | None = None
     parameters: int | None = None
     n_train: int | None = None
+    rounded: bool = False
 
     def __post_init__(self) -> None:
         table = np.asarray(self.probabilities, dtype=np.float64)

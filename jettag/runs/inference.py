@@ -186,6 +186,7 @@ def evaluate(
             seed=facts.get("seed"),
             parameters=facts.get("parameters"),
             n_train=facts.get("n_train"),
+            rounded=torch.is_autocast_enabled(device.type),
         )
         done += len(table)
         if asking.scheme is not None:

@@ -24,7 +24,7 @@ from jettag.runs.weak_data import ROLES, WeakSources, read_pools
 from jettag.weak.checks import check_features
 from jettag.weak.classifiers import make_trees
 from jettag.weak.features import columns_of, feature_matrix, with_noise
-from jettag.weak.folds import Selection
+from jettag.weak.folds import BY_LOSS, Selection
 from jettag.weak.hunt import HuntPlan, WindowResult, hunt
 from jettag.weak.measures import band
 from jettag.weak.samples import Sample
@@ -262,13 +262,15 @@ def _content(records: Sequence[Mapping[str, Any]], study: HuntStudy) -> dict[str
         "varied": varied,
         "features": list(study.features),
         "mass": study.mass,
+        "selection": study.selection,
         "notes": _notes(study),
     }
 
 
 def _notes(study: HuntStudy) -> list[str]:
     few = not study.data and study.runs < FEWEST_RUNS
-    return [f"{study.runs} runs: a band wants at least {FEWEST_RUNS}"] if few else []
+    notes = [f"{study.runs} runs: a band wants at least {FEWEST_RUNS}"] if few else []
+    return notes + ([BY_LOSS] if study.selection == "loss" else [])
 
 
 def _plain(value: Any) -> Any:

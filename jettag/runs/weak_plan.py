@@ -40,6 +40,8 @@ def settle_plan(out: Path, plan: Mapping[str, Any], *, write: bool = True) -> No
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
+            if "selection" in wanted:  # before there was a choice the loss ended all trees
+                before.setdefault("selection", "loss")
             differ = sorted(key for key in {**before, **wanted} if before.get(key) != wanted.get(key))
         except (OSError, ValueError, AttributeError):
             raise UsageError("not the plan of a study", where=path, do="choose another --out") from None

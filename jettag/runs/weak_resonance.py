@@ -30,6 +30,7 @@ from jettag.runs.weak_workers import train_points
 from jettag.training.run_directory import occupy
 from jettag.weak.checks import check_features
 from jettag.weak.features import with_noise
+from jettag.weak.folds import BY_LOSS
 from jettag.weak.measures import enough_background
 from jettag.weak.resonance import CLASSIFIERS, COMBINABLE, RESONANCE_METHODS
 from jettag.weak.samples import Sample
@@ -118,6 +119,7 @@ def resonance_study(
         order = {method: place for place, method in enumerate(study.methods)}
         found.sort(key=lambda item: (order[item["method"]], item["row"], item["fraction"] or -1.0, item["seed"]))
         content = study_json(found, [*_notes(study), *several_signals(kinds)])
+        content["selection"] = study.settings.selection
         if out:
             write_study(out, content)
     return content
@@ -167,6 +169,8 @@ def _notes(study: ResonanceStudy) -> list[str]:
     ]
     if "ranode" in study.methods:
         notes.append("ranode: unless events held out tell signal from background, every event scores the same")
+    if study.settings.selection == "loss":
+        notes.append(BY_LOSS)
     if study.runs < 10:
         notes.append(f"{study.runs} runs: a band wants at least 10")
     if "combined" in study.methods:

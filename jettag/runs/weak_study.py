@@ -30,7 +30,7 @@ from jettag.training.distributed import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.weak.classifiers import make_linear, make_principal_trees, make_trees
 from jettag.weak.features import with_noise
-from jettag.weak.folds import Classifier, Selection, fit_folds
+from jettag.weak.folds import BY_LOSS, Classifier, Selection, fit_folds
 from jettag.weak.measures import enough_background
 from jettag.weak.mixtures import Mixture, check_fractions, check_method, draw_mixture
 from jettag.weak.study import improvement_over, judge, label_free, study_json
@@ -208,6 +208,7 @@ def weak_study(
             told=told,
         )
         content = study_json(sorted(found, key=lambda item: _order(study, item)), notes)
+        content["selection"] = study.selection
         if out:
             write_study(out, content)
         return content
@@ -244,6 +245,8 @@ def _check(study: WeakStudy, out: Path | None) -> None:
 
 def _notes(study: WeakStudy, pools: Pools) -> list[str]:
     notes = []
+    if study.selection == "loss":
+        notes.append(BY_LOSS)
     if study.runs < 10:
         notes.append(f"{study.runs} runs: a band wants at least 10")
     if study.other_fraction == 0 and "cwola" in study.methods:

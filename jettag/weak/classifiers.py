@@ -33,7 +33,8 @@ def make_trees(seed: int, selection: Selection = "loss") -> Classifier:
 
     Args:
         seed: of that fifth.
-        selection: what must not have improved for ten trees. `RESULTS.md`, trees that ARGOS ends, compares the two.
+        selection: what must not have improved for ten trees: the loss where there are labels, ARGOS where there are
+            none. `RESULTS.md`, trees that ARGOS ends, compares the two.
     """
     trees: Classifier = _Trees(
         max_iter=MAX_ITERATIONS,

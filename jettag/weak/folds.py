@@ -14,9 +14,10 @@ import numpy.typing as npt
 from jettag.errors import DataError
 from jettag.weak.checks import FloatArray, check_weights
 
-__all__ = ["Classifier", "FoldScores", "Selection", "assign_folds", "fit_folds", "fold_quantiles"]
+__all__ = ["BY_LOSS", "Classifier", "FoldScores", "Selection", "assign_folds", "fit_folds", "fold_quantiles"]
 
 Selection = Literal["loss", "argos"]  # what ends a training: loss, or the label-free ranking, of events held out
+BY_LOSS = "the loss of events held out, not ARGOS, ended what was trained without labels"  # a note on results
 SMALLEST_FOLD = 10  # events of each class in a fold
 
 

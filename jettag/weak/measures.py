@@ -106,7 +106,8 @@ def sic_curve(
     Args:
         signal_scores: (S,).
         background_scores: (B,).
-        background_weight: (B,) of the background's efficiency; the events that pass are counted all the same.
+        background_weight: (B,) of the background's efficiency; the numbers of events are then effective ones, rounded
+            down: (sum of weights) squared over the sum of their squares.
 
     Raises:
         DataError: a class is empty or a score is not finite.
@@ -120,12 +121,16 @@ def sic_curve(
     first = np.searchsorted(background, threshold, side="left")
     n_background_pass = (len(background) - first).astype(np.int64)
     signal_efficiency = n_signal_pass / len(signal)
+    n_background = len(background)
     if background_weight is None:
-        background_efficiency = n_background_pass / len(background)
+        background_efficiency = n_background_pass / n_background
     else:
-        weight = check_weights(np.asarray(background_weight, dtype=np.float64))[order]
-        above = np.append(np.cumsum(weight[::-1])[::-1], 0.0)  # of each event and those that score higher
+        weight = check_weights(background_weight)[order]
+        # Of each event and those that score higher.
+        above, squares = (np.append(np.cumsum(part[::-1])[::-1], 0.0) for part in (weight, weight**2))
         background_efficiency = above[first] / above[0]
+        effective = np.divide(above**2, squares, out=np.zeros_like(above), where=squares > 0)
+        n_background_pass, n_background = (effective[first] + 1e-9).astype(np.int64), int(effective[0] + 1e-9)
     sic = np.divide(
         signal_efficiency,
         np.sqrt(background_efficiency),
@@ -133,7 +138,7 @@ def sic_curve(
         where=background_efficiency > 0,
     )
     return SicCurve(
-        signal_efficiency, background_efficiency, sic, n_background_pass, threshold, len(background), len(signal)
+        signal_efficiency, background_efficiency, sic, n_background_pass, threshold, n_background, len(signal)
     )
 
 
@@ -202,7 +207,7 @@ def argos(
         data_scores: (n,) of the sample that may hold signal, held out from training.
         template_scores: (m,) of the background template or the poorer mixture, held out too.
         template_weight: (m,) of the template's pass rate.
-        min_template: template events that must pass.
+        min_template: template events that must pass, effective ones where they have weights.
 
     Raises:
         DataError: a sample is empty or a score is not finite.

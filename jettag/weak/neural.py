@@ -25,7 +25,7 @@ EPOCHS = 30  # 100 in the reference
 BATCH_SIZE = 512  # 128 in the reference; a region has thousands of events, and each batch should hold some signal
 
 
-def make_neural(seed: int, selection: Selection = "argos") -> Classifier:
+def make_neural(seed: int, selection: Selection) -> Classifier:
     """Three layers of 64 on standardised features. Both samples weigh the same.
 
     Args:

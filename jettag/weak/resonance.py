@@ -148,7 +148,7 @@ def _classify(
     features = np.concatenate([data, template])
     make = settings.maker(selection)
     scores = fit_folds(make, features, label, test, folds=settings.folds, seed=seed, weight=weight)
-    settings.last = label_free(scores, label)
+    settings.last = label_free(scores, label, weight)
     return scores.test
 
 

@@ -106,12 +106,13 @@ def _supported(curve: SicCurve, efficiency: float) -> float | None:
     return sic_at(curve, efficiency) if efficiency * curve.n_background >= MIN_BACKGROUND else None
 
 
-def label_free(scores: FoldScores, label: npt.NDArray) -> dict[str, float]:
+def label_free(scores: FoldScores, label: npt.NDArray, weight: npt.NDArray | None = None) -> dict[str, float]:
     """What is known without a true label: AUC of the mixtures, mean over folds, and ARGOS of out-of-fold quantiles.
 
     Args:
         scores: of the training jets.
         label: (n,) 1 for the sample with more signal.
+        weight: (n,) in training; ARGOS takes that of the other sample.
     """
     aucs = []
     for k in np.unique(scores.fold):
@@ -119,7 +120,9 @@ def label_free(scores: FoldScores, label: npt.NDArray) -> dict[str, float]:
         rank = fold_quantiles(scores.out_of_fold[inside], np.zeros(inside.sum()), label[inside] == 0)
         aucs.append(rank[label[inside] == 1].mean())
     quantile = fold_quantiles(scores.out_of_fold, scores.fold, label == 0)
-    return {"mixture_auc": float(np.mean(aucs)), "argos": argos(quantile[label == 1], quantile[label == 0])}
+    of_template = None if weight is None else weight[label == 0]
+    found = argos(quantile[label == 1], quantile[label == 0], template_weight=of_template)
+    return {"mixture_auc": float(np.mean(aucs)), "argos": found}
 
 
 def aggregate(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -165,6 +165,12 @@ def test_selection_reaches_trees_and_networks(mixed, call_json, jettag, tmp_path
     assert "best_val_argos" not in facts
     code, _, err = jettag(*words(mixed, "cwola", *few, "--selection", "argos"))
     assert (code, "another setting of recipe, selection" in err) == (2, True)
+    plan = tmp_path / "loss" / "plan.json"
+    older = json.loads(plan.read_text())
+    assert older.pop("selection") == "loss"
+    plan.write_text(json.dumps(older))  # as before there was a choice
+    again = call_json(*words(mixed, "cwola", *few, "--selection", "loss"))
+    assert (again["selection"], again["runs"]) == ("loss", found)
 
 
 @pytest.mark.parametrize(
