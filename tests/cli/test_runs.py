@@ -108,9 +108,11 @@ def test_scores_in_bf16_are_those_in_single_precision_but_for_rounding(files, je
         assert len(np.unique(found[1])) > 0.9 * len(np.unique(found[0]))  # logits are not rounded to eight bits
         width = found[0].std()
         assert 0 < np.abs(found[0] - found[1]).max() < 0.2 * width
-    exact, rounded = (call_json("eval", runs / "scratch", "--data", *test, *more)["rows"][0] for more in ([], half))
-    assert rounded["auc"] == pytest.approx(exact["auc"], abs=0.005)
-    assert "bf16" in jettag("eval", runs / "scratch", "--data", *test, *half)[2]
+    exact, rounded = (call_json("eval", runs / "scratch", "--data", *test, *more) for more in ([], half))
+    assert rounded["rows"][0]["auc"] == pytest.approx(exact["rows"][0]["auc"], abs=0.005)
+    assert (exact["precision"], rounded["precision"]) == ("fp32", "bf16")
+    tables = [jettag("eval", runs / "scratch", "--data", *test, *more)[1] for more in ([], half)]
+    assert ["bf16" in table for table in tables] == [False, True]
 
 
 def test_embeddings_have_one_row_a_jet(files, jettag, runs, tmp_path):
