@@ -53,7 +53,8 @@ def test_both_precisions_are_timed_beside_each_other_and_learn_apart():
     assert alone.ours_mixed is not None
     assert alone.weaver_mixed is None
     inference = compare(replace(settings, mode="infer"), table, weaver=False)
-    assert inference.ours_mixed is None
+    assert inference.ours_mixed is not None
+    assert compare(replace(settings, mode="infer", mixed=False), table, weaver=False).ours_mixed is None
 
 
 def test_logits_of_both_sides_agree():
