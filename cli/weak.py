@@ -36,7 +36,6 @@ from .weak_options import (
     Workers,
     names,
     numbers,
-    selection_of,
     weak_progress,
     weak_sources,
 )
@@ -235,8 +234,8 @@ def _study(*methods: str, **given: Any) -> None:
     features = names(given["features"]) if given["features"] else list(DEFAULT_FEATURES)
     pretrained: Path | None = given["pretrained"]
     rows = names(given["rows"]) if given["rows"] else run.default_rows(features, pretrained is not None, bool(target))
-    ends = selection_of(given["ends"])
-    networks = [f"selection={ends}"] if given["ends"] else []  # else the recipe's own
+    ends = given["ends"]
+    networks = [f"selection={ends}"] if ends else []  # else the recipe's own
     study = run.WeakStudy(
         sources=weak_sources(
             given["background"],
@@ -257,7 +256,7 @@ def _study(*methods: str, **given: Any) -> None:
         test_jets=given["test_jets"],
         noise_features=given["noise"],
         components=given["components"],
-        selection=ends,
+        selection=ends or "argos",
         pretrained=pretrained,
         recipe=run.load_recipe(
             given["recipe"], FinetuneRecipe, ["mode=lpft", *networks, *(given["overrides"] or [])], card=given["card"]

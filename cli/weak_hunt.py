@@ -9,7 +9,7 @@ from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import refuse_file
-from .weak_options import Ends, Features, Folds, Noise, names, numbers, pair, selection_of, weak_progress
+from .weak_options import Ends, Features, Folds, Noise, names, numbers, pair, weak_progress
 
 __all__ = ["hunt"]
 
@@ -78,7 +78,7 @@ def hunt(
         mass=mass,
         features=names(features) if features else run.HUNT_FEATURES,
         noise_features=noise,
-        selection=selection_of(ends),
+        selection=ends or "argos",
     )
     with weak_progress("hunt") as told:
         content = run.hunt_study(study, target, told=told)

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jettag.errors import UsageError, nearest
+from jettag.errors import UsageError
 
 from .console import progress, say
 
 if TYPE_CHECKING:
-    from jettag.run import Selection, Told, WeakSources
+    from jettag.run import Told, WeakSources
 
 __all__ = [
     "Background",
@@ -39,7 +39,6 @@ __all__ = [
     "names",
     "numbers",
     "pair",
-    "selection_of",
     "weak_progress",
     "weak_sources",
 ]
@@ -60,7 +59,9 @@ TestJets = Annotated[int | None, typer.Option("--test-jets", min=25, metavar="N"
 Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Processes; default: cores, to 8.")]
 Folds = Annotated[int, typer.Option("--folds", min=2, metavar="N", help="Of each ensemble.")]
 Noise = Annotated[int, typer.Option("--noise-features", min=0, metavar="N", help="Of pure noise.")]
-Ends = Annotated[str | None, typer.Option("--selection", help="argos (default) or loss.")]
+Ends = Annotated[
+    Literal["argos", "loss"] | None, typer.Option("--selection", metavar="NAME", help="argos (default) or loss.")
+]
 Components = Annotated[int, typer.Option("--components", min=1, metavar="N", help="Of trees-pca.")]
 OfBackground = Annotated[list[str] | None, typer.Option("--background-class", help="Default: all there.")]
 OfSignal = Annotated[list[str] | None, typer.Option("--signal-class", help="Default: all there.")]
@@ -118,19 +119,6 @@ def numbers(text: str, option: str) -> list[float]:
         return [float(part.removesuffix("%")) * (0.01 if part.endswith("%") else 1) for part in names(text)]
     except ValueError:
         raise UsageError(f"{option} {text!r} is no number", do="write it as 0.01 or 1%") from None
-
-
-def selection_of(text: str | None) -> "Selection":
-    """What ``--selection`` says; ARGOS where it says nothing.
-
-    Raises:
-        UsageError: it is none of them.
-    """
-    known: dict[str, Selection] = {"loss": "loss", "argos": "argos"}
-    text = "argos" if text is None else text
-    if text not in known:
-        raise UsageError(f"no --selection {text!r}", do=nearest(text, known))
-    return known[text]
 
 
 def pair(text: str, option: str) -> tuple[float, float]:

@@ -23,7 +23,6 @@ from .weak_options import (
     names,
     numbers,
     pair,
-    selection_of,
     weak_progress,
 )
 
@@ -99,7 +98,7 @@ def _command(method: str) -> Callable[..., None]:
             shift=shift,
             noise_features=noise,
             classifiers=names(classifier),
-            settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds, selection=selection_of(ends)),
+            settings=run.ResonanceSettings(flow=_flow(flow, epochs), folds=folds, selection=ends or "argos"),
         )
         with weak_progress(method) as told:
             content = run.resonance_study(study, target, workers=workers, told=told)

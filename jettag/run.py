@@ -26,7 +26,6 @@ from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
 from jettag.training.distributed import choose_device, has_fast_bf16, in_precision
 from jettag.weak.autoencoders import AutoencoderSettings
 from jettag.weak.flow import FlowSettings
-from jettag.weak.folds import Selection
 from jettag.weak.hunt import HuntPlan, mass_edges
 from jettag.weak.resonance import ResonanceSettings
 from jettag.weak.windows import Window
@@ -47,7 +46,6 @@ __all__ = [
     "ResonanceSettings",
     "ResonanceStudy",
     "Rules",
-    "Selection",
     "SimulatorStudy",
     "Sources",
     "Told",

@@ -130,7 +130,7 @@ def nested_scores(
                 member.fit(features[train], inside[train].astype(np.int64), sample_weight=weight[train])
                 if restarts > 1:
                     data, template = (member.predict_proba(features[held & part])[:, 1] for part in (inside, beside))
-                    found = argos(data, template)
+                    found = argos(data, template, template_weight=weight[held & beside])
                 else:
                     found = 0.0
                 if found > best:

@@ -62,10 +62,11 @@ class _Neural:
                 logit = network(x[rows])[:, 0]
                 return nn.functional.binary_cross_entropy_with_logits(logit, truth[rows], each[rows])
 
-            def rank(rows: Tensor) -> float:
-                score, data = network(x[rows])[:, 0].double().numpy(), truth[rows].numpy() == 1
+            def rank(rows: Tensor, found: float) -> float:
+                data = truth[rows].numpy() == 1
                 if self._selection == "loss" or data.all() or not data.any():
-                    return -float(loss(rows))
+                    return -found
+                score = network(x[rows])[:, 0].double().numpy()
                 return argos(score[data], score[~data], template_weight=each[rows].numpy()[~data])
 
             states = []
@@ -76,9 +77,10 @@ class _Neural:
                     value.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                 with torch.no_grad():
-                    if not np.isfinite(float(loss(val))):
+                    found = float(loss(val))
+                    if not np.isfinite(found):
                         raise DivergenceError("the network's loss is not finite", do="check the features for outliers")
-                    states.append((rank(val), copy.deepcopy(network.state_dict())))
+                    states.append((rank(val, found), copy.deepcopy(network.state_dict())))
         states.sort(key=lambda state: state[0], reverse=True)
         self._states, self._network = [state for _, state in states[:VOTERS]], network
         return self

@@ -284,8 +284,8 @@ def reweight(
 ) -> FloatArray:
     """(n,) weights, mean 1, that turn simulated events into data: g / (1 - g) of a classifier, clipped.
 
-    SALAD (arXiv:2001.05001): learnt where data is background, applied elsewhere, the mass among the features. The loss
-    ends the training, which ARGOS does not: a ratio needs probabilities, not an order.
+    SALAD (arXiv:2001.05001): learnt where data is background, applied elsewhere, the mass among the features. Its
+    loss ends the training, never ARGOS: a ratio needs probabilities, not an order.
 
     Args:
         simulation: (s, F) where the ratio is learnt.
