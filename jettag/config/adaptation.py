@@ -9,6 +9,7 @@ from jettag.config.objectives import Fraction
 from jettag.errors import nearest
 
 __all__ = [
+    "FROZEN_FIRST",
     "LAYERWISE_DECAY",
     "MODES",
     "AdaptationRecipe",
@@ -31,6 +32,8 @@ MODES: dict[str, str] = {
     "layerwise": "everything is trained, each backbone layer slower than the one above it (arXiv:2106.08254)",
     "lora": "low-rank updates of the backbone's matrices, its norms and the head are trained (arXiv:2106.09685)",
 }
+
+FROZEN_FIRST = ("head", "probe", "lpft", "staged")  # modes whose head begins with the frozen backbone's embeddings
 
 # Of `training.layer_decay` in mode layerwise, where the recipe has none; masked autoencoders' own (arXiv:2111.06377).
 LAYERWISE_DECAY = 0.75

@@ -4,6 +4,7 @@ Letters used for tensor shapes throughout: B jets, N constituents, F features, D
 in a table J jets and M constituents of all jets together.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
@@ -356,16 +357,16 @@ class JetTable:
         columns = [self.jet[name][index].astype(np.float32) for name in self.batch_columns]
         return torch.from_numpy(np.stack(columns, axis=1)) if columns else None
 
-    def _rows(self, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _rows(self, index: npt.NDArray, most: int | None = None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Rows of the constituents of the jets at ``index`` (B,), and the (B + 1,) offsets of the jets among them."""
-        counts = self.counts[index]
+        counts = self.counts[index] if most is None else np.minimum(self.counts[index], most)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return np.repeat(self.offsets[index] - offsets[:-1], counts) + np.arange(offsets[-1]), offsets
 
-    def select(self, index: npt.NDArray) -> "JetTable":
-        """The jets at ``index``: positions, or a (J,) bool array."""
+    def select(self, index: npt.NDArray, most: int | None = None) -> "JetTable":
+        """The jets at ``index``, positions or (J,) bool; of each ``most`` constituents of highest pT, or all."""
         chosen = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-        rows, offsets = self._rows(chosen)
+        rows, offsets = self._rows(chosen, most)
         return replace(
             self,
             features=self.features[rows],
@@ -382,10 +383,9 @@ def concatenate(tables: Sequence[JetTable]) -> JetTable:
     first = tables[0]
     starts = np.cumsum([0] + [len(table.features) for table in tables])
     pieces = [table.offsets[:-1] + start for table, start in zip(tables, starts, strict=False)]
-    notes: dict[str, int] = {}
+    notes: Counter[str] = Counter()
     for table in tables:
-        for name, count in table.notes.items():
-            notes[name] = notes.get(name, 0) + count
+        notes.update(table.notes)
     return replace(
         first,
         features=np.concatenate([table.features for table in tables]),
@@ -394,6 +394,6 @@ def concatenate(tables: Sequence[JetTable]) -> JetTable:
         label=None if first.label is None else np.concatenate([t.label for t in tables if t.label is not None]),
         jet={name: np.concatenate([table.jet[name] for table in tables]) for name in first.jet},
         constituent={name: np.concatenate([table.constituent[name] for table in tables]) for name in first.constituent},
-        notes=notes,
+        notes=dict(notes),
         num_entries=sum(table.num_entries for table in tables),
     )

@@ -65,13 +65,15 @@ class Pool:
 
     Attributes:
         features: (n, F) jet-level features, F may be 0.
-        embedding: (n, D) of a backbone, or None.
+        embedding: (n, D) of a backbone that sees as many constituents as it was trained with, or None.
         jets: constituents, or None where nobody asked for them.
+        network_embedding: (n, D) of the same backbone of ``jets``, which may be cut elsewhere, or None.
     """
 
     features: npt.NDArray[np.float32]
     embedding: npt.NDArray[np.float32] | None
     jets: JetTable | None
+    network_embedding: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -82,6 +84,7 @@ class Pool:
             self.features[rows],
             None if self.embedding is None else self.embedding[rows],
             None if self.jets is None else self.jets.select(np.asarray(rows)),
+            None if self.network_embedding is None else self.network_embedding[rows],
         )
 
 
@@ -118,6 +121,7 @@ def read_pools(
     *,
     backbone: Path | None = None,
     constituents: tuple[str, int] | None = None,
+    frozen: bool = False,
     test_jets: int | None = None,
     device: torch.device,
     told: Told,
@@ -130,6 +134,7 @@ def read_pools(
         features: jet-level, with ``embedding`` for the column of `jettag embed`.
         backbone: run whose embeddings of the jets are wanted.
         constituents: feature set and most constituents, where networks train on them.
+        frozen: whether networks begin with that backbone frozen, so that its embeddings of what they see are wanted.
         test_jets: of each class that judge, at most, drawn at random; the same ones each time.
         device: where the backbone runs.
         told: of jets of other classes.
@@ -179,8 +184,12 @@ def read_pools(
             rows = np.sort(random.permutation(len(pools[key]))[:test_jets])
             pools[key] = pools[key].select(rows)
         signal_names = signal_names[rows]  # of the last of the two
+    most = None if constituents is None else constituents[1]
     if backbone is not None:
-        pools = {key: embed_pool(pool, backbone, device, told, key) for key, pool in pools.items()}
+        pools = {
+            key: embed_pool(pool, backbone, device, told, key, most=most, frozen=frozen and key in ROLES)
+            for key, pool in pools.items()
+        }
     columns = _column_names(features, pools["background"].features.shape[1])
     for key, pool in pools.items():
         option, role = (f"--{key}", key) if key in ROLES else (judging, "test")
@@ -198,7 +207,7 @@ class Reader:
         columns: of jets.
         names: of all classes that a jet may have.
         constituents: feature set and most constituents; None for none.
-        backbone: whose features are read where ``constituents`` is None.
+        backbone: whose features are read where ``constituents`` is None, and at least as many constituents as it sees.
     """
 
     card: DataCard
@@ -215,9 +224,9 @@ class Reader:
             UsageError: constituents of files that hold embeddings.
         """
         wanted = self.constituents
-        if wanted is None and self.backbone is not None:
+        if self.backbone is not None:
             feature_set, _, most, _ = features_of(self.backbone)
-            wanted = feature_set, most
+            wanted = (feature_set, most) if wanted is None else (wanted[0], max(wanted[1], most))
         if wanted is None:
             return read_jet_columns(inputs, self.card, self.columns, self.names, default=default), None
         if EMBEDDING in self.columns:
@@ -275,20 +284,45 @@ def make_pool(jets: JetColumns, table: JetTable | None, features: Sequence[str],
     return Pool(matrix, embedding, None if table is None else table.select(rows))
 
 
-def embed_pool(pool: Pool, backbone: Path, device: torch.device, told: Told, what: str) -> Pool:
-    """The pool with the backbone's embeddings.
+def embed_pool(
+    pool: Pool,
+    backbone: Path,
+    device: torch.device,
+    told: Told,
+    what: str,
+    *,
+    most: int | None = None,
+    frozen: bool = False,
+) -> Pool:
+    """The pool with the backbone's embeddings, which do not depend on what else is done with the jets.
+
+    Args:
+        pool: jets, with at least as many constituents as the backbone was trained with.
+        backbone: a run.
+        device: where it runs.
+        told: of the work.
+        what: the jets are.
+        most: constituents that the jets keep afterwards.
+        frozen: whether the embeddings of these are wanted too.
 
     Raises:
         UsageError: the jets were read with other features than the backbone's.
     """
     assert pool.jets is not None  # a backbone asks for constituents
-    _, feature_names, _, _ = features_of(backbone)
+    _, feature_names, own, _ = features_of(backbone)
     if tuple(pool.jets.feature_names) != feature_names:
         do = "give networks the backbone's features with --set data.features=..."
         raise UsageError("the backbone has other features than the recipe", do=do)
     told.note(f"embedding {len(pool)} jets of {what}")
     network, _ = load_backbone(backbone, feature_names)
-    return Pool(pool.features, embeddings(network.to(device).eval(), pool.jets, device), pool.jets)
+    network.to(device).eval()
+    every = np.arange(len(pool))
+    embedding = embeddings(network, pool.jets.select(every, own), device)
+    jets = pool.jets if most is None else pool.jets.select(every, most)
+    again = None
+    if frozen:
+        again = embedding if most == own else embeddings(network, jets, device)
+    return Pool(pool.features, embedding, jets, again)
 
 
 def several_signals(names: npt.NDArray[np.str_]) -> list[str]:

@@ -82,14 +82,14 @@ def _from_scratch(recipe: FinetuneRecipe) -> FinetuneRecipe:
 def _mixed(pools: Pools, mixture: Mixture, class_names: tuple[str, ...], *, embedded: bool) -> JetTable:
     """The jets of both samples; their label is the sample, 0 for the richer one, and nothing tells the true class.
 
-    Where the pools are ``embedded`` by the backbone that is fine-tuned, it need not embed the jets again.
+    Where the backbone that is fine-tuned has ``embedded`` them, it need not embed them again.
     """
     drawn = ((pools.background, mixture.background), (pools.signal, mixture.signal))
     jets = concatenate([pool.jets.select(rows) for pool, rows in drawn if pool.jets is not None])
     label = 1 - mixture.label
     shuffled = np.random.default_rng(len(label)).permutation(len(label))
     known: dict[str, npt.NDArray] = {}
-    if embedded and pools.background.embedding is not None and pools.signal.embedding is not None:
-        both = [pools.background.embedding[mixture.background], pools.signal.embedding[mixture.signal]]
+    both = [pool.network_embedding[rows] for pool, rows in drawn if pool.network_embedding is not None]
+    if embedded and len(both) == len(drawn):
         known[KNOWN] = np.concatenate(both)[shuffled]
     return replace(jets.select(shuffled), label=label[shuffled], class_names=class_names, jet=known)

@@ -20,6 +20,7 @@ from jettag.runs.common import NOBODY, Told
 from jettag.runs.seen import refuse_shared
 from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make_pool
 from jettag.training.distributed import choose_device
+from jettag.training.restore import features_of
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images
 from jettag.weak.checks import check_features
 from jettag.weak.features import columns_of
@@ -37,7 +38,7 @@ INPUTS: dict[str, str] = {
 FEWEST = 50  # background jets
 SHARE = 0.8  # of the background that a run sees
 MEASURED = ("max_sic", "sic_1e-2", "sic_1e-3", "auc")
-CONSTITUENTS = "jetclass_kin", 128  # the smallest feature set; only the momenta are used
+IMAGE_FEATURES, IMAGE_CONSTITUENTS = "jetclass_kin", 128  # the smallest feature set; only the momenta are used
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,18 @@ def _read(study: OutlierStudy, device: torch.device, told: Told) -> tuple[Pool, 
     files = {"background": expand_inputs(study.background), "test": expand_inputs(study.test)}
     refuse_shared(files["background"], files["test"], "--background")
     classes = class_names_of(card, files)
-    wanted = CONSTITUENTS if "constituents" in study.inputs and study.pretrained is None else None
+    backbone = study.pretrained if "embedding" in study.inputs else None
+    most = IMAGE_CONSTITUENTS if "constituents" in study.inputs else None
+    wanted = None if most is None else (features_of(backbone)[0] if backbone else IMAGE_FEATURES, most)
     features = study.features if "features" in study.inputs else ()
-    reader = Reader(card, columns_of(features) if features else (), classes, wanted, study.pretrained)
+    reader = Reader(card, columns_of(features) if features else (), classes, wanted, backbone)
     pools: dict[str, list[tuple[str, Pool]]] = {}
     for role, inputs in files.items():
         jets, table = reader(inputs, "background" if role == "background" else "")
         present = [int(place) for place in np.unique(jets.label) if place >= 0]
         own = [(classes[place], make_pool(jets, table, features, jets.label == place)) for place in present]
-        if study.pretrained is not None:
-            own = [(name, embed_pool(pool, study.pretrained, device, told, f"{role} {name}")) for name, pool in own]
+        if backbone is not None:
+            own = [(name, embed_pool(pool, backbone, device, told, f"{role} {name}", most=most)) for name, pool in own]
         pools[role] = own
     for name in study.background_class:
         if name not in classes:

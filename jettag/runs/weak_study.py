@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jettag.config.adaptation import FROZEN_FIRST
 from jettag.config.files import write_atomically
 from jettag.config.recipe import FinetuneRecipe
 from jettag.data.card import load_card
@@ -168,8 +169,9 @@ def weak_study(
         if method != "supervised" or fraction == fractions[0]
     ]
     chosen = choose_device(device)
-    networks = [row for row in study.rows if row in NETWORKS]
-    needs_backbone = any(row in EMBEDDED for row in study.rows) and study.pretrained is not None
+    networks = study.recipe.data if study.recipe and any(row in NETWORKS for row in study.rows) else None
+    frozen = bool(networks and "finetuned" in study.rows and study.recipe and study.recipe.mode in FROZEN_FIRST)
+    needs_backbone = study.pretrained is not None and (frozen or any(row in EMBEDDED for row in study.rows))
     with occupy(out) if out else nullcontext():
         if out:
             settle_study(out, study, write=False)  # refused before jets are read and embedded
@@ -177,9 +179,8 @@ def weak_study(
             study.sources,
             study.features,
             backbone=study.pretrained if needs_backbone else None,
-            constituents=(study.recipe.data.features, study.recipe.data.max_constituents)
-            if networks and study.recipe
-            else None,
+            constituents=(networks.features, networks.max_constituents) if networks else None,
+            frozen=frozen,
             test_jets=study.test_jets,
             device=chosen,
             told=told,

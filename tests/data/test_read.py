@@ -54,6 +54,13 @@ def test_the_order_of_files_permutes_jets_and_changes_none(tmp_path):
     assert same(read(a, b), read(b, a).select(np.roll(np.arange(50), 30)))
 
 
+def test_constituents_can_be_cut_afterwards(tmp_path):
+    path = write(tmp_path / "a.root", make_columns(30, seed=1))
+    cut = read(path).select(np.arange(30), 3)
+    assert cut.counts.max() == 3
+    assert same(cut, read(path, max_constituents=3))
+
+
 def test_many_chunks_are_one_table(tmp_path, monkeypatch):
     path = write(tmp_path / "a.root", make_columns(57, seed=1))
     whole = read(path)
