@@ -85,7 +85,8 @@ def _check(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     row = {"recipe": str(find("recipes", name)), "valid": True, "parameters": {}}
     if isinstance(resolved, StudyRecipe):
         check_options(resolved, name)
-        return row, f"jettag {resolved.command} {shlex.join(resolved.words())}"
+        calls = [f"jettag {resolved.command} {shlex.join(resolved.words(part))}" for part in resolved.parts or (None,)]
+        return row, "\n".join(calls)
     counts = _parameters(resolved)
     called = {name: name if name == "tokenizer" else f"{name} backbone" for name in counts}
     said = ", ".join(f"{called[name]} of {count:,} parameters" for name, count in counts.items())

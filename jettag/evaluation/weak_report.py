@@ -17,6 +17,7 @@ __all__ = [
     "IMPROVEMENT_TITLE",
     "NO_SIGNAL",
     "OUTLIER_HEAD",
+    "band_cell",
     "decorrelation_lines",
     "decorrelation_markdown",
     "decorrelation_statement",
@@ -31,6 +32,7 @@ __all__ = [
     "outlier_lines",
     "outlier_markdown",
     "outlier_statement",
+    "percent",
     "remarks",
     "write_study",
 ]
@@ -64,9 +66,9 @@ def lines(content: Mapping[str, Any]) -> list[list[str]]:
         [
             row["method"],
             row["row"],
-            _percent(row["fraction"]),
+            percent(row["fraction"]),
             str(row["n_runs"]),
-            *(_cell(row, key) for key in SHOWN),
+            *(band_cell(row, key) for key in SHOWN),
             *(_shape(row) if more else ()),
         ]
         for row in content["rows"]
@@ -86,11 +88,13 @@ def _shape(row: Mapping[str, Any]) -> list[str]:
     return [f"{row['chi2_per_ndof_median']:.2f}", divergence, purity, *template]
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """A signal fraction as tables have it."""
     return ALL if fraction is None else f"{100 * fraction:.4g} %"
 
 
-def _cell(row: Mapping[str, Any], key: str) -> str:
+def band_cell(row: Mapping[str, Any], key: str) -> str:
+    """The median of a measure of a row with its band, or n/a."""
     median, low, high = (row[f"{key}_{edge}"] for edge in ("median", "low", "high"))
     digits = 3 if key in ("auc", "argos") else 2
     return "n/a" if median is None else f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
@@ -110,8 +114,8 @@ def remarks(content: Mapping[str, Any]) -> list[str]:
 def _effective(content: Mapping[str, Any]) -> list[str]:
     """How many of reweighted events count."""
     return [
-        f"{row['method']} by {row['row']}, {_percent(row['fraction'])} signal: the effective sample size of the "
-        f"weighted events is {_cell(row, 'effective_share')} of all"
+        f"{row['method']} by {row['row']}, {percent(row['fraction'])} signal: the effective sample size of the "
+        f"weighted events is {band_cell(row, 'effective_share')} of all"
         for row in content["rows"]
         if row.get("effective_share_median") is not None
     ]
@@ -171,7 +175,7 @@ def hunt_lines(content: Mapping[str, Any]) -> list[list[str]]:
 
     return [
         [
-            "data" if row["fraction"] is None else _percent(row["fraction"]),
+            "data" if row["fraction"] is None else percent(row["fraction"]),
             "n/a" if row["s_over_b"] is None else f"{100 * row['s_over_b']:.2g} %",
             f"{row['window'][0]:.0f} to {row['window'][1]:.0f}",
             f"{row['efficiency']:.3g}",
@@ -262,7 +266,9 @@ OUTLIER_HEAD = ("method", "input", "signal", "max SIC", "SIC at 1e-2", "AUC")
 def outlier_lines(content: Mapping[str, Any]) -> list[list[str]]:
     """The cells of `OUTLIER_HEAD`, from the object of `weak outliers --json`."""
     names = ("max_sic", "sic_1e-2", "auc")
-    return [[row["method"], row["row"], row["signal"], *(_cell(row, key) for key in names)] for row in content["rows"]]
+    return [
+        [row["method"], row["row"], row["signal"], *(band_cell(row, key) for key in names)] for row in content["rows"]
+    ]
 
 
 def improvement_heads(content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -277,8 +283,8 @@ def improvement_lines(content: Mapping[str, Any]) -> list[list[str]]:
         [
             row["method"],
             row["row"],
-            *([_percent(row["fraction"])] if "fraction" in row else []),
-            *(_cell(row, key) for key in ("min", "median", "max")),
+            *([percent(row["fraction"])] if "fraction" in row else []),
+            *(band_cell(row, key) for key in ("min", "median", "max")),
         ]
         for row in content["improvement"]
     ]

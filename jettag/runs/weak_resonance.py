@@ -139,7 +139,8 @@ def _check(study: ResonanceStudy) -> None:
         raise UsageError(f"the mass {study.mass} stands in --features", do="leave it out")
     for method, does in (("salad", "reweights"), ("feta", "moves")):
         if method in study.methods and not study.simulation:
-            raise UsageError(f"{method} {does} a simulation", do="give one with --simulation")
+            do = f"give one with --simulation, or leave {method} out"
+            raise UsageError(f"{method} {does} a simulation", do=do)
     if "combined" in study.methods and len(combined_of(study)) < 2:
         what = "combined is the mean of two methods or more"
         raise UsageError(what, where="--methods", do=f"name some of {', '.join(COMBINABLE)} as well")

@@ -1,5 +1,7 @@
 """jettag weak cathode, compare: methods side by side, a run without signal, and a study that goes on."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -197,3 +199,40 @@ def test_too_little_signal_is_told_before_anything_is_trained(events, jettag, tm
     assert (code, out) == (4, ""), err
     assert "there; give more --signal" in err.rstrip().splitlines()[-1]
     assert not list((tmp_path / "study").glob("points/*"))
+
+
+def test_a_study_in_parts_is_its_parts_side_by_side(events, call_json, jettag, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    lines = ["command: weak compare", "options: {methods: [cwola, supervised], fractions: 0.05, runs: 1, folds: 2}"]
+    recipe.write_text("\n".join([*lines, "parts: {plain: {}, noise: {noise-features: 3, methods: cwola}}"]))
+    files = [f"--{name}={events / name}.root" for name in ("background", "signal", "test")]
+    region = ["--set", "options.window='3300:3700'", "--set", "options.range='2500:4500'", *files]
+    study, out = ["weak", "study", recipe, *region], tmp_path / "out"
+    first = call_json(*study, "--part", "noise", "--out", out)
+    assert list(first["parts"]) == ["noise"]
+    assert (out / "table.md").read_text().count("plain") == 0
+    both = call_json(*study, "--out", out)
+    assert both["parts"]["noise"] == first["parts"]["noise"]
+    assert both["parts"]["plain"]["rows"] == call_json("weak", "compare", *words(
+        events, "--methods", "cwola,supervised", "--fraction", "0.05", "--runs", 1
+    ))["rows"]  # fmt: skip
+    assert json.loads((out / "weak.json").read_text()) == both
+    head, _, cwola, supervised, *_ = (out / "table.md").read_text().splitlines()
+    assert head.split(" | ")[2] == "plain: no signal"
+    assert [text.split(": ")[0] for text in head.split(" | ")[2:]] == ["plain"] * 2 + ["noise"] * 2 + ["plain", "noise"]
+    rows = {(row["method"], row["fraction"]): row for row in both["parts"]["plain"]["rows"]}
+    for line, row in ((cwola, rows["cwola", 0.05]), (supervised, rows["supervised", None])):
+        assert line.split(" | ")[3].startswith(f"{row['max_sic_median']:.2f} (")
+    assert [cell.strip() for cell in supervised.split("|")[5:7]] == ["", ""]  # the part without labels
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("points/*")}
+    code, printed, _ = jettag(*study, "--part", "plain", "--out", out)
+    assert (code, "plain" in printed, "noise" in (out / "table.md").read_text()) == (0, True, True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for more, code, said in (
+        (["--part", "nose"], 2, "did you mean noise"),
+        (["--set", "parts.noise.noise=3"], 3, "parts.noise.noise"),
+        (["--set", "command=weak hunt"], 3, "side by side"),
+        (["--set", "parts={'../x': {}}"], 3, "parts"),
+    ):
+        found, _, err = jettag(*study, *more)
+        assert (found, said in err) == (code, True), err
