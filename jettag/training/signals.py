@@ -16,7 +16,10 @@ STOP = "STOP"  # `touch RUN/STOP` ends a run as if it had reached its limit
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], int | None]]:
-    """Yield a function that tells the exit code of a signal received, if any; the first signal is only noted."""
+    """Yield a function that tells the exit code of a signal received, if any; the first signal is only noted.
+
+    One that came when the training was at its end, which then went on to it, is passed on to whoever runs trainings.
+    """
     received: list[int] = [*SWALLOWED]
 
     def note(number: int, _frame: object) -> None:
@@ -26,6 +29,8 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
 
     with _handled(SIGNALS, note):
         yield lambda: SIGNALS[signal.Signals(received[0])] if received else None
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextlib.contextmanager

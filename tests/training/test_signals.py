@@ -13,13 +13,18 @@ CODES = [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)]
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)
-def test_within_a_training_a_signal_is_noted_around_it_obeyed(number, code):
+@pytest.mark.parametrize("when", ["within", "after"])
+def test_within_a_training_a_signal_is_noted_around_it_obeyed(number, code, when):
+    """Noted ones are obeyed as well when the training ends without a look at them."""
+
     def around():
         with stop_at_once():
             with stop_requests() as request:
                 assert request() is None
-                os.kill(os.getpid(), number)
-                assert request() == code
+                if when == "within":
+                    os.kill(os.getpid(), number)
+                    assert request() == code
+            assert when == "after"
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
@@ -31,11 +36,14 @@ def test_within_a_training_a_signal_is_noted_around_it_obeyed(number, code):
 
 @pytest.mark.parametrize(("number", "code"), [*CODES, (signal.SIGINT, 130)])
 def test_what_a_library_swallows_is_obeyed_by_the_training(number, code):
-    with stop_at_once():
+    def train():
         with contextlib.suppress(Exception, KeyboardInterrupt):
             os.kill(os.getpid(), number)
         with stop_requests() as request:
             assert request() == code
+
+    with pytest.raises((Stopped, KeyboardInterrupt)), stop_at_once():
+        train()
     with stop_requests() as request:
         assert request() is None
 
