@@ -59,13 +59,23 @@ def draw_max_sic(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _colours(groups: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """One colour for each method and row; ceilings, which are dashed, are grey where they would repeat one."""
+    """One colour for each method and row; ceilings, which are dashed, have that of the one method of the same row.
+
+    Where there is no such one they have a colour of their own, or are grey where they would repeat one.
+    """
     known = list(groups)
-    few = len(known) <= len(COLOURS)
-    ceilings = [group for group in known if group[0] == "supervised"]
-    plain = [group for group in known if few or group not in ceilings]
-    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(plain)}
-    return {**{group: str(0.6 * i / len(ceilings)) for i, group in enumerate(ceilings)}, **colours}
+    mixed = [group for group in known if group[0] != "supervised"]
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(mixed)}
+    alone: list[tuple[str, str]] = []
+    for group in known:
+        beside = [other for other in mixed if other[1] == group[1]]
+        if group not in colours and len(beside) == 1:
+            colours[group] = colours[beside[0]]
+        elif group not in colours:
+            alone.append(group)
+    few = len(mixed) + len(alone) <= len(COLOURS)
+    own = COLOURS[len(mixed) :] if few else [str(0.6 * i / len(alone)) for i in range(len(alone))]
+    return {**colours, **dict(zip(alone, own, strict=False))}
 
 
 def draw_sic(content: Mapping[str, Any]) -> Figure:
