@@ -60,6 +60,10 @@ def study(
         more = [*(["--out", str(target)] if target else ()), *(["--json"] if as_json else ())]
         _run(chosen, [*chosen.words(), *given, *more], "study")
         return
+    if target:
+        from jettag.runs.weak_plan import settle_parts
+
+        settle_parts(target, list(chosen.parts))
     contents: dict[str, Any] = {}
     for part in asked:
         more = ["--out", str(target / part)] if target else []

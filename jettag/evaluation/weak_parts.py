@@ -67,11 +67,12 @@ def write_parts(out: Path, contents: Contents) -> None:
         raise ResourceError(what, where=out, do="free the disk and run the command again") from None
 
 
-def _fractions(content: Mapping[str, Any]) -> list[float]:
-    return sorted({row["fraction"] for row in content["rows"] if row["fraction"] is not None})
+def _fractions(content: Mapping[str, Any]) -> list[float | None]:
+    """Those of a part; None alone where no method mixes."""
+    return sorted({row["fraction"] for row in content["rows"] if row["fraction"] is not None}) or [None]
 
 
-def _head(content: Mapping[str, Any], part: str, fraction: float) -> str:
+def _head(content: Mapping[str, Any], part: str, fraction: float | None) -> str:
     if fraction == 0:
         return f"{part}: no signal"
     purity = next(row.get("s_over_b_median") for row in content["rows"] if row["fraction"] == fraction)

@@ -15,9 +15,10 @@ from jettag.training.run_directory import BESIDE
 if TYPE_CHECKING:
     from jettag.runs.weak_study import WeakStudy
 
-__all__ = ["contents", "settle_plan", "settle_study"]
+__all__ = ["contents", "settle_parts", "settle_plan", "settle_study"]
 
 PLAN = "plan.json"
+TABLES = ("weak.json", "table.md")  # of all parts of a study
 
 
 def settle_study(out: Path, study: "WeakStudy", *, write: bool = True) -> None:
@@ -52,6 +53,19 @@ def settle_plan(out: Path, plan: Mapping[str, Any], *, write: bool = True) -> No
         raise UsageError("the folder holds something else", where=out, do="choose another --out")
     if write:
         write_atomically(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def settle_parts(out: Path, parts: Sequence[str]) -> None:
+    """See that the folder of a study in parts, where it is there, holds nothing else.
+
+    Raises:
+        UsageError: it does, such as a study without parts.
+    """
+    known = {*parts, *TABLES, *BESIDE}
+    other = sorted(item.name for item in out.iterdir() if item.name not in known) if out.is_dir() else []
+    if other:
+        what = f"the folder holds something else than the parts {', '.join(parts)}: {other[0]}"
+        raise UsageError(what, where=out, do="choose another --out")
 
 
 def _plan(study: "WeakStudy") -> dict[str, Any]:

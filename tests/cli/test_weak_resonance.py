@@ -228,7 +228,14 @@ def test_a_study_in_parts_is_its_parts_side_by_side(events, call_json, jettag, t
     code, printed, _ = jettag(*study, "--part", "plain", "--out", out)
     assert (code, "plain" in printed, "noise" in (out / "table.md").read_text()) == (0, True, True)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    labels = call_json(*study, "--set", "options.methods=supervised", "--set", "parts={a: {}}", "--out", tmp_path / "a")
+    (row,) = labels["parts"]["a"]["rows"]
+    assert row["fraction"] is None
+    assert f"| supervised | trees | {row['max_sic_median']:.2f} (" in (tmp_path / "a" / "table.md").read_text()
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single" / "plan.json").write_text("{}")
     for more, code, said in (
+        (["--out", tmp_path / "single"], 2, "plan.json"),
         (["--part", "nose"], 2, "did you mean noise"),
         (["--set", "parts.noise.noise=3"], 3, "parts.noise.noise"),
         (["--set", "command=weak hunt"], 3, "side by side"),
