@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from jettag.data.dataset import SPLITS, SplitRule
+from jettag.data.identity import file_sha256
+
 from ..data.make import make_columns
 from .conftest import SMALL, SMALL_DECODER, write_root
 
@@ -95,19 +98,32 @@ def test_prepare_names_the_column_that_it_keeps(jettag, tmp_path):
     assert "did you mean part_dzerr" in err
 
 
+def dealt(path, name, split, rule):
+    """A file of one class that the rule deals to a split by its checksum, which is another in each writing."""
+    for seed in range(200):
+        write_root(path, make_columns(20, seed=seed, class_name=name))
+        if SPLITS[rule.of_file(file_sha256(path))] == split:
+            return path
+    raise AssertionError(split)
+
+
 def test_prepare_warns_of_a_split_without_jets_or_without_a_class(files, jettag, tmp_path):
     """Three files of one class each, dealt as wholes, cannot fill three splits with three classes."""
-    words = ["data", "prepare", "jetclass", *sorted((files / "train").glob("*.root")), "--workers", 1, "--json"]
-    code, out, err = jettag(*words, "--split-by", "file", "--split", "50:25:25", "--out", tmp_path / "s")
+    rule = SplitRule(by="file", fractions=(0.5, 0.25, 0.25))
+    places = {"QCD": "train", "Tbqq": "train", "Hbb": "val"}
+    given = [dealt(tmp_path / f"{name}.root", name, split, rule) for name, split in places.items()]
+    words = ["data", "prepare", "jetclass", "--workers", 1, "--json"]
+    code, out, err = jettag(*words, *given, "--split-by", "file", "--split", "50:25:25", "--out", tmp_path / "s")
     assert code == 0
+    assert json.loads(out)["jets"] == {"train": 40, "val": 20, "test": 0}
     told = {line.split("fell into ")[1].split(";")[0]: line for line in err.splitlines() if "fell into" in line}
-    assert set(told) == {"train", "val", "test"}
-    for split, jets in json.loads(out)["jets"].items():
-        labels = [facts["labels"] for name, facts in manifest(tmp_path / "s")["shards"].items() if split in name]
-        classes = {name for counts in labels for name, n in zip(json.loads(out)["classes"], counts, strict=False) if n}
-        absent = {name for name in ("QCD", "Tbqq", "Hbb") if name in told[split]}
-        assert absent == ({"QCD", "Tbqq", "Hbb"} - classes if jets else set())
-    assert "fell into" not in jettag(*words, "--split", "60:20:20", "--out", tmp_path / "whole")[2]
+    absent = {split: {name for name in places if name in line} for split, line in told.items()}
+    assert absent == {"train": {"Hbb"}, "val": {"QCD", "Tbqq"}, "test": set()}
+    files = sorted((files / "train").glob("*.root"))
+    assert "fell into" not in jettag(*words, *files, "--split", "60:20:20", "--out", tmp_path / "whole")[2]
+    alone = [dealt(tmp_path / "QCD.root", "QCD", "val", rule)]
+    code, _, err = jettag(*words, *alone, "--split-by", "file", "--split", "50:25:25", "--out", tmp_path / "none")
+    assert (code, "no jet left for training of 20 read" in err) == (4, True)
 
 
 def test_prepare_goes_on_and_warns_where_the_disk_has_damaged_what_was_left(jettag, tmp_path, monkeypatch):
