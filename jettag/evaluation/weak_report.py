@@ -112,12 +112,16 @@ def remarks(content: Mapping[str, Any]) -> list[str]:
 
 
 def _effective(content: Mapping[str, Any]) -> list[str]:
-    """How many of reweighted events count."""
+    """How many of reweighted events count, in one line where it is the same at several fractions."""
+    fractions: dict[tuple[str, str, str], list[str]] = {}
+    for row in content["rows"]:
+        if row.get("effective_share_median") is not None:
+            key = row["method"], row["row"], band_cell(row, "effective_share")
+            fractions.setdefault(key, []).append(percent(row["fraction"]))
     return [
-        f"{row['method']} by {row['row']}, {percent(row['fraction'])} signal: the effective sample size of the "
-        f"weighted events is {band_cell(row, 'effective_share')} of all"
-        for row in content["rows"]
-        if row.get("effective_share_median") is not None
+        f"{method} by {name}, {', '.join(signal)} signal: the effective sample size of the weighted events is {share} "
+        "of all"
+        for (method, name, share), signal in fractions.items()
     ]
 
 
