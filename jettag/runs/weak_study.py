@@ -170,7 +170,7 @@ def weak_study(
     ]
     chosen = choose_device(device)
     networks = study.recipe.data if study.recipe and any(row in NETWORKS for row in study.rows) else None
-    frozen = bool(networks and "finetuned" in study.rows and study.recipe and study.recipe.mode in FROZEN_FIRST)
+    frozen = networks is not None and "finetuned" in study.rows and _begins_frozen(study.recipe)
     needs_backbone = study.pretrained is not None and (frozen or any(row in EMBEDDED for row in study.rows))
     with occupy(out) if out else nullcontext():
         if out:
@@ -213,6 +213,13 @@ def weak_study(
         if out:
             write_study(out, content)
         return content
+
+
+def _begins_frozen(recipe: FinetuneRecipe | None) -> bool:
+    """Whether fine-tuning begins with embeddings of the backbone as it is, of jets with its own features."""
+    if recipe is None or recipe.adaptation.adapt_features or not recipe.adaptation.precompute:
+        return False
+    return recipe.mode in FROZEN_FIRST
 
 
 def _with_features(recipe: FinetuneRecipe, study: WeakStudy, told: Told) -> FinetuneRecipe:

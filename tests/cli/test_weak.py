@@ -158,6 +158,8 @@ def test_no_row_depends_on_the_others(mixed, call_json, monkeypatch, tmp_path, m
     monkeypatch.setattr("jettag.runs.weak_network.KNOWN", "a column that nobody reads")  # the training embeds itself
     assert scan("finetuned", "again")["finetuned"] == pytest.approx(every["finetuned"], abs=1e-3)
     assert cached(mixed, call_json, tmp_path)["auc_median"] == every["trees-embedding"]
+    shared[-1:-1] = ["--set", "data.features=jetclass_kin", "--set", "adaptation.adapt_features=true"]
+    assert 0 < scan("finetuned", "adapted")["finetuned"] < 1  # of other features than the backbone's: it embeds itself
 
 
 def test_finetune_of_two_samples_reads_no_true_label(mixed, call_json, jettag, tmp_path):
