@@ -1,20 +1,21 @@
 """The two blocks of the Particle Transformer, and the attention inside them."""
 
-from typing import cast
+import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-__all__ = ["Block", "ClassBlock", "attend", "dropout", "gelu"]
+from jettag.models.dropout import Kept, Random, dropout
 
-RANDOM_LEVELS = 65536  # decisions are drawn from 16 random bits
+__all__ = ["Block", "ClassBlock", "attend", "gelu"]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float) -> Tensor:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float, random: Random | None = None
+) -> Tensor:
     """softmax(Q K^T / sqrt(d) + bias) V with dropout on the softmax.
 
     PyTorch's CPU kernel has no gradient for the bias and no dropout, its fallback costs more than the products below,
@@ -26,58 +27,64 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float)
         value: (b, H, n, d).
         bias: broadcastable to (b, H, q, n); -inf hides a key.
         drop: probability of dropping an attention weight.
+        random: decides on the CPU; one of its own without.
 
     Returns:
         (b, H, q, d).
     """
     if torch.compiler.is_compiling() and query.device.type == "cpu":
         logits = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5 + bias.to(query.dtype)
-        return dropout(torch.softmax(logits, -1), drop) @ value.to(query.dtype)
+        return dropout(torch.softmax(logits, -1), drop, random) @ value.to(query.dtype)
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), drop)
     key, value, bias = (x.to(query.dtype) for x in (key, value, bias))
+    shape = (*query.shape[:3], key.shape[2])
+    kept = (random or Random(query, math.prod(shape))).kept(shape, drop) if drop else None
     if not torch.is_grad_enabled():
-        return _attend(query, key, value, bias, drop)[0]
-    attended: Tensor = _Attend.apply(query, key, value, bias, drop)
+        return _attend(query, key, value, bias, kept)[0]
+    attended: Tensor = _Attend.apply(query, key, value, bias, kept)
     return attended
 
 
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float
-) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kept: Kept | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`attend` on the CPU, and what its gradient needs."""
     b, heads, q, d = query.shape
     query, key, value = (x.reshape(b * heads, -1, d) for x in (query, key, value))
     logits = bias.expand(b, heads, -1, -1).reshape(-1, bias.shape[2], bias.shape[3]).expand(-1, q, -1)
     weights = torch.baddbmm(logits, query, key.transpose(1, 2), alpha=d**-0.5)
     torch.softmax(weights, -1, out=weights)
-    kept = _kept(weights, drop, 1.0) if drop else None
-    attended = _product(weights if kept is None else weights * kept, value, _height(drop))
-    return attended.view(b, heads, q, d), (query, key, value, weights, kept)
+    thinned = weights if kept is None else kept.as_numbers(weights.dtype).view(weights.shape).mul_(weights)
+    attended = _product(thinned, value, 1.0 if kept is None else kept.height)
+    return attended.view(b, heads, q, d), (query, key, value, weights)
 
 
 class _Attend(torch.autograd.Function):
     """`attend` on the CPU in as few passes over the attention weights as its gradient allows."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, drop: float) -> Tensor:
-        attended, saved = _attend(query, key, value, bias, drop)
-        ctx.save_for_backward(*cast("tuple[Tensor, ...]", saved))  # None is allowed too
+    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kept: Kept | None) -> Tensor:
+        attended, saved = _attend(query, key, value, bias, kept)
+        ctx.save_for_backward(*saved, *(() if kept is None else (kept.bytes,)))
         ctx.shape, ctx.bias_shape = query.shape, bias.shape  # type: ignore[attr-defined]
-        ctx.height = _height(drop)  # type: ignore[attr-defined]
+        ctx.rest = () if kept is None else kept[1:]  # type: ignore[attr-defined]
         return attended
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, weights, kept = ctx.saved_tensors  # type: ignore[attr-defined]
+        query, key, value, weights, *draws = ctx.saved_tensors  # type: ignore[attr-defined]
         b, heads, q, d = ctx.shape  # type: ignore[attr-defined]
         gradient = gradient.reshape(b * heads, q, d)
-        height = ctx.height  # type: ignore[attr-defined]
-        of_value = _product((weights if kept is None else weights * kept).transpose(1, 2), gradient, height)
+        decided = Kept(*draws, *ctx.rest) if draws else None  # type: ignore[attr-defined]
+        kept = None if decided is None else decided.as_numbers(weights.dtype).view(weights.shape)
+        height = 1.0 if decided is None else decided.height
         of_weights = _product(gradient, value.transpose(1, 2), height)
         if kept is not None:
             of_weights.mul_(kept)
         of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        thinned = weights if kept is None else kept.mul_(weights)
+        of_value = _product(thinned.transpose(1, 2), gradient, height)
         of_query = _product(of_logits, key, d**-0.5)
         of_key = _product(of_logits.transpose(1, 2), query, d**-0.5)
         of_bias = of_logits.view(b, heads, q, -1).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None  # type: ignore[attr-defined]
@@ -95,45 +102,6 @@ def gelu(x: Tensor) -> Tensor:
     compiling = torch.compiler.is_compiling()  # a compiler finds out by itself what may be overwritten
     activated: Tensor = F.gelu(x) if compiling or x.requires_grad else torch.ops.aten.gelu_(x)
     return activated
-
-
-def dropout(x: Tensor, drop: float) -> Tensor:
-    """``x`` with each entry 0 with probability ``drop`` and divided by 1 - drop otherwise.
-
-    On the CPU, where PyTorch draws one Mersenne-Twister number for each entry, one 64-bit draw of a faster generator,
-    which PyTorch's seeds, decides four entries; ``drop`` is rounded to a multiple of 2^-16 there.
-    """
-    if not drop:
-        return x
-    if x.device.type != "cpu":
-        return F.dropout(x, drop)
-    kept: Tensor = _kept(x.detach(), drop, _height(drop))
-    return x * kept
-
-
-def _height(drop: float) -> float:
-    """What an entry that is kept is multiplied by."""
-    return RANDOM_LEVELS / (RANDOM_LEVELS - round(drop * RANDOM_LEVELS))
-
-
-@torch.library.custom_op("jettag::kept", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def _kept(x: Tensor, drop: float, height: float) -> Tensor:
-    """0 with probability ``drop`` and ``height`` otherwise, for each entry of a tensor on the CPU.
-
-    One opaque operation for a compiler: it has a slower generator of its own, and now both give the same numbers.
-    """
-    level = round(drop * RANDOM_LEVELS)
-    seed = int(torch.empty((), dtype=torch.int64).random_())
-    draws = torch.from_numpy(np.random.SFC64(seed).random_raw((x.numel() + 3) // 4))
-    # Compared straight into the type of x: a product of bool and float costs five times as much.
-    kept = torch.empty(x.shape, dtype=x.dtype)
-    torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), level - RANDOM_LEVELS // 2, out=kept)
-    return kept if height == 1 else kept.mul_(height)
-
-
-@_kept.register_fake
-def _(x: Tensor, drop: float, height: float) -> Tensor:  # noqa: ARG001
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
 class _DropPath(DropPath):  # type: ignore[misc]
@@ -191,8 +159,15 @@ class _Residual(nn.Module):
         self.fc2 = nn.Linear(mlp_ratio * dim, dim)
         self.residual_scale = nn.Parameter(torch.ones(dim))
 
-    def _dropout(self, x: Tensor) -> Tensor:
-        return dropout(x, self.drop) if self.training else x
+    def _random(self, x: Tensor, keys: int) -> Random | None:
+        """What decides on all that is dropped of (b, q, D) and their attention to so many keys; None for nothing."""
+        b, q, dim = x.shape
+        number = b * q * (2 * dim + self.fc1.out_features) if self.drop else 0
+        number += b * q * self.num_heads * keys if self.attention_drop else 0
+        return Random(x, number) if number and self.training and x.device.type == "cpu" else None
+
+    def _dropout(self, x: Tensor, random: Random | None) -> Tensor:
+        return dropout(x, self.drop, random) if self.training else x
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         """(b, n, K D) -> K times (b, H, n, D / H)."""
@@ -201,19 +176,19 @@ class _Residual(nn.Module):
         parts = x.view(b, n, width // dim, self.num_heads, dim // self.num_heads)
         return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        return attend(query, key, value, bias, self.attention_drop if self.training else 0.0)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, random: Random | None) -> Tensor:
+        return attend(query, key, value, bias, self.attention_drop if self.training else 0.0, random)
 
-    def _project(self, attended: Tensor) -> Tensor:
+    def _project(self, attended: Tensor, random: Random | None = None) -> Tensor:
         """(b, q, D), heads side by side -> the branch (b, q, D) that joins the residual stream."""
         # Scaling the rows of the projection scales its outputs head by head, without a pass over every token.
         scale = self.head_scale.repeat_interleave(self.out.out_features // self.num_heads)
         x = F.linear(attended, self.out.weight * scale[:, None], self.out.bias * scale)
-        return self._dropout(self.norm_attention(x))
+        return self._dropout(self.norm_attention(x), random)
 
-    def _mlp(self, x: Tensor) -> Tensor:
-        hidden = self._dropout(gelu(self.fc1(self.norm_mlp(x))))
-        return self._dropout(self.fc2(self.norm_hidden(hidden)))
+    def _mlp(self, x: Tensor, random: Random | None = None) -> Tensor:
+        hidden = self._dropout(gelu(self.fc1(self.norm_mlp(x))), random)
+        return self._dropout(self.fc2(self.norm_hidden(hidden)), random)
 
 
 class Block(_Residual):
@@ -229,10 +204,11 @@ class Block(_Residual):
         Returns:
             (b, n, D).
         """
+        random = self._random(x, x.shape[1])
         query, key, value = self._split(self.qkv(self.norm_in(x)))
-        attended = self._attend(query, key, value, bias).transpose(1, 2).flatten(2)
-        x = x + self.drop_path(self._project(attended))
-        return torch.addcmul(self.drop_path(self._mlp(x)), self.residual_scale.to(x.dtype), x)
+        attended = self._attend(query, key, value, bias, random).transpose(1, 2).flatten(2)
+        x = x + self.drop_path(self._project(attended, random))
+        return torch.addcmul(self.drop_path(self._mlp(x, random)), self.residual_scale.to(x.dtype), x)
 
 
 class ClassBlock(_Residual):
@@ -249,6 +225,7 @@ class ClassBlock(_Residual):
         Returns:
             (b, 1, D).
         """
+        random = self._random(token, 1 + x.shape[1])
         heads, dim = self.num_heads, token.shape[-1]
         seen = self.norm_in(torch.cat([token, x], dim=1))[:, None]
         of_query, of_key, of_value = self.qkv.weight.view(3, heads, dim // heads, dim)
@@ -258,7 +235,7 @@ class ClassBlock(_Residual):
         # divides by sqrt(D), the network by sqrt(D / H).
         query = torch.einsum("bqc,hdc->bhd", token, of_query) + query_bias
         query = torch.einsum("bhd,hdc->bhc", query, of_key * heads**0.5)[:, None]
-        attended = self._attend(query, seen, seen, hidden)[:, 0]
+        attended = self._attend(query, seen, seen, hidden, random)[:, 0]
         attended = torch.einsum("bhc,hdc->bhd", attended, of_value) + value_bias
-        token = token + self.drop_path(self._project(attended.flatten(1)[:, None]))
-        return torch.addcmul(self.drop_path(self._mlp(token)), self.residual_scale, token)
+        token = token + self.drop_path(self._project(attended.flatten(1)[:, None], random))
+        return torch.addcmul(self.drop_path(self._mlp(token, random)), self.residual_scale, token)

@@ -166,8 +166,7 @@ class PairEmbedding(nn.Module):
             for place, layer in enumerate(self._layers()):
                 if place:
                     pieces = [gelu(piece) for piece in pieces]
-                weight, bias = _folded(layer, pieces, groups)
-                pieces = [_linear(piece, weight, bias) for piece in pieces]
+                pieces = _normalised(layer, pieces, groups)
         if self.last_activation:
             pieces = [gelu(piece) for piece in pieces]
         return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
@@ -229,10 +228,15 @@ def _through(rows: Tensor, *folded: Tensor) -> Tensor:
     return rows
 
 
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Rows (P, K) W^T + b, with the matrix laid out so that the gradient of a narrow one is a fast product, too."""
-    weight, bias = weight.to(rows.dtype), bias.to(rows.dtype)
-    if not torch.is_grad_enabled():
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Rows (P, K) W^T + b.
+
+    PyTorch takes the gradient of the matrix in the layout that the matrix has, and a product of many rows is slow (an
+    eighth of the rate) unless the narrower side comes first: so W^T is laid out anew where it has more columns.
+    """
+    outputs, inputs = weight.shape
+    weight, bias = weight.to(rows.dtype), None if bias is None else bias.to(rows.dtype)
+    if outputs <= inputs or bias is None or not torch.is_grad_enabled():
         return F.linear(rows, weight, bias)
     return torch.addmm(bias, rows, weight.T.contiguous())
 
@@ -240,6 +244,38 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _exact(weight: Tensor) -> torch.autocast:
     """Statistics, and what is folded with them, stay in the precision of the weights."""
     return torch.autocast(weight.device.type, enabled=False)
+
+
+def _normalised(layer: _Layer, pieces: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
+    """Rows (P, K) of each group after a linear layer and its normalisation.
+
+    Over few outputs their own mean and variance take less than the product of `_folded`.
+    """
+    weight, bias, norm = layer
+    if len(weight) >= weight.shape[1] or not _is_taught(norm, pieces):
+        weight, bias = _folded(layer, pieces, groups)
+        return [_linear(piece, weight, bias) for piece in pieces]
+    rows = [_linear(piece, weight) for piece in pieces]
+    dtype = torch.promote_types(rows[0].dtype, torch.float32)
+    with _exact(weight):
+        exact = [piece.to(dtype) for piece in rows]
+        mean, squares, count = _means(exact, groups, _plain_sums)
+        variance = (squares - mean.square()).clamp(min=0)
+        norm.track(mean + bias, variance, count)
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        shift = norm.bias - mean * scale + 0 * bias  # which moves the mean alone; its gradient is zero rather than none
+        return [torch.addcmul(shift, piece, scale).to(rows[0].dtype) for piece in exact]
+
+
+def _plain_sums(piece: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sum (K,) of the rows of (P, K), and of their squares."""
+    counted = piece if weight is None else piece * weight
+    return counted.sum(0), (counted * piece).sum(0)
+
+
+def _is_taught(norm: RealBatchNorm, pieces: Sequence[Tensor]) -> bool:
+    """Whether the statistics are those of the batch."""
+    return norm.training and (is_spread() or sum(len(piece) for piece in pieces) > 1)
 
 
 def _folded(
@@ -254,8 +290,9 @@ def _folded(
     """
     weight, bias, norm = layer
     with _exact(weight):
-        if norm.training and (is_spread() or sum(len(piece) for piece in pieces) > 1):
-            input_mean, covariance, count = _moments(pieces, groups, before)
+        if _is_taught(norm, pieces):
+            input_mean, products, count = _means(pieces, groups, lambda piece, real: _sums_after(piece, real, before))
+            covariance = products - input_mean[:, None] * input_mean
             mean = weight @ input_mean + bias
             variance = ((weight @ covariance) * weight).sum(1).clamp(min=0)  # rounded moments may say less
             norm.track(mean, variance, count)
@@ -265,31 +302,41 @@ def _folded(
         return weight * scale[:, None], (bias - mean) * scale + norm.bias
 
 
-def _moments(
-    pieces: Sequence[Tensor], groups: Sequence[Group], before: Sequence[Tensor]
+def _means(
+    pieces: Sequence[Tensor],
+    groups: Sequence[Group],
+    sums: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor, Tensor | int]:
-    """Mean (K,), covariance (K, K) and number of the real rows of all pieces (P, K), or of what follows from them."""
+    """Means over the real rows of all pieces, and their number.
+
+    Args:
+        pieces: (P, K) of each group.
+        groups: they say which rows are real.
+        sums: two sums over the rows of a piece, each multiplied by what stands in its row of (P, 1); None for all.
+    """
     if groups[0].pair_is_real is None:
         count: Tensor | int = sum(len(piece) for piece in pieces)
         real: list[Tensor | None] = [None] * len(pieces)
     else:
         real = [cast("Tensor", group.pair_is_real)[:, None].to(pieces[0].dtype) for group in groups]
         count = torch.stack([cast("Tensor", group.pair_is_real).sum() for group in groups]).sum()
-    sums = []
-    for piece, weight in zip(pieces, real, strict=True):
-        if not before:
-            sums.append(_sums(piece, weight))
-            continue
-        chunks = _chunks(piece)
-        weights = [None] * len(chunks) if weight is None else _chunks(weight)
-        sums += [_recomputed(_sums, *pair, *before) for pair in zip(chunks, weights, strict=True)]
-    first = torch.stack([rows for rows, _ in sums]).sum(0)
-    second = torch.stack([products for _, products in sums]).sum(0)
+    both = [sums(piece, weight) for piece, weight in zip(pieces, real, strict=True)]
+    first, second = (torch.stack(parts).sum(0) for parts in zip(*both, strict=True))
     if is_spread():
         first, second, count = summed(first, second, torch.as_tensor(count, dtype=first.dtype, device=first.device))
     count = count.clamp(min=1) if isinstance(count, Tensor) else count
-    mean, second = first / count, second / count
-    return mean, second - mean[:, None] * mean, count
+    return first / count, second / count, count
+
+
+def _sums_after(piece: Tensor, weight: Tensor | None, before: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """`_sums` of (P, K), or of what follows from it, some rows at a time and with nothing kept in between."""
+    if not before:
+        return _sums(piece, weight)
+    chunks = _chunks(piece)
+    weights = [None] * len(chunks) if weight is None else _chunks(weight)
+    both = [_recomputed(_sums, *pair, *before) for pair in zip(chunks, weights, strict=True)]
+    first, second = (torch.stack(parts).sum(0) for parts in zip(*both, strict=True))
+    return first, second
 
 
 def _sums(piece: Tensor, weight: Tensor | None, *before: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,132 @@
+"""Dropout, and on the CPU what decides on it: bytes of a generator faster than PyTorch's."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+__all__ = ["Kept", "Random", "dropout"]
+
+LEVELS = 256  # of a random byte
+
+
+def dropout(x: Tensor, drop: float, random: "Random | None" = None) -> Tensor:
+    """``x`` with each entry 0 with probability ``drop`` and divided by 1 - drop otherwise.
+
+    On the CPU PyTorch draws one Mersenne-Twister number for each entry, and keeps the outcome in the type of ``x``;
+    here a byte of a faster generator, which PyTorch's seeds, decides, and is what is kept for the gradient.
+
+    Args:
+        x: of any shape.
+        drop: the probability.
+        random: decides on the CPU; one of its own without.
+    """
+    if not drop:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, drop)
+    kept = (random or Random(x, x.numel())).kept(x.shape, drop)
+    if torch.compiler.is_compiling():
+        mask: Tensor = _mask(x.detach(), kept.bytes, torch.as_tensor(kept.level))
+        return x * (mask * kept.height)
+    dropped: Tensor = _Dropout.apply(x, kept)
+    return dropped
+
+
+class Random:
+    """What decides on the CPU which entries are dropped, seeded by PyTorch's generator.
+
+    A byte alone could have probabilities in steps of 1/256. So a mask has one of the two levels next to 256 times the
+    probability, each as often as makes every entry's probability right; the last 1/256 before 1 cannot be had.
+
+    Args:
+        like: a tensor on the CPU; a compiler wants to see one.
+        number: of entries to decide on.
+    """
+
+    def __init__(self, like: Tensor, number: int) -> None:
+        self._bytes: Tensor
+        self._share: float | Tensor
+        self._bytes, self._share = _drawn(like, number) if torch.compiler.is_compiling() else _draw(number)
+        self._place = 0
+
+    def kept(self, shape: Sequence[int], drop: float) -> "Kept":
+        """Entries of this shape, dropped with probability ``drop``."""
+        begin, self._place = self._place, self._place + math.prod(shape)
+        level = LEVELS * drop + self._share
+        if isinstance(level, Tensor):
+            level = level.clamp(max=LEVELS - 1).to(torch.uint8)
+        else:
+            level = min(int(level), LEVELS - 1)
+        return Kept(self._bytes[begin : self._place].view(shape), level, 1 / (1 - drop))
+
+
+def _draw(number: int) -> tuple[Tensor, float]:
+    """So many random bytes or some more, and a random number between 0 and 1."""
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    draws = np.random.SFC64(seed).random_raw((number + 7) // 8)
+    return torch.from_numpy(draws).view(torch.uint8), seed % (1 << 32) / (1 << 32)
+
+
+@torch.library.custom_op("jettag::drawn", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def _drawn(like: Tensor, number: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    """`_draw`, as one opaque operation for a compiler, whose own generator is slower."""
+    draws, share = _draw(number)
+    return draws, torch.tensor(share, dtype=torch.float64)
+
+
+@_drawn.register_fake
+def _(like: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    return like.new_empty((number + 7) // 8 * 8, dtype=torch.uint8), like.new_empty((), dtype=torch.float64)
+
+
+class Kept(NamedTuple):
+    """Which entries of a tensor on the CPU are kept, and what they are multiplied by.
+
+    Attributes:
+        bytes: entries below the level are dropped.
+        level: see `Random`.
+        height: one over the probability of being kept.
+    """
+
+    bytes: Tensor
+    level: int | Tensor
+    height: float
+
+    def as_numbers(self, dtype: torch.dtype) -> Tensor:
+        """0 and 1, in the type of what they multiply: a product of bool and float costs five times as much."""
+        return torch.ge(self.bytes, self.level, out=torch.empty(self.bytes.shape, dtype=dtype))
+
+    def thinned(self, x: Tensor) -> Tensor:
+        """``x`` without what is dropped, the rest multiplied."""
+        return self.as_numbers(x.dtype).mul_(self.height).mul_(x)
+
+
+class _Dropout(torch.autograd.Function):
+    """`dropout` on the CPU."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, kept: Kept) -> Tensor:
+        ctx.save_for_backward(kept.bytes)
+        ctx.rest = kept[1:]  # type: ignore[attr-defined]
+        return kept.thinned(x)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        return Kept(*ctx.saved_tensors, *ctx.rest).thinned(gradient), None  # type: ignore[attr-defined]
+
+
+@torch.library.custom_op("jettag::mask", mutates_args=())
+def _mask(x: Tensor, draws: Tensor, level: Tensor) -> Tensor:
+    """What multiplies ``x``, as one opaque operation for a compiler, whose comparison of bytes is slower."""
+    return Kept(draws, int(level), 1.0).as_numbers(x.dtype)
+
+
+@_mask.register_fake
+def _(x: Tensor, draws: Tensor, level: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
