@@ -10,6 +10,7 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from jettag.models.attention import gelu
+from jettag.models.direct_layer import DirectLayer
 from jettag.models.layout import Group
 from jettag.models.synchronise import is_spread, summed
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, indexed_pair_features, pair_coordinates
@@ -162,13 +163,12 @@ class PairEmbedding(nn.Module):
         pieces = list(torch.split(standard, [len(piece) for piece in features]))
         if self.recompute and torch.is_grad_enabled():
             pieces = self._sparing(pieces, groups)
+            pieces = [gelu(piece) for piece in pieces] if self.last_activation else pieces
         else:
-            for place, layer in enumerate(self._layers()):
-                if place:
-                    pieces = [gelu(piece) for piece in pieces]
+            *hidden, last = self._layers()
+            for layer in hidden:
                 pieces = _normalised(layer, pieces, groups)
-        if self.last_activation:
-            pieces = [gelu(piece) for piece in pieces]
+            pieces = _normalised(last, pieces, groups, activate=self.last_activation)
         return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
 
     def _layers(self) -> list["_Layer"]:
@@ -228,15 +228,15 @@ def _through(rows: Tensor, *folded: Tensor) -> Tensor:
     return rows
 
 
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Rows (P, K) W^T + b.
 
     PyTorch takes the gradient of the matrix in the layout that the matrix has, and a product of many rows is slow (an
     eighth of the rate) unless the narrower side comes first: so W^T is laid out anew where it has more columns.
     """
     outputs, inputs = weight.shape
-    weight, bias = weight.to(rows.dtype), None if bias is None else bias.to(rows.dtype)
-    if outputs <= inputs or bias is None or not torch.is_grad_enabled():
+    weight, bias = weight.to(rows.dtype), bias.to(rows.dtype)
+    if outputs <= inputs or not torch.is_grad_enabled():
         return F.linear(rows, weight, bias)
     return torch.addmm(bias, rows, weight.T.contiguous())
 
@@ -246,31 +246,28 @@ def _exact(weight: Tensor) -> torch.autocast:
     return torch.autocast(weight.device.type, enabled=False)
 
 
-def _normalised(layer: _Layer, pieces: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
-    """Rows (P, K) of each group after a linear layer and its normalisation.
+def _normalised(
+    layer: _Layer, pieces: Sequence[Tensor], groups: Sequence[Group], *, activate: bool = True
+) -> list[Tensor]:
+    """Rows (P, K) of each group after a linear layer, its normalisation and a GELU.
 
-    Over few outputs their own mean and variance take less than the product of `_folded`.
+    On a CPU the mean and variance of the outputs take less than the product of `_folded`, in bf16 only those of fewer
+    outputs than inputs; squares of fp16 vanish.
     """
     weight, bias, norm = layer
-    if len(weight) >= weight.shape[1] or not _is_taught(norm, pieces):
+    narrow = len(weight) < weight.shape[1]
+    exact = pieces[0].dtype in (torch.float32, torch.float64)
+    direct = pieces[0].device.type == "cpu" and (exact or (narrow and pieces[0].dtype is torch.bfloat16))
+    if not (direct and _is_taught(norm, pieces)):
         weight, bias = _folded(layer, pieces, groups)
-        return [_linear(piece, weight, bias) for piece in pieces]
-    rows = [_linear(piece, weight) for piece in pieces]
-    dtype = torch.promote_types(rows[0].dtype, torch.float32)
+        rows = [_linear(piece, weight, bias) for piece in pieces]
+        return [gelu(piece) for piece in rows] if activate else rows
     with _exact(weight):
-        exact = [piece.to(dtype) for piece in rows]
-        mean, squares, count = _means(exact, groups, _plain_sums)
-        variance = (squares - mean.square()).clamp(min=0)
-        norm.track(mean + bias, variance, count)
-        scale = norm.weight * (variance + norm.eps).rsqrt()
-        shift = norm.bias - mean * scale + 0 * bias  # which moves the mean alone; its gradient is zero rather than none
-        return [torch.addcmul(shift, piece, scale).to(rows[0].dtype) for piece in exact]
-
-
-def _plain_sums(piece: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sum (K,) of the rows of (P, K), and of their squares."""
-    counted = piece if weight is None else piece * weight
-    return counted.sum(0), (counted * piece).sum(0)
+        mean, variance, count, *results = DirectLayer.apply(
+            weight, bias, norm.weight, norm.bias, norm.eps, activate, _real(pieces, groups), *pieces
+        )
+        norm.track(mean, variance, count)
+    return list(results)
 
 
 def _is_taught(norm: RealBatchNorm, pieces: Sequence[Tensor]) -> bool:
@@ -291,7 +288,7 @@ def _folded(
     weight, bias, norm = layer
     with _exact(weight):
         if _is_taught(norm, pieces):
-            input_mean, products, count = _means(pieces, groups, lambda piece, real: _sums_after(piece, real, before))
+            input_mean, products, count = _means(pieces, groups, before)
             covariance = products - input_mean[:, None] * input_mean
             mean = weight @ input_mean + bias
             variance = ((weight @ covariance) * weight).sum(1).clamp(min=0)  # rounded moments may say less
@@ -303,29 +300,27 @@ def _folded(
 
 
 def _means(
-    pieces: Sequence[Tensor],
-    groups: Sequence[Group],
-    sums: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
+    pieces: Sequence[Tensor], groups: Sequence[Group], before: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor | int]:
-    """Means over the real rows of all pieces, and their number.
-
-    Args:
-        pieces: (P, K) of each group.
-        groups: they say which rows are real.
-        sums: two sums over the rows of a piece, each multiplied by what stands in its row of (P, 1); None for all.
-    """
+    """Means over the real rows x (K,) and x x^T (K, K) of all pieces (P, K), or of what follows; and their number."""
     if groups[0].pair_is_real is None:
         count: Tensor | int = sum(len(piece) for piece in pieces)
-        real: list[Tensor | None] = [None] * len(pieces)
     else:
-        real = [cast("Tensor", group.pair_is_real)[:, None].to(pieces[0].dtype) for group in groups]
         count = torch.stack([cast("Tensor", group.pair_is_real).sum() for group in groups]).sum()
-    both = [sums(piece, weight) for piece, weight in zip(pieces, real, strict=True)]
+    both = [_sums_after(piece, weight, before) for piece, weight in zip(pieces, _real(pieces, groups), strict=True)]
     first, second = (torch.stack(parts).sum(0) for parts in zip(*both, strict=True))
     if is_spread():
         first, second, count = summed(first, second, torch.as_tensor(count, dtype=first.dtype, device=first.device))
     count = count.clamp(min=1) if isinstance(count, Tensor) else count
     return first / count, second / count, count
+
+
+def _real(pieces: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor | None]:
+    """For each group (P, 1), 1 where a pair is real and 0 elsewhere, in the type of the pieces; None for all."""
+    return [
+        None if group.pair_is_real is None else group.pair_is_real[:, None].to(piece.dtype)
+        for piece, group in zip(pieces, groups, strict=True)
+    ]
 
 
 def _sums_after(piece: Tensor, weight: Tensor | None, before: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
