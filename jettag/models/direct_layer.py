@@ -1,7 +1,7 @@
 """A linear layer over very many rows, the normalisation of its outputs, and a GELU, as one function with its gradient.
 
-For a CPU in single precision, where three passes over the outputs, some thousand rows at a time, take less than the
-product of all inputs with themselves from which `pair_embedding` knows the mean and the variance elsewhere.
+For a CPU, where passes over the outputs, some thousand rows at a time, take less than the product of all inputs with
+themselves from which `pair_embedding` knows the mean and the variance elsewhere.
 """
 
 from collections.abc import Sequence
