@@ -78,7 +78,10 @@ Against = Annotated[str | None, typer.Option("--against", help="weaver: measure 
 BenchCard = Annotated[str, typer.Option("--card", help="Data card of the files.")]
 BenchData = Annotated[list[str] | None, typer.Option("--data", help="Files or globs; random jets without.")]
 Size = Annotated[str, typer.Option("--size", help="Size of the network, e.g. tiny, base.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=2, help="Jets in a batch.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=2, help="Jets in a batch; 512, as published, or 128 below 16 GiB of free memory."),
+]
 Bf16 = Annotated[bool | None, typer.Option(help="In bf16, too; by default where the hardware has it.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Timed batches of each side.")]
 
@@ -90,8 +93,8 @@ def train(
     data: BenchData = None,
     card: BenchCard = "jetclass",
     size: Size = "base",
-    batch_size: BatchSize = 128,
-    steps: Steps = 8,
+    batch_size: BatchSize = None,
+    steps: Steps = 3,
     loss_steps: Annotated[int, typer.Option("--loss-steps", min=0, help="Steps of the comparison of losses.")] = 50,
     loss_precision: Annotated[
         Literal["single", "double"], typer.Option("--loss-precision", help="Of that comparison.")
@@ -119,8 +122,8 @@ def infer(
     data: BenchData = None,
     card: BenchCard = "jetclass",
     size: Size = "base",
-    batch_size: BatchSize = 256,
-    steps: Steps = 8,
+    batch_size: BatchSize = None,
+    steps: Steps = 3,
     bf16: Bf16 = None,
     device: Device = "cpu",
     as_json: JsonOption = False,
@@ -131,6 +134,14 @@ def infer(
     """
     told = {"size": size, "batch_size": batch_size, "steps": steps}
     _network_rates("infer", against, data, card, device, as_json, mixed=bf16, **told)
+
+
+def _usual_batch() -> int:
+    """Jets in a batch of the published recipes, where weaver-core takes 11 GB on a CPU; fewer on a small machine."""
+    from jettag.data.room import available
+
+    free = available()
+    return 512 if free is None or free >= 16 << 30 else 128
 
 
 def _network_rates(
@@ -153,6 +164,7 @@ def _network_rates(
     place = choose_device(device)
     if settings.get("mixed", False) is None:
         settings["mixed"] = has_fast_bf16(place)
+    settings["batch_size"] = settings["batch_size"] or _usual_batch()
     chosen = BenchSettings(mode, **settings)
     if place.type == "mps" and mode == "train" and against and chosen.loss_precision == "double":
         raise UsageError("--loss-precision double on mps, which has no such numbers", do="say single")
@@ -161,7 +173,8 @@ def _network_rates(
         found = compare(chosen, table, weaver=against == "weaver", device=place, on_progress=update)
     threads = torch.get_num_threads()
     jets = f"{found.jets} jets, {found.mean_constituents:.0f} constituents on average, {found.max_constituents} at most"
-    say(f"{chosen.size} ({found.parameters} parameters), {place.type}, {threads} threads, {jets}")
+    batches = f"batches of {chosen.batch_size}"
+    say(f"{chosen.size} ({found.parameters} parameters), {place.type}, {threads} threads, {batches}, {jets}")
     say_rates(found, place.type)
     if found.difference is not None:
         losses = f"losses over {chosen.loss_steps} steps in {chosen.loss_precision} precision"
@@ -280,7 +293,7 @@ def scale(
     ] = 1_000_000,
     most_constituents: Annotated[int, typer.Option("--most-constituents", min=8, help="In powers of two.")] = 256,
     size: Size = "small",
-    batch_size: BatchSize = 32,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Jets in a batch.")] = 32,
     device: Device = "cpu",
     as_json: JsonOption = False,
 ) -> None:

@@ -44,7 +44,7 @@ class BenchSettings:
     Attributes:
         mode: a step of training, or inference.
         size: of the backbone.
-        batch_size: jets in a batch.
+        batch_size: jets in a batch; 512 in the published recipes of weaver-core's network.
         steps: timed batches of each side; the jets of both are the same.
         loss_steps: steps of the comparison of losses.
         loss_precision: of that comparison. Rounding grows from step to step, by as much as the machine's order of sums
@@ -61,8 +61,8 @@ class BenchSettings:
 
     mode: Literal["train", "infer"]
     size: str = "base"
-    batch_size: int = 128
-    steps: int = 10
+    batch_size: int = 512
+    steps: int = 3
     loss_steps: int = 50
     loss_precision: Literal["single", "double"] = "double"
     dropout: float | None = None

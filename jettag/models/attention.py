@@ -8,7 +8,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from jettag.models.dropout import Kept, Random, dropout
+from jettag.models.dropout import Kept, Random, dropout, source
 
 __all__ = ["Block", "ClassBlock", "attend", "gelu"]
 
@@ -122,7 +122,10 @@ class _DropPath(DropPath):  # type: ignore[misc]
         """(b, n, D) -> the same, each jet dropped or divided by the probability of not dropping it."""
         if not (self.acts and self.training):
             return x
-        kept = torch.bernoulli(self.kept.expand(len(x), 1, 1)) / self.kept
+        kept = (
+            torch.bernoulli(self.kept.expand(len(x), 1, 1), generator=source() if x.device.type == "cpu" else None)
+            / self.kept
+        )
         return x * kept.to(x.dtype)
 
 

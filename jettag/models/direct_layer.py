@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from jettag.models.synchronise import summed
+from jettag.models.threads import shared
 
 __all__ = ["DirectLayer"]
 
@@ -51,17 +52,10 @@ class DirectLayer(torch.autograd.Function):
         """
         dtype = pieces[0].dtype  # which may have half the precision of the weights
         matrix = weight.to(dtype).T
-        products = [x.new_empty(len(x), len(weight)) for x in pieces]
-        spare = _Spare(products[0])
-        first, second, count = weight.new_zeros(len(weight)), weight.new_zeros(len(weight)), weight.new_zeros(())
-        for x, y, weights in zip(pieces, products, real, strict=True):
-            count += len(x) if weights is None else weights.sum(dtype=count.dtype)
-            for rows in _chunks(y):
-                part = torch.mm(x[rows], matrix, out=y[rows])
-                counted = part if weights is None else part * weights[rows]
-                first += counted.sum(0, dtype=first.dtype)
-                second += torch.mul(counted, part, out=spare.like(part)).sum(0, dtype=first.dtype)
-        first, second, count = summed(first, second, count)
+        device = weight.device
+        found = shared(_products, [(x, matrix, y) for x, y in zip(pieces, real, strict=True)], device)
+        products, *sums = zip(*found, strict=True)
+        first, second, count = summed(*(torch.stack(parts).sum(0).to(weight.dtype) for parts in sums))
         count = count.clamp(min=1)
         mean = first / count
         variance = (second / count - mean.square()).clamp(min=0)
@@ -69,13 +63,7 @@ class DirectLayer(torch.autograd.Function):
         scale = gain * rate
         shift = offset - mean * scale
         shift, factor = shift.to(dtype), scale.to(dtype)
-        results = [torch.empty_like(y) for y in products]
-        for y, result in zip(products, results, strict=True):
-            for rows in _chunks(y):
-                out = result[rows]
-                standard = torch.addcmul(shift, y[rows], factor, out=spare.like(out) if activate else out)
-                if activate:
-                    torch.ops.aten.gelu.out(standard, out=out)
+        results = shared(_activated, [(y, shift, factor, activate) for y in products], device)
         moved = mean + bias
         ctx.mark_non_differentiable(moved, variance, count)
         ctx.save_for_backward(weight, scale, mean, rate, count, shift, factor, *pieces, *products)
@@ -88,42 +76,89 @@ class DirectLayer(torch.autograd.Function):
         weight, scale, mean, rate, count, *saved = ctx.saved_tensors  # type: ignore[attr-defined]
         shift, factor, *saved = saved
         pieces, products = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        spare = _Spare(products[0])
-        of_standard = []
-        first, second = torch.zeros_like(mean), torch.zeros_like(mean)
-        for gradient, y in zip(gradients[3:], products, strict=True):
-            gradient = gradient.contiguous()
-            wanted = torch.empty_like(y) if ctx.activate else gradient  # type: ignore[attr-defined]
-            for rows in _chunks(y):
-                part = wanted[rows]
-                if ctx.activate:  # type: ignore[attr-defined]
-                    standard = torch.addcmul(shift, y[rows], factor, out=spare.like(part))
-                    torch.ops.aten.gelu_backward.grad_input(gradient[rows], standard, grad_input=part)
-                first += part.sum(0, dtype=first.dtype)
-                second += torch.mul(part, y[rows], out=spare.like(part)).sum(0, dtype=first.dtype)
-            of_standard.append(wanted)
+        activate: bool = ctx.activate  # type: ignore[attr-defined]
+        asked = [(x.contiguous(), y, shift, factor, activate) for x, y in zip(gradients[3:], products, strict=True)]
+        of_standard, *sums = zip(*shared(_of_standard, asked, weight.device), strict=True)
+        first, second = (torch.stack(parts).sum(0) for parts in sums)
         of_gain = (second - mean * first) * rate
         # Mean and variance are those of all processes; the gradients of gain and offset stay with their own.
         of_mean, of_spread = summed(first, of_gain)
         slope = -rate * of_spread / count
         level = -of_mean / count - slope * mean
         dtype = factor.dtype
-        slope, level, scaled = slope.to(dtype), level.to(dtype), (weight * scale[:, None]).to(dtype)
-        of_weight = torch.zeros_like(weight)
-        of_pieces: list[Tensor | None] = []
-        for place, (x, y, given) in enumerate(zip(pieces, products, of_standard, strict=True)):
-            weights = ctx.real[place]  # type: ignore[attr-defined]
-            of_x = torch.empty_like(x) if ctx.needs_input_grad[7 + place] else None  # type: ignore[attr-defined]
-            for rows in _chunks(y):
-                moved = torch.addcmul(level, y[rows], slope, out=spare.like(y[rows]))
-                if weights is not None:
-                    moved *= weights[rows]
-                moved += given[rows]
-                if of_x is not None:
-                    torch.mm(moved, scaled, out=of_x[rows])
-                of_weight += _outer(moved, x[rows])
-            of_pieces.append(of_x)
-        return of_weight * scale[:, None], torch.zeros_like(mean), of_gain, first, None, None, None, *of_pieces
+        moments = (level.to(dtype), slope.to(dtype), (weight * scale[:, None]).to(dtype))
+        wanted = ctx.needs_input_grad[7:]  # type: ignore[attr-defined]
+        sets = zip(pieces, products, of_standard, ctx.real, wanted, strict=True)  # type: ignore[attr-defined]
+        found = shared(_of_rows, [(*of_piece, *moments) for of_piece in sets], weight.device)
+        of_weight = torch.stack([y for _, y in found]).sum(0).to(weight.dtype) * scale[:, None]
+        return of_weight, torch.zeros_like(mean), of_gain, first, None, None, None, *(x for x, _ in found)
+
+
+def _products(x: Tensor, matrix: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """W x of one piece, and the sums of it and its square over the rows that count, and their number."""
+    result = x.new_empty(len(x), matrix.shape[1])
+    spare = _Spare(result)
+    first, second = torch.zeros(2, matrix.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+    for rows in _chunks(result):
+        part = torch.mm(x[rows], matrix, out=result[rows])
+        counted = part if real is None else part * real[rows]
+        first += counted.sum(0, dtype=first.dtype)
+        second += torch.mul(counted, part, out=spare.like(part)).sum(0, dtype=first.dtype)
+    return result, first, second, first.new_tensor(len(x)) if real is None else real.sum(dtype=first.dtype)
+
+
+def _activated(product: Tensor, shift: Tensor, factor: Tensor, activate: bool) -> Tensor:
+    """W x of one piece, normalised and after the GELU."""
+    result = torch.empty_like(product)
+    spare = _Spare(result)
+    for rows in _chunks(product):
+        out = result[rows]
+        standard = torch.addcmul(shift, product[rows], factor, out=spare.like(out) if activate else out)
+        if activate:
+            torch.ops.aten.gelu.out(standard, out=out)
+    return result
+
+
+def _of_standard(
+    gradient: Tensor, product: Tensor, shift: Tensor, factor: Tensor, activate: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient before the GELU of one piece, and the sums over all rows of it and of it times W x."""
+    wanted = torch.empty_like(product) if activate else gradient
+    spare = _Spare(product)
+    first, second = torch.zeros(2, product.shape[1], dtype=torch.promote_types(product.dtype, torch.float32))
+    for rows in _chunks(product):
+        part = wanted[rows]
+        if activate:
+            standard = torch.addcmul(shift, product[rows], factor, out=spare.like(part))
+            torch.ops.aten.gelu_backward.grad_input(gradient[rows], standard, grad_input=part)
+        first += part.sum(0, dtype=first.dtype)
+        second += torch.mul(part, product[rows], out=spare.like(part)).sum(0, dtype=first.dtype)
+    return wanted, first, second
+
+
+def _of_rows(
+    x: Tensor,
+    product: Tensor,
+    of_standard: Tensor,
+    real: Tensor | None,
+    wanted: bool,
+    level: Tensor,
+    slope: Tensor,
+    scaled: Tensor,
+) -> tuple[Tensor | None, Tensor]:
+    """The gradients of x of one piece, if wanted, and of the matrix before its rows are scaled."""
+    spare = _Spare(product)
+    of_x = torch.empty_like(x) if wanted else None
+    of_weight = torch.zeros(scaled.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+    for rows in _chunks(product):
+        moved = torch.addcmul(level, product[rows], slope, out=spare.like(product[rows]))
+        if real is not None:
+            moved *= real[rows]
+        moved += of_standard[rows]
+        if of_x is not None:
+            torch.mm(moved, scaled, out=of_x[rows])
+        of_weight += _outer(moved, x[rows])
+    return of_x, of_weight
 
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:

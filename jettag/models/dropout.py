@@ -1,7 +1,9 @@
 """Dropout, and on the CPU what decides on it: bytes of a generator faster than PyTorch's."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-__all__ = ["Kept", "Random", "dropout"]
+__all__ = ["Kept", "Random", "drawing", "dropout", "source"]
 
 LEVELS = 256  # of a random byte
 
@@ -36,6 +38,24 @@ def dropout(x: Tensor, drop: float, random: "Random | None" = None) -> Tensor:
         return x * (mask * kept.height)
     dropped: Tensor = _Dropout.apply(x, kept)
     return dropped
+
+
+_OF_THREAD = threading.local()
+
+
+@contextlib.contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Let what this thread drops depend on a seed of its own, instead of on PyTorch's generator."""
+    _OF_THREAD.generator = torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        _OF_THREAD.generator = None
+
+
+def source() -> torch.Generator | None:
+    """This thread's own generator on the CPU, or None for PyTorch's."""
+    return getattr(_OF_THREAD, "generator", None)
 
 
 class Random:
@@ -68,7 +88,7 @@ class Random:
 
 def _draw(number: int) -> tuple[Tensor, float]:
     """So many random bytes or some more, and a random number between 0 and 1."""
-    seed = int(torch.empty((), dtype=torch.int64).random_())
+    seed = int(torch.empty((), dtype=torch.int64).random_(generator=source()))
     draws = np.random.SFC64(seed).random_raw((number + 7) // 8)
     return torch.from_numpy(draws).view(torch.uint8), seed % (1 << 32) / (1 << 32)
 

@@ -1,9 +1,9 @@
 """Where the constituents of a padded batch lie while a model works on them: in rectangles of jets of similar length.
 
 On the CPU jets are sorted by length and cut into groups, each a rectangle (b, n) with next to no padding and small
-enough to stay in the cache from the first block to the last. On an accelerator there is one group, the batch as it
-came: every shape then follows from the batch's shape and nothing waits for the device. Both give the same numbers
-(tests/models/test_layout.py).
+enough to stay in the cache from the first block to the last, in one thread of several (`jettag.models.threads`). On an
+accelerator there is one group, the batch as it came: every shape then follows from the batch's shape and nothing waits
+for the device. Both give the same numbers (tests/models/test_layout.py).
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ LARGEST_GROUP = 1024  # slots; from 1024 to 4096 the rate on one and two cores i
 LARGEST_HALF_GROUP = (
     4096  # in mixed precision, where weights are cast for every group: 1.14 times that of 1024; 1.46 on two
 )
+SHARED_GROUP = 256  # the fewest slots of a group that is made smaller so that every thread gets one
 
 
 class _Pick(torch.autograd.Function):
@@ -133,6 +134,8 @@ class Layout:
         order = torch.argsort(lengths, descending=True, stable=True)
         groups, rows = [], []
         largest = LARGEST_HALF_GROUP if torch.is_autocast_enabled(mask.device.type) else LARGEST_GROUP
+        if torch.get_num_threads() > 1:  # two for each at least, so that none waits long for the last
+            largest = min(largest, max(int(lengths.sum()) // (2 * torch.get_num_threads()), SHARED_GROUP))
         for members in _cut(order, lengths[order].tolist(), largest):
             count = lengths[members]
             groups.append(_packed_group(members, count))

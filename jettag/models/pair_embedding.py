@@ -13,6 +13,7 @@ from jettag.models.attention import gelu
 from jettag.models.direct_layer import DirectLayer
 from jettag.models.layout import Group
 from jettag.models.synchronise import is_spread, summed
+from jettag.models.threads import shared
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, indexed_pair_features, pair_coordinates
 
 __all__ = ["PairEmbedding", "RealBatchNorm"]
@@ -138,21 +139,18 @@ class PairEmbedding(nn.Module):
         self.norms = nn.ModuleList(RealBatchNorm(width) for width in widths)
 
     def forward(self, p4: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
-        """The bias of every group.
+        """What `bias` wants of every group.
 
         Args:
             p4: for each group (b, n, 4), (px, py, pz, energy) in GeV.
             groups: the rectangles of the batch.
 
         Returns:
-            for each group (b, H, n, n), added to its attention logits; -inf where the key is padding.
+            for each group (P, H) of its pairs; in inference, where no statistics tie groups together, (b n, 4).
         """
-        if not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            return [self._in_chunks(piece.reshape(-1, 4), group) for piece, group in zip(p4, groups, strict=True)]
-        features = [
-            indexed_pair_features(pair_coordinates(flat), group.pair_i, group.pair_j)
-            for flat, group in zip((piece.reshape(-1, 4) for piece in p4), groups, strict=True)
-        ]
+        if self._is_apart():
+            return [piece.reshape(-1, 4) for piece in p4]
+        features = shared(_features, list(zip(p4, groups, strict=True)), p4[0].device)
         is_real = (
             None if groups[0].pair_is_real is None else torch.cat([cast("Tensor", g.pair_is_real) for g in groups])
         )
@@ -169,7 +167,16 @@ class PairEmbedding(nn.Module):
             for layer in hidden:
                 pieces = _normalised(layer, pieces, groups)
             pieces = _normalised(last, pieces, groups, activate=self.last_activation)
-        return [_Square.apply(piece, group) for piece, group in zip(pieces, groups, strict=True)]
+        return pieces
+
+    def bias(self, values: Tensor, group: Group) -> Tensor:
+        """What `forward` gave of a group -> (b, H, n, n), added to attention logits; -inf where the key is padding."""
+        square: Tensor = _Square.apply(self._in_chunks(values, group) if self._is_apart() else values, group)
+        return square
+
+    def _is_apart(self) -> bool:
+        """Whether every group is embedded on its own."""
+        return not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
 
     def _layers(self) -> list["_Layer"]:
         """The layers in turn; the first one scales its input as `norm` would, so no gradient goes to every pair's."""
@@ -194,7 +201,7 @@ class PairEmbedding(nn.Module):
         return [torch.cat([_recomputed(_through, chunk, *folded) for chunk in _chunks(piece)]) for piece in pieces]
 
     def _in_chunks(self, p4: Tensor, group: Group) -> Tensor:
-        """The bias of one group in inference, where no batch statistics tie pairs together, a few pairs at a time.
+        """(P, H) of one group in inference, where no batch statistics tie pairs together, a few pairs at a time.
 
         Args:
             p4: (b n, 4).
@@ -207,8 +214,12 @@ class PairEmbedding(nn.Module):
             x = self.norm(indexed_pair_features(coordinates, pair_i, pair_j).to(self.norm.weight.dtype), scaled=False)
             x = _through(x, *folded)
             values.append(gelu(x) if self.last_activation else x)
-        square: Tensor = _Square.apply(torch.cat(values), group)
-        return square
+        return torch.cat(values)
+
+
+def _features(p4: Tensor, group: Group) -> Tensor:
+    """(b, n, 4) -> (P, K) of its pairs."""
+    return indexed_pair_features(pair_coordinates(p4.reshape(-1, 4)), group.pair_i, group.pair_j)
 
 
 def _chunks(rows: Tensor) -> tuple[Tensor, ...]:

@@ -13,11 +13,13 @@ arXiv:2409.12589): they attend and are attended to, have no pair features, and t
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from jettag.data.jets import Jets
@@ -25,6 +27,7 @@ from jettag.errors import RecipeError
 from jettag.models.attention import Block, ClassBlock
 from jettag.models.layout import Group, Layout
 from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
+from jettag.models.threads import are_worth_it, shared_graphs
 
 __all__ = ["ConstituentEmbedding", "Encoded", "ParticleTransformer"]
 
@@ -78,15 +81,22 @@ class ConstituentEmbedding(nn.Module):
             layers += [nn.LayerNorm(before), nn.Linear(before, after), nn.GELU()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, features: Tensor, layout: Layout) -> list[Tensor]:
-        """(B, N, F) -> for each group (b, n, D)."""
+    def standard(self, features: Tensor, layout: Layout) -> list[tuple[Tensor, ...]]:
+        """(B, N, F) normalised by what the batch has, for each group (b, n, F); and columns that join, (b, n, D_0)."""
         packed = layout.pack(features)
-        normalised = self.norm(self._known(packed), layout.is_real)
+        normalised = layout.spread(self.norm(self._known(packed), layout.is_real))
         if self.joining_norm is None or self.joining_linear is None:
-            return [self.layers(x) for x in layout.spread(normalised)]
+            return [(x,) for x in normalised]
         joining = self.joining_linear(self.joining_norm(packed.index_select(1, self._joining), layout.is_real))
-        first, rest = self.layers[:2], self.layers[2:]
-        return [rest(first(x) + y) for x, y in zip(layout.spread(normalised), layout.spread(joining), strict=True)]
+        return list(zip(normalised, layout.spread(joining), strict=True))
+
+    def forward(self, normalised: Tensor, joining: Tensor | None = None) -> Tensor:
+        """What `standard` gives of a group -> (b, n, D)."""
+        if joining is None:
+            embedded: Tensor = self.layers(normalised)
+        else:
+            embedded = self.layers[2:](self.layers[:2](normalised) + joining)
+        return embedded
 
     def _known(self, packed: Tensor) -> Tensor:
         """(M, F) -> the columns that the network was trained on, with their means where there are none."""
@@ -262,50 +272,86 @@ class ParticleTransformer(nn.Module):
     def forward(self, jets: Jets) -> Encoded:
         """Embeddings of every constituent and of every jet, and what became of the registers."""
         layout = Layout.of(jets.mask, whole=self.one_group)
-        means: list[list[Tensor]] = []
-        constituents, registers = self.apart(self.encode(jets, layout, means), layout)
-        jet = self.read_out(constituents, layout)
-        earlier = [layout.in_batch_order(self.norm(torch.cat(groups))) for groups in zip(*means, strict=True)]
+        encoded, pooled, *means = zip(*self._encode(jets, layout, read_out=True), strict=True)
+        constituents, registers = self._apart(encoded, layout)
+        jet, *earlier = (layout.in_batch_order(self.norm(torch.cat(groups))) for groups in (pooled, *means))
         summary = torch.cat([jet, *reversed(earlier)], dim=1) if earlier else jet
         return Encoded(layout.unpack(constituents), jet, registers, summary)
 
     def constituents(self, jets: Jets) -> Tensor:
         """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
         layout = Layout.of(jets.mask, whole=self.one_group)
-        return layout.unpack(self.apart(self.encode(jets, layout), layout)[0])
+        encoded = [x for x, *_ in self._encode(jets, layout, read_out=False)]
+        return layout.unpack(self._apart(encoded, layout)[0])
 
-    def encode(self, jets: Jets, layout: Layout, means: list[list[Tensor]] | None = None) -> list[Tensor]:
-        """The constituent blocks: for each group (b, R + n, D), registers first; padded slots mean nothing.
+    def _encode(self, jets: Jets, layout: Layout, *, read_out: bool) -> list[tuple[Tensor, ...]]:
+        """What `_through` gives of each group.
 
-        Where ``means`` is given, it gets for each group the means (b, D) over constituents that a summary wants.
+        What all jets of a batch share, the statistics of both embeddings, comes first; what follows is each group's.
         """
-        embedded = self.embedding(jets.features, layout)
-        if self.pair_embedding is None:
-            biases = [_hide(self._seen(group), jets.p4) for group in layout.groups]
-        else:
-            biases = self.pair_embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
-            if self.registers is not None:
-                pairs = zip(biases, layout.groups, strict=True)
-                biases = [_beside_registers(bias, self._seen(group)) for bias, group in pairs]
-        recompute = self.checkpointing and torch.is_grad_enabled()
-        number = 0 if self.registers is None else self.registers.shape[1]
-        encoded = []
-        for tokens, bias, group in zip(embedded, biases, layout.groups, strict=True):
-            kept = []
-            x = tokens
-            if self.registers is not None:
-                x = torch.cat([self.registers.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
-            for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
-                x = checkpoint(block, x, bias, use_reentrant=False) if recompute else block(x, bias)
-                if 0 < left < self.summary_blocks:
-                    kept.append(_mean(x[:, number:], group))
-            encoded.append(x)
-            if means is not None:
-                means.append(kept)
-        return encoded
+        inputs = self.embedding.standard(jets.features, layout)
+        if self.pair_embedding is not None:
+            pairs = self.pair_embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+            inputs = [(*x, y) for x, y in zip(inputs, pairs, strict=True)]
+        jobs = [partial(self._through, group, read_out) for group in layout.groups]
+        if not self._is_for_threads(layout):
+            return [job(*x) for job, x in zip(jobs, inputs, strict=True)]
+        modules = (self.embedding.layers, self.blocks, self.class_blocks)
+        parameters = [x for module in modules for x in module.parameters()]
+        parameters += [x for x in (self.class_token, self.registers) if x is not None]
+        return shared_graphs(jobs, inputs, parameters, draw=self.training)
 
-    def apart(self, encoded: Sequence[Tensor], layout: Layout) -> tuple[list[Tensor], Tensor]:
-        """What `encode` gave -> constituents of each group (b, n, D), and registers (B, R, D) in the batch's order."""
+    def _is_for_threads(self, layout: Layout) -> bool:
+        """Whether threads take a group each; not where groups share what is computed, or drawn, once for all."""
+        if not are_worth_it(layout.mask.device, len(layout.groups)):
+            return False
+        recompute = self.checkpointing and torch.is_grad_enabled()
+        once = any(parametrize.is_parametrized(x) or x._compiled_call_impl is not None for x in self.modules())
+        return not (recompute or once or torch.compiler.is_compiling())
+
+    def _through(self, group: Group, read_out: bool, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One group through the network.
+
+        Args:
+            group: the jets.
+            read_out: pool them, too.
+            *inputs: what `ConstituentEmbedding` and `PairEmbedding` made of them.
+
+        Returns:
+            (b, R + n, D), registers first; padded slots mean nothing. If they are read out, (b, D), and for each
+            further block of the summary the means over constituents (b, D), the deepest last.
+        """
+        if self.pair_embedding is None:
+            bias = _hide(self._seen(group), inputs[0])
+        else:
+            inputs, pairs = inputs[:-1], inputs[-1]
+            bias = self.pair_embedding.bias(pairs, group)
+            bias = bias if self.registers is None else _beside_registers(bias, self._seen(group))
+        x = self.embedding(*inputs)
+        number = 0
+        if self.registers is not None:
+            number = self.registers.shape[1]
+            x = torch.cat([self.registers.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+        recompute = self.checkpointing and torch.is_grad_enabled()
+        means = []
+        for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
+            x = checkpoint(block, x, bias, use_reentrant=False) if recompute else block(x, bias)
+            if 0 < left < self.summary_blocks:
+                means.append(_mean(x[:, number:], group))
+        return (x, self._pooled(x[:, number:], group), *means) if read_out else (x,)
+
+    def _pooled(self, x: Tensor, group: Group) -> Tensor:
+        """The class blocks: constituents (b, n, D) -> jets (b, D), before the last norm."""
+        if self.class_token is None:
+            return _mean(x, group)
+        hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
+        token = self.class_token.expand(len(x), -1, -1).contiguous()  # as all later tokens are
+        for block in self.class_blocks:
+            token = block(token, x, hidden)
+        return token[:, 0]
+
+    def _apart(self, encoded: Sequence[Tensor], layout: Layout) -> tuple[list[Tensor], Tensor]:
+        """(b, R + n, D) of each group -> constituents (b, n, D), and registers (B, R, D) in the batch's order."""
         if self.registers is None:
             return list(encoded), encoded[0].new_zeros(len(layout.mask), 0, self.dim)
         number = self.registers.shape[1]
@@ -317,20 +363,6 @@ class ParticleTransformer(nn.Module):
         if self.registers is None:
             return group.real | ~group.real.any(1, keepdim=True)
         return F.pad(group.real, (self.registers.shape[1], 0), value=True)
-
-    def read_out(self, encoded: Sequence[Tensor], layout: Layout) -> Tensor:
-        """The class blocks: groups of constituents (b, n, D) -> jets (B, D)."""
-        pieces = []
-        for x, group in zip(encoded, layout.groups, strict=True):
-            if self.class_token is None:
-                pieces.append(_mean(x, group))
-                continue
-            hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
-            token = self.class_token.expand(len(x), -1, -1).contiguous()  # as all later tokens are
-            for block in self.class_blocks:
-                token = block(token, x, hidden)
-            pieces.append(token[:, 0])
-        return layout.in_batch_order(self.norm(torch.cat(pieces)))
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers leave undecayed besides vectors and biases."""

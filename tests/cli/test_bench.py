@@ -32,6 +32,13 @@ def test_infer_alone_on_random_jets(call_json):
     assert (found["weaver_jets_per_second"], found["ratio"], found["max_difference"]) == (None, None, None)
 
 
+@pytest.mark.parametrize(("free", "batch"), [(None, 512), (64 << 30, 512), (8 << 30, 128)])
+def test_batches_are_the_published_ones_unless_memory_is_short(free, batch, call_json, monkeypatch):
+    monkeypatch.setattr("jettag.data.room.available", lambda: free)
+    found = call_json("bench", "infer", "--size", "tiny", "--steps", 1, "--no-bf16")
+    assert (found["batch_size"], found["jets"]) == (batch, batch)
+
+
 def test_an_unknown_rival_is_a_usage_error(jettag):
     code, _, err = jettag("bench", "train", "--against", "salt")
     assert code == 2

@@ -9,13 +9,19 @@ from jettag.physics.kinematics import pair_features
 from .conftest import random_jets
 
 
+def biases(embedding, layout, p4):
+    """(b, H, n, n) of each group."""
+    values = embedding(layout.spread(layout.pack(p4)), layout.groups)
+    return [embedding.bias(value, group) for value, group in zip(values, layout.groups, strict=True)]
+
+
 def test_bias_is_symmetric_hides_padding_and_is_the_plain_network():
     """Against the network written out: every ordered pair, PyTorch's own norms."""
     torch.manual_seed(0)
     jets = random_jets([6, 3, 5], dtype=torch.float64)
     embedding = PairEmbedding([8, 2]).double().train()
     layout = Layout.padded(jets.mask)
-    (bias,) = embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
+    (bias,) = biases(embedding, layout, jets.p4)
     real = jets.mask[:, :, None] & jets.mask[:, None, :]
     lower = real & torch.ones(6, 6, dtype=torch.bool).tril()
     features = pair_features(jets.p4[:, :, None], jets.p4[:, None])
@@ -52,9 +58,9 @@ def test_moments_of_many_pairs_are_finite_in_half_precision(dtype):
     layout = Layout.padded(jets.mask)
     exact, half = PairEmbedding([8, 2]).train(), PairEmbedding([8, 2]).train()
     half.load_state_dict(exact.state_dict())
-    (expected,) = exact(layout.spread(layout.pack(jets.p4)), layout.groups)
+    (expected,) = biases(exact, layout, jets.p4)
     with torch.autocast("cpu", dtype):
-        (found,) = half(layout.spread(layout.pack(jets.p4)), layout.groups)
+        (found,) = biases(half, layout, jets.p4)
     assert sum(len(group.pair_i) for group in layout.groups) > 65504
     assert (found.float() - expected).abs().max() < 0.05 * expected.abs().max()
 
@@ -73,13 +79,12 @@ def test_inference_in_chunks_is_the_network_at_once(kind, monkeypatch):
     jets = random_jets([6, 3, 5], dtype=torch.float64)
     embedding = PairEmbedding([8, 2]).double().train()
     layout = kind(jets.mask)
-    arguments = layout.spread(layout.pack(jets.p4)), layout.groups
-    embedding(*arguments)  # moves the running statistics
+    biases(embedding, layout, jets.p4)  # moves the running statistics
     embedding.eval()
-    at_once = embedding(*arguments)
+    at_once = biases(embedding, layout, jets.p4)
     assert at_once[0].requires_grad
     with torch.inference_mode():
-        for one, other in zip(at_once, embedding(*arguments), strict=True):
+        for one, other in zip(at_once, biases(embedding, layout, jets.p4), strict=True):
             torch.testing.assert_close(other, one.detach(), rtol=1e-12, atol=1e-12)
 
 

@@ -6,7 +6,6 @@ import torch
 
 from jettag.errors import RecipeError
 from jettag.models import SIZES, ClassHead, ParticleTransformer, build_backbone
-from jettag.models.layout import Layout
 
 from .conftest import random_jets
 
@@ -79,13 +78,12 @@ def test_jets_do_not_see_one_another(jets):
 def test_packed_and_padded_agree_with_all_gradients(jets, train, pair_dims):
     jets = in_double(jets)
     results = []
-    for kind in (Layout.packed, Layout.padded):
+    for padded in (False, True):
         model = build(pair_dims=pair_dims).train(train)
-        layout = kind(jets.mask)
-        encoded = model.encode(jets, layout)
-        jet = model.read_out(encoded, layout)
-        (jet.sin().sum() + layout.unpack(encoded).cos().sum()).backward()
-        results.append((jet, layout.unpack(encoded), dict(model.named_buffers()), model))
+        model.one_group = padded
+        encoded = model(jets)
+        (encoded.jet.sin().sum() + encoded.constituents.cos().sum()).backward()
+        results.append((encoded.jet, encoded.constituents, dict(model.named_buffers()), model))
     (jet, constituents, buffers, model), (jet_2, constituents_2, buffers_2, model_2) = results
     same(jet, jet_2)
     same(constituents, constituents_2)
@@ -99,9 +97,8 @@ def test_packed_and_padded_agree_with_all_gradients(jets, train, pair_dims):
 def test_jets_of_one_constituent_and_none(num_class_layers):
     jets = in_double(random_jets([1, 0, 4], width=5))
     model = build(num_class_layers=num_class_layers)
-    for kind in (Layout.packed, Layout.padded):
-        layout = kind(jets.mask)
-        jet = model.read_out(model.encode(jets, layout), layout)
+    for model.one_group in (False, True):
+        jet = model(jets).jet
         jet.sum().backward()
         assert jet.isfinite().all()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -256,12 +253,10 @@ def test_a_padded_step_never_waits_for_the_device(train, monkeypatch):
     model = ParticleTransformer(17, **{**SMALL, "dropout": 0.1, "drop_path": 0.1}).train(train).to("meta")
     jets = random_jets([9, 3, 1, 5])
     jets = replace(jets, **{name: getattr(jets, name).to("meta") for name in ("features", "p4", "mask")})
-    layout = Layout.of(jets.mask)
-    encoded = model.encode(jets, layout)
-    jet = model.read_out(encoded, layout)
-    jet.sum().backward()
-    assert layout.unpack(encoded).shape == (4, 9, 16)
-    assert jet.shape == (4, 16)
+    encoded = model(jets)
+    encoded.jet.sum().backward()
+    assert encoded.constituents.shape == (4, 9, 16)
+    assert encoded.jet.shape == (4, 16)
     for value in (lambda: jets.mask.nonzero(), lambda: jets.mask.sum().item()):
         with pytest.raises((RuntimeError, NotImplementedError)):
             value()

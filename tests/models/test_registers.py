@@ -45,13 +45,12 @@ def test_permutations_and_padding_change_nothing(jets, pair_dims, train):
 def test_packed_and_padded_agree_with_all_gradients(jets, pair_dims):
     jets = in_double(jets)
     results = []
-    for kind in (Layout.packed, Layout.padded):
+    for padded in (False, True):
         model = build(num_registers=2, pair_dims=pair_dims).train()
-        layout = kind(jets.mask)
-        constituents, registers = model.apart(model.encode(jets, layout), layout)
-        jet = model.read_out(constituents, layout)
-        (jet.sin().sum() + layout.unpack(constituents).cos().sum() + registers.sin().sum()).backward()
-        results.append((jet, registers, layout.unpack(constituents), model))
+        model.one_group = padded
+        encoded = model(jets)
+        (encoded.jet.sin().sum() + encoded.constituents.cos().sum() + encoded.registers.sin().sum()).backward()
+        results.append((encoded.jet, encoded.registers, encoded.constituents, model))
     for one, other in zip(results[0][:3], results[1][:3], strict=True):
         same(one, other)
     for (name, a), (_, b) in zip(*(result[3].named_parameters() for result in results), strict=True):
@@ -65,12 +64,11 @@ def test_a_jet_without_constituents_is_finite_and_its_padding_is_not_seen(counts
     model = build(num_registers=2, pair_dims=pair_dims)
     jets = in_double(random_jets(counts, width=5))
     noisy = replace(jets, features=jets.features + ~jets.mask[..., None] * torch.rand(1, 5, 17))
-    for kind in (Layout.packed, Layout.padded):
+    for model.one_group in (False, True):
         found = []
         for batch in (jets, noisy):
-            layout = kind(batch.mask)
-            constituents, registers = model.apart(model.encode(batch, layout), layout)
-            found.append((model.read_out(constituents, layout), registers))
+            encoded = model(batch)
+            found.append((encoded.jet, encoded.registers))
         for one, other in zip(*found, strict=True):
             assert one.isfinite().all()
             same(one, other)
@@ -92,7 +90,8 @@ def test_a_register_is_a_constituent_without_pair_features(jets):
     plain, with_register = build(pair_dims=()), build(pair_dims=(), num_registers=1)
     with_register.load_state_dict(plain.state_dict(), strict=False)
     with torch.no_grad():
-        (embedded,) = plain.embedding(more.features[:1, :1], Layout.padded(more.mask[:1, :1]))
+        ((normalised,),) = plain.embedding.standard(more.features[:1, :1], Layout.padded(more.mask[:1, :1]))
+        embedded = plain.embedding(normalised)
         with_register.registers.copy_(embedded)
     expected, found = plain(more), with_register(jets)
     same(found.constituents, expected.constituents[:, 1:])

@@ -66,14 +66,17 @@ def losses(folder):
         {"precision": "fp16"},
         {"accumulate": 3, "schedule": "one_cycle"},
         {"compile": True},
+        {"threads": 3},
         *({"target": name} for name in ("regression", "flow", "setflow", "tokenizer", "vqvae")),
     ],
     ids=str,
 )
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes, monkeypatch):
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, table, changes, monkeypatch, request):
     monkeypatch.setattr(compiling, "BACKEND", "eager")
-    target = changes.get("target", "kmeans")
-    recipe = RECIPE.model_copy(update={key: value for key, value in changes.items() if key != "target"})
+    target, threads = changes.get("target", "kmeans"), changes.get("threads", 1)
+    recipe = RECIPE.model_copy(update={k: value for k, value in changes.items() if k not in ("target", "threads")})
+    torch.set_num_threads(threads)
+    request.addfinalizer(lambda: torch.set_num_threads(1))
     whole = make_trainer(table, recipe, model=make_target(table, target))
     run_to(whole, tmp_path / "whole", 12)
 

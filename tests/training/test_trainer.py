@@ -170,3 +170,15 @@ def test_the_estimate_of_memory_counts_what_can_be_counted_and_touches_nothing(t
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]), name
     assert [size(x) for x in (5, 2_500, 123_456_789)] == ["5 B", "2.5 kB", "123 MB"]
+
+
+def test_the_estimate_of_memory_counts_what_threads_save(table):
+    model = make_masked(table).train()
+    jets = table.batch(np.arange(len(table)))
+    alone = estimate(model, RECIPE, jets)
+    torch.set_num_threads(3)
+    try:
+        assert estimate(model, RECIPE, jets) == alone
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
