@@ -78,10 +78,7 @@ Against = Annotated[str | None, typer.Option("--against", help="weaver: measure 
 BenchCard = Annotated[str, typer.Option("--card", help="Data card of the files.")]
 BenchData = Annotated[list[str] | None, typer.Option("--data", help="Files or globs; random jets without.")]
 Size = Annotated[str, typer.Option("--size", help="Size of the network, e.g. tiny, base.")]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", min=2, help="Jets in a batch; 512, as published, or 128 below 16 GiB of free memory."),
-]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=2, help="512; 128 in < 16 GiB.")]
 Bf16 = Annotated[bool | None, typer.Option(help="In bf16, too; by default where the hardware has it.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Timed batches of each side.")]
 
