@@ -306,11 +306,8 @@ class ParticleTransformer(nn.Module):
         if not are_worth_it(layout.mask.device, len(layout.groups)):
             return False
         recompute = self.checkpointing and torch.is_grad_enabled()
-        once = any(parametrize.is_parametrized(module) for module in self.modules())
-        # A compiler would take each thread's generator for a constant, and compile for each.
-        blocks = cast("Iterable[Block]", self.blocks)
-        fixed = any(block._compiled_call_impl is not None and block.drop_path.acts for block in blocks)
-        return not (recompute or once or fixed or torch.compiler.is_compiling())
+        once = any(parametrize.is_parametrized(x) or x._compiled_call_impl is not None for x in self.modules())
+        return not (recompute or once or torch.compiler.is_compiling())
 
     def _through(self, group: Group, read_out: bool, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One group through the network.

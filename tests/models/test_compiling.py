@@ -60,19 +60,6 @@ def lengths(seed):
     return [drawn.randint(2, 40) for _ in range(drawn.randint(2, 40))]
 
 
-@pytest.mark.parametrize("drop_path", [0.0, 0.3])
-def test_several_threads_compile_nothing_again(programs, drop_path):
-    """And drop what they would without, where threads take groups; with stochastic depth one thread does."""
-    plain, compiled = both(num_layers=3, drop_path=drop_path, **DROPS)
-    torch.set_num_threads(3)
-    try:
-        for seed in range(5):
-            agree(compiled if drop_path else plain, compiled, random_jets([20] * 40 + lengths(seed)))
-    finally:
-        torch.set_num_threads(1)
-    assert 2 <= programs.frame_count <= 10
-
-
 def test_neither_lengths_nor_depth_compile_anything_again(programs):
     """Jets of any number and length, three layers with as many rates of stochastic depth; then evaluation."""
     plain, compiled = both(num_layers=3, drop_path=0.3, **DROPS)
