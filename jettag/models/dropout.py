@@ -21,7 +21,7 @@ def dropout(x: Tensor, drop: float, random: "Random | None" = None) -> Tensor:
     """``x`` with each entry 0 with probability ``drop`` and divided by 1 - drop otherwise.
 
     On the CPU PyTorch draws one Mersenne-Twister number for each entry, and keeps the outcome in the type of ``x``;
-    here a byte of a faster generator, which PyTorch's seeds, decides, and is what is kept for the gradient.
+    here a byte of a faster generator, which `Random` seeds, decides, and is what is kept for the gradient.
 
     Args:
         x: of any shape.
@@ -46,11 +46,12 @@ _OF_THREAD = threading.local()
 @contextlib.contextmanager
 def drawing(seed: int) -> Iterator[None]:
     """Let what this thread drops depend on a seed of its own, instead of on PyTorch's generator."""
+    before = source()
     _OF_THREAD.generator = torch.Generator().manual_seed(seed)
     try:
         yield
     finally:
-        _OF_THREAD.generator = None
+        _OF_THREAD.generator = before
 
 
 def source() -> torch.Generator | None:
@@ -59,7 +60,7 @@ def source() -> torch.Generator | None:
 
 
 class Random:
-    """What decides on the CPU which entries are dropped, seeded by PyTorch's generator.
+    """What decides on the CPU which entries are dropped, seeded by PyTorch's generator or by that of `drawing`.
 
     A byte alone could have probabilities in steps of 1/256. So a mask has one of the two levels next to 256 times the
     probability, each as often as makes every entry's probability right; the last 1/256 before 1 cannot be had.

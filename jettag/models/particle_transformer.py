@@ -302,10 +302,13 @@ class ParticleTransformer(nn.Module):
         return shared_graphs(jobs, inputs, parameters, draw=self.training)
 
     def _is_for_threads(self, layout: Layout) -> bool:
-        """Whether threads take a group each; not where groups share what is computed, or drawn, once for all."""
+        """Whether threads take a group each; not where groups share what is computed, drawn or compiled once for all.
+
+        Gradients or not must not matter in training: a look ahead without them drops what the step will drop.
+        """
         if not are_worth_it(layout.mask.device, len(layout.groups)):
             return False
-        recompute = self.checkpointing and torch.is_grad_enabled()
+        recompute = self.checkpointing and (self.training or torch.is_grad_enabled())
         once = any(parametrize.is_parametrized(x) or x._compiled_call_impl is not None for x in self.modules())
         return not (recompute or once or torch.compiler.is_compiling())
 

@@ -6,6 +6,7 @@ once a batch. PyTorch's own threads stay with whoever calls; those here have one
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,7 @@ def are_worth_it(device: torch.device, number: int) -> bool:
 
 
 def shared(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], device: torch.device) -> list[T]:
-    """What ``function``, which keeps no graph and draws nothing, makes of each set of arguments on the device."""
+    """What ``function``, which draws nothing, makes of each set of arguments on the device."""
     if not are_worth_it(device, len(arguments)):
         return [function(*x) for x in arguments]
     here = _Surroundings.of_this_thread()
@@ -42,7 +43,9 @@ def shared_graphs(
 ) -> list[tuple[Tensor, ...]]:
     """The outputs of every job from its inputs, with gradients for the inputs and for the parameters.
 
-    Sums over jobs are taken in their order, so the outcome does not depend on which thread was faster.
+    Sums over jobs are taken in their order, so the outcome does not depend on which thread was faster. One can go back
+    once, and no hook of a parameter should change its gradient. While they go back, every thread has a gradient of
+    every parameter.
 
     Args:
         jobs: functions of tensors; all give equally many.
@@ -85,9 +88,13 @@ class _Graphs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        graphs, ctx.graphs = ctx.graphs, None  # type: ignore[attr-defined]
+        if graphs is None:
+            msg = "the gradients of one pass were asked for twice; set the number of threads to 1 for that"
+            raise RuntimeError(msg)
         total = _Sum()
         running, begin = [], 0
-        for place, (leaves, outputs) in enumerate(ctx.graphs):  # type: ignore[attr-defined]
+        for place, (leaves, outputs) in enumerate(graphs):
             given = gradients[begin : begin + len(outputs)]
             running.append(_started(_gradients, place, leaves, outputs, given, ctx.parameters, total))  # type: ignore[attr-defined]
             begin += len(outputs)
@@ -195,8 +202,17 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         ready.wait()
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="jets", initializer=begin)
-    for _ in range(threads):
-        pool.submit(int)
-    ready.wait()
-    torch.set_num_threads(threads)  # the number above is this thread's own, but also that of threads to come
+    try:
+        for _ in range(threads):
+            pool.submit(int)
+        ready.wait()
+    except BaseException:
+        ready.abort()  # or those that wait would keep the process from ending
+        raise
+    finally:
+        torch.set_num_threads(threads)  # the number above is each thread's own, but also that of threads to come
     return pool
+
+
+if hasattr(os, "register_at_fork"):  # a child has the pool without its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

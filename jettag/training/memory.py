@@ -72,7 +72,8 @@ def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
     """Take one step of a copy of ``model`` with ``jets``, and count what it keeps; the random state is left as it was.
 
     Activations are the tensors that autograd saves, each storage once, on the device and in the precision of the
-    parameters: half precision and an accelerator's fused attention keep less.
+    parameters: half precision and an accelerator's fused attention keep less. On a CPU every thread has a gradient of
+    every parameter for a moment, which is not counted.
     """
     with torch.random.fork_rng(devices=[]):
         twin = copy.deepcopy(model).train()

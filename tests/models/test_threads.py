@@ -106,6 +106,27 @@ def test_evaluation_draws_nothing(threads):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_look_ahead_without_gradients_drops_what_the_step_drops(checkpointing, threads):
+    """What contrastive learning in pieces of a batch rests on."""
+    threads(3)
+    model = build(dropout=0.3, attention_dropout=0.3, checkpointing=checkpointing).double().train()
+    jets = random_jets(LENGTHS, dtype=torch.float64)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        ahead = model(jets).jet
+    torch.manual_seed(2)
+    torch.testing.assert_close(model(jets).jet.detach(), ahead, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_can_be_asked_for_once(threads):
+    threads(2)
+    jet = build().train()(random_jets(LENGTHS)).jet.sum()
+    jet.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        jet.backward()
+
+
 def test_only_what_learns_gets_gradients(threads):
     """A frozen block, and outputs that no loss asks for."""
     threads(2)
