@@ -122,10 +122,8 @@ class _DropPath(DropPath):  # type: ignore[misc]
         """(b, n, D) -> the same, each jet dropped or divided by the probability of not dropping it."""
         if not (self.acts and self.training):
             return x
-        kept = (
-            torch.bernoulli(self.kept.expand(len(x), 1, 1), generator=source() if x.device.type == "cpu" else None)
-            / self.kept
-        )
+        own = source() if x.device.type == "cpu" else None
+        kept = torch.bernoulli(self.kept.expand(len(x), 1, 1), generator=own) / self.kept
         return x * kept.to(x.dtype)
 
 

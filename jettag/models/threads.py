@@ -8,7 +8,7 @@ once a batch. PyTorch's own threads stay with whoever calls; those here have one
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -19,10 +19,21 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from jettag.models.dropout import drawing
 
-__all__ = ["are_worth_it", "shared", "shared_graphs"]
+__all__ = ["are_worth_it", "one_thread", "shared", "shared_graphs"]
 
 T = TypeVar("T")
 Job = Callable[..., tuple[Tensor, ...]]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, this thread does everything itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def are_worth_it(device: torch.device, number: int) -> bool:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from jettag.config.processes import Processes, stoppable, usable_cores
 from jettag.errors import ResourceError
+from jettag.models.threads import one_thread
 from jettag.runs.common import Told
 
 __all__ = ["Point", "train_points"]
@@ -158,10 +159,5 @@ def _train(group: Any) -> Results:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with one_thread(), threadpool_limits(1):
+        yield

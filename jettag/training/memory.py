@@ -1,8 +1,6 @@
 """How much memory a training will take, measured on a copy of the model and a few of the longest jets."""
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets
+from jettag.models.threads import one_thread
 from jettag.objectives import Objective
 from jettag.training.optim import build_optimizer
 
@@ -57,17 +56,6 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Within, this thread does everything itself: autograd tells nobody what other threads save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
     """Take one step of a copy of ``model`` with ``jets``, and count what it keeps; the random state is left as it was.
 
@@ -90,7 +78,8 @@ def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
                 held.append(x)
             return x
 
-        with _one_thread(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        # Autograd tells nobody what other threads save.
+        with one_thread(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
             loss = twin(jets, drawn=twin.draw(jets, torch.Generator().manual_seed(0)))["loss"]
         loss.backward()
         optimizer.step()
