@@ -1,4 +1,4 @@
-"""ROOT files in and out, TTree and RNTuple: the only place that imports uproot.
+"""ROOT files in and out, TTree and RNTuple: with `jettag.data.baskets` the only place that imports uproot.
 
 Written files appear whole or not at all, are compressed with ZLIB, and carry their metadata as one JSON object in a
 TObjString named ``metadata`` and a checksum a column in another, ``checksums``, which is compared whenever a file is
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from unittest import mock
 from uuid import UUID
 
@@ -27,6 +27,7 @@ import uproot
 from uproot.source.coalesce import CoalesceConfig, coalesce_requests
 
 from jettag.config.files import replacing
+from jettag.data.baskets import iterate_baskets
 from jettag.data.checksums import Checksums
 from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
 from jettag.data.remote import Remote
@@ -277,7 +278,10 @@ class RootSource:
 
     def __init__(self, place: Path | Remote, tree_name: str | None) -> None:
         self._file = _open(place)
+        self._stream: BinaryIO | None = None
         try:
+            if isinstance(place, Path):
+                self._stream = place.open("rb")
             self.note, self.tree_name = _choose(self._file, tree_name)
             self._tree = self._file[self.tree_name]
             self.names = [str(name) for name in self._tree.keys(full_paths=False)]
@@ -290,14 +294,11 @@ class RootSource:
 
     def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
         """Columns of at most ``entries`` entries at a time, up to entry ``stop``."""
-        wanted = frozenset(names)
-        step = self._tree.iterate(
-            filter_name=wanted.__contains__,
-            entry_stop=stop,
-            step_size=entries,
-            library="ak",
-            how=dict,
-        )
+        if isinstance(self._tree, uproot.behaviors.TTree.TTree):
+            step = iterate_baskets(self._tree, names, entries, stop, self._read)
+        else:
+            wanted = frozenset(names).__contains__
+            step = self._tree.iterate(filter_name=wanted, entry_stop=stop, step_size=entries, library="ak", how=dict)
         checksums = Checksums()
         for columns in step:
             chunk = {name: columns[name] for name in names}
@@ -309,10 +310,24 @@ class RootSource:
                 what = f"the checksum of {', '.join(changed)} is not the one written"
                 raise DataError(what, where=self._file.file_path, do="copy or generate the file again")
 
+    def _read(self, ranges: Sequence[tuple[int, int]]) -> list[Any]:
+        """Bytes of the file from where to where."""
+        if self._stream is None:
+            chunks = self._file.file.source.chunks(ranges, queue.Queue())
+            places = [(chunk, uproot.source.cursor.Cursor(chunk.start)) for chunk in chunks]
+            return [cursor.bytes(chunk, chunk.stop - chunk.start, {}) for chunk, cursor in places]
+        found = []
+        for begin, stop in ranges:
+            self._stream.seek(begin)
+            found.append(self._stream.read(stop - begin))
+        return found
+
     def __enter__(self) -> "RootSource":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._stream is not None:
+            self._stream.close()
         self._file.close()
 
 
