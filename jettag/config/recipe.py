@@ -51,7 +51,8 @@ class DataRecipe(Section):
     batch_size: int | Literal["auto"] = "auto"  # auto: 64 on a CPU, 512 on an accelerator
     # Constituents in a batch, padding counted; batches of long jets then have fewer jets than batch_size.
     max_tokens: int | None = Field(None, ge=1)
-    prefetch: int = Field(2, ge=0, le=64)  # batches prepared ahead by a thread; changes no number
+    prefetch: int = Field(2, ge=0, le=64)  # batches prepared ahead by threads; changes no number
+    workers: int = Field(1, ge=1, le=64)  # threads that prepare them; changes no number
     val_fraction: Fraction = 0.1  # held out of --data where no --val is given
     sampling: SamplingRecipe | None = None  # of training; validation takes every jet
 

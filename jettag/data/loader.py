@@ -7,7 +7,9 @@ labels of its jets; then each reads its own share of the blocks, and a few that 
 builds its own jets of each batch.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,6 +217,10 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
+        return self.draw()()
+
+    def draw(self) -> Callable[[], Batch]:
+        """Go on to the next batch; what is given builds it, on any thread and whenever that is wanted."""
         if self._window < 0:
             self._open(0)
         while self._cursor >= len(self._batches):  # more, where another number of ranks was before
@@ -225,12 +231,14 @@ class Loader:
             self._cursor = 0
         self._cursor += 1
         assert self._loaded is not None  # opened above
-        rows = self._batches[self._cursor - 1]
-        batch = self._loaded.batch_for(self._device, rows, self._shares[self._cursor - 1].width)
+        return partial(self._build, self._loaded, self._batches[self._cursor - 1], self.share().width)
+
+    def _build(self, loaded: JetTable, rows: Index, width: int) -> Batch:
+        batch = loaded.batch_for(self._device, rows, width)
         if self._sampling is None or self._sampling.method != "weights":
             return batch
-        label = None if self._loaded.label is None else self._loaded.label[rows]
-        jet = {name: self._loaded.jet[name][rows] for name in self._sampling.columns}
+        label = None if loaded.label is None else loaded.label[rows]
+        jet = {name: loaded.jet[name][rows] for name in self._sampling.columns}
         weight = self._sampling(label, jet, len(rows)).astype(np.float32)
         return replace(batch, weight=torch.from_numpy(weight))
 

@@ -1,17 +1,18 @@
-"""Batches prepared ahead by a thread while the device computes: the same ones, in the same order, to the bit."""
+"""Batches prepared ahead by threads while the device computes: the same ones, in the same order, to the bit."""
 
 import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from jettag.data.jets import Batch
-from jettag.data.loader import Share
+from jettag.data.loader import Loader, Share
 
 __all__ = ["Batches", "Prefetched"]
 
@@ -41,62 +42,81 @@ class Batches(Protocol):
         """Go on from a place."""
 
 
-class _Ready(NamedTuple):
-    """A batch that waits, with what its loader said right after it."""
+@dataclass
+class _Place:
+    """One batch in the order: what its loader said right after it was drawn, and the batch once it is built."""
 
-    jets: Batch
-    state: dict[str, int | str]
-    origin: Origin
-    share: Share
+    state: dict[str, int | str] = field(default_factory=dict)
+    origin: Origin = field(default_factory=dict)
+    share: Share | None = None
+    jets: Batch | None = None
+    problem: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.jets is not None or self.problem is not None
 
 
 class _Ahead:
-    """What the thread and its owner share; the thread keeps none of the owner alive."""
+    """What the threads and their owner share; they keep none of the owner alive."""
 
-    def __init__(self, loader: Batches, size: int) -> None:
+    def __init__(self, loader: Loader, size: int, workers: int) -> None:
         self.changed = threading.Condition()
-        self.ready: deque[_Ready] = deque()
-        self.problem: BaseException | None = None
+        self.places: deque[_Place] = deque()
         self.stopped = False
-        self.thread = threading.Thread(target=self._run, args=(loader, size), name="jettag-prefetch", daemon=True)
+        self._drawing = threading.Lock()  # one at a time, so that batches are in order
+        self.threads = [
+            threading.Thread(target=self._run, args=(loader, size), name="jettag-prefetch", daemon=True)
+            for _ in range(workers)
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Have the thread end after the batch that it is at."""
+        """Have the threads end after the batches that they are at."""
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
 
-    def _run(self, loader: Batches, size: int) -> None:
-        try:
-            while True:
+    def _run(self, loader: Loader, size: int) -> None:
+        while True:
+            place = _Place()
+            try:
+                with self._drawing:
+                    with self.changed:
+                        self.changed.wait_for(lambda: self.stopped or len(self.places) < size)
+                        if self.stopped:
+                            return
+                        self.places.append(place)
+                    build = loader.draw()
+                    place.state, place.origin, place.share = loader.state_dict(), loader.origin(), loader.share()
+                jets = build()
+                del build  # and with it the jets that it is built from
                 with self.changed:
-                    self.changed.wait_for(lambda: self.stopped or len(self.ready) < size)
-                    if self.stopped:
-                        return
-                made = _Ready(next(loader), loader.state_dict(), loader.origin(), loader.share())
-                with self.changed:
-                    self.ready.append(made)
+                    place.jets = jets
                     self.changed.notify_all()
-        except BaseException as problem:  # noqa: BLE001 - whatever it is, the owner raises it
-            with self.changed:
-                self.problem = problem
-                self.changed.notify_all()
+            except BaseException as problem:  # noqa: BLE001 - whatever it is, the owner raises it
+                with self.changed:
+                    place.problem = problem
+                self.stop()
 
 
 class Prefetched:
-    """A loader whose next batches a thread prepares; to be closed, or used in a ``with``.
+    """A loader whose next batches threads prepare; to be closed, or used in a ``with``.
 
     A batch counts as seen when it is given, not when it is prepared, so a saved place is the one without prefetching.
-    What goes wrong in the thread is raised, as it was, where that batch would have come.
+    What goes wrong in a thread is raised, as it was, where that batch would have come.
 
     Args:
         loader: where the batches come from; nobody else may use it meanwhile.
         ahead: batches that are prepared and wait, at most. They are kept in memory, beside the loader's window.
+        workers: threads; of more than one, some may be at a window's last batches, in memory, while another thread
+            loads the next window. Each has a batch to prepare, so ``ahead`` is as many at least.
     """
 
-    def __init__(self, loader: Batches, ahead: int) -> None:
+    def __init__(self, loader: Loader, ahead: int, workers: int = 1) -> None:
         self._loader = loader
-        self._size = ahead
+        self._size, self._workers = max(ahead, workers), workers
         self._ahead: _Ahead | None = None
         self._state = loader.state_dict()
         self._origin: Origin = {}
@@ -109,19 +129,19 @@ class Prefetched:
 
     def __next__(self) -> Batch:
         if self._ahead is None:
-            if self._loader.state_dict() != self._state:  # a thread was stopped that had gone ahead
+            if self._loader.state_dict() != self._state:  # threads were stopped that had gone ahead
                 self._loader.load_state_dict(self._state)
-            self._ahead = _Ahead(self._loader, self._size)
-            self._ahead.thread.start()
+            self._ahead = _Ahead(self._loader, self._size, self._workers)
             weakref.finalize(self, self._ahead.stop)
         shared = self._ahead
         with shared.changed:
-            shared.changed.wait_for(lambda: shared.ready or shared.problem)
-            if not shared.ready:
-                assert shared.problem is not None  # else it would have waited
-                raise shared.problem
-            made = shared.ready.popleft()
+            shared.changed.wait_for(lambda: shared.places and shared.places[0].done)
+            made = shared.places[0]
+            if made.problem is not None:
+                raise made.problem
+            shared.places.popleft()
             shared.changed.notify_all()
+        assert made.jets is not None  # it is done
         self._state, self._origin, self._share = made.state, made.origin, made.share
         return made.jets
 
@@ -149,11 +169,12 @@ class Prefetched:
         self._state = self._loader.state_dict()
 
     def close(self) -> None:
-        """Stop the thread, after the batch that it is at; the next call for a batch goes on behind the latest given."""
+        """Stop the threads, after the batches they are at; the next call goes on behind the latest batch given."""
         if self._ahead is None:
             return
         self._ahead.stop()
-        self._ahead.thread.join()
+        for thread in self._ahead.threads:
+            thread.join()
         self._ahead = None
 
     def __enter__(self) -> "Prefetched":

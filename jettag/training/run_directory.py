@@ -47,7 +47,8 @@ FREE = {
     *("training.epochs", "training.max_steps", "training.patience"),  # when it ends,
     *("description", "training.keep_checkpoints"),  # what is kept of it,
     *("training.val_every", "training.log_every", "probe"),  # when it is looked at, which draws nothing at random,
-    *("training.parallel", "data.prefetch"),  # where tensors lie (checkpoints hold whole ones), who prepares batches.
+    "training.parallel",  # where tensors lie (checkpoints hold whole ones),
+    *("data.prefetch", "data.workers"),  # who prepares batches.
 }
 
 

@@ -107,10 +107,11 @@ def fit(
             if not resume:
                 fit_head(model.to(device), table.embeddings, table.label, note)
     with contextlib.ExitStack() as stack:
-        loader: Loader | Prefetched = Loader(table, **order, rank=world.rank, world_size=world.size, device=device)
+        plain = Loader(table, **order, rank=world.rank, world_size=world.size, device=device)
+        loader: Loader | Prefetched = plain
         # What a frozen backbone has seen already is in memory, and whether it is frozen is decided at each step.
         if recipe.data.prefetch and not isinstance(table, EmbeddedTable):
-            loader = stack.enter_context(Prefetched(loader, recipe.data.prefetch))
+            loader = stack.enter_context(Prefetched(plain, recipe.data.prefetch, recipe.data.workers))
         trainer = Trainer(
             model, loader, recipe.training, device=device, seed=recipe.seed, settings=settings, files=files, world=world
         )

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -33,11 +34,16 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name == "jettag-prefetch"]
 
 
-@settings(max_examples=20, deadline=None)
-@given(ahead=st.integers(1, 5), taken=st.integers(0, 40), max_tokens=st.none() | st.integers(9, 100))
-def test_the_same_batches_and_a_place_that_counts_only_what_was_given(ahead, taken, max_tokens):
+@settings(max_examples=30, deadline=None)
+@given(
+    ahead=st.integers(1, 5),
+    workers=st.integers(1, 4),
+    taken=st.integers(0, 40),
+    max_tokens=st.none() | st.integers(9, 100),
+)
+def test_the_same_batches_and_a_place_that_counts_only_what_was_given(ahead, workers, taken, max_tokens):
     plain = make_loader(max_tokens=max_tokens)
-    with Prefetched(make_loader(max_tokens=max_tokens), ahead) as fast:
+    with Prefetched(make_loader(max_tokens=max_tokens), ahead, workers) as fast:
         for _ in range(taken):
             assert same(next(plain), next(fast))
             assert (plain.origin()["row"] == fast.origin()["row"]).all()
@@ -56,22 +62,46 @@ def test_the_same_batches_and_a_place_that_counts_only_what_was_given(ahead, tak
     assert not threads()
 
 
-def test_no_more_batches_wait_than_asked_for():
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_batches_wait_than_asked_for(workers):
     made = []
 
     class Counted(Loader):
-        def __next__(self):
+        def draw(self):
             made.append(threading.current_thread().name)
-            return super().__next__()
+            return super().draw()
 
-    with Prefetched(Counted(TABLE, batch_size=8, seed=0), 3) as fast:
+    with Prefetched(Counted(TABLE, batch_size=8, seed=0), 3, workers) as fast:
         for taken in range(1, 6):
             next(fast)
             waiting = fast._ahead
             with waiting.changed:
-                assert waiting.changed.wait_for(lambda shared=waiting: len(shared.ready) == 3, timeout=10)
-            assert len(made) in (taken + 3, taken + 4)  # those given and waiting, and perhaps the one at work
+                ready = lambda shared=waiting: sum(place.done for place in shared.places) == 3  # noqa: E731
+                assert waiting.changed.wait_for(ready, timeout=10)
+            assert len(made) == taken + 3
     assert set(made) == {"jettag-prefetch"}
+
+
+def test_workers_build_at_the_same_time_and_a_slow_one_keeps_its_place():
+    """Three meet while each builds a batch: they could not, one after the other."""
+    together = threading.Barrier(3, timeout=10)
+
+    class Meeting(Loader):
+        def draw(self):
+            build, number = super().draw(), self.state_dict()["cursor"]
+
+            def slow():
+                together.wait()
+                time.sleep(0.02 * (3 - number % 3))  # the first drawn is the last built
+                return build()
+
+            return slow
+
+    plain = make_loader()
+    with Prefetched(Meeting(TABLE, batch_size=8, seed=3), 3, 3) as fast:
+        for _ in range(6):
+            assert same(next(plain), next(fast))
+        together.abort()
 
 
 class Failing:
@@ -90,18 +120,19 @@ class Failing:
         return make_table(4 * len(blocks)), np.arange(4 * len(blocks))
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize(
     "problem",
     [DataError("a damaged shard", where="shards/train/00003.safetensors"), KeyboardInterrupt("x"), ValueError()],
 )
-def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_would_have_come(problem):
+def test_what_goes_wrong_in_a_thread_is_raised_where_the_batch_would_have_come(problem, workers):
     plain = Loader(Failing(problem), batch_size=4, seed=0, shuffle=False)
     given_before = 0
     with contextlib.suppress(type(problem)):
         while True:
             next(plain)
             given_before += 1
-    with Prefetched(Loader(Failing(problem), batch_size=4, seed=0, shuffle=False), 2) as fast:
+    with Prefetched(Loader(Failing(problem), batch_size=4, seed=0, shuffle=False), 2, workers) as fast:
         for _ in range(given_before):
             next(fast)
         for _ in range(2):  # and again, whoever asks again

@@ -74,7 +74,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, shards):
     ]
     # Two pieces a process, four in all: jets are compared beyond their piece and their process.
     compared = {"objective": "contrastive", "batch_statistics": False}
-    calls.append({"folder": str(tmp_path / "two-contrastive"), "accumulate": 2, "double": False, **compared})
+    calls.append({"folder": str(tmp_path / "two-contrastive"), "accumulate": 2, "double": True, **compared})
     spread_run(*calls, {**calls[1], "folder": str(tmp_path / "two-compiled"), "compile": True})
     for number, call in enumerate(calls):
         folder = tmp_path / f"one-{number}"
