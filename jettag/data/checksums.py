@@ -39,8 +39,10 @@ class Checksums:
 def _parts(column: ak.Array) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """The numbers of a column in a row, and of a jagged one how many each entry has."""
     layout = column.layout
+    # As files are read: awkward's own functions take longer than the hash.
+    if isinstance(layout, ak.contents.NumpyArray):
+        return np.asarray(layout.data), None
     if isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray):
-        # As files are read: awkward's own functions take longer than the hash.
         offsets = np.asarray(layout.offsets.data)
         return np.asarray(layout.content.data)[offsets[0] : offsets[-1]], np.diff(offsets)
     if column.ndim > 1:

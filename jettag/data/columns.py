@@ -279,8 +279,12 @@ def flat(column: ak.Array, branch: str, where: str) -> Array:
 
 def _plain(column: ak.Array, branch: str, where: str) -> Any:
     """The layout without option types; missing values are an error."""
+    layout = column.layout
+    inner = layout.content if isinstance(layout, ak.contents.ListOffsetArray) else layout
+    if isinstance(inner, ak.contents.NumpyArray):  # as files are read: to print a type takes longer than to check it
+        return layout
     if "?" not in str(column.type) and "option" not in str(column.type):
-        return column.layout
+        return layout
     present = ak.drop_none(column, axis=None)
     for axis in range(column.ndim):
         missing = int(np.sum(ak.to_numpy(ak.flatten(ak.is_none(column, axis=axis), axis=None))))
