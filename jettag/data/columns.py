@@ -180,7 +180,6 @@ def _complete(
     columns: dict[str, Array], jets: dict[str, Array], counts: npt.NDArray[np.int64], binding: Binding
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Add what the file has not stored: the jet as the sum of all its constituents, and deta, dphi from its axis."""
-    owner = np.repeat(np.arange(len(counts)), counts)
     derived = [name for name in ("deta", "dphi") if name in binding.fields and name not in columns]
     by_axis = [name for name, bound in binding.constituents.items() if bound.by_jet_eta]
     axis = derived or by_axis or JET_ETA in binding.fields
@@ -189,20 +188,25 @@ def _complete(
         mass = jets.get("mass", np.zeros(1))
         jets["energy"] = np.sqrt((jets["pt"] * np.cosh(jets["eta"].astype(np.float64))) ** 2 + mass**2)
     if wanted - jets.keys():
-        jets = _summed(columns, owner, counts) | jets
-    side = np.where(jets["eta"] < 0, -1, 1).astype(np.float32)[owner] if derived or by_axis else np.ones(0)
+        jets = _summed(columns, np.repeat(np.arange(len(counts)), counts), counts) | jets
+
+    def beside(values: Array) -> Array:
+        """What a jet has, beside each of its constituents."""
+        return np.repeat(values, counts)
+
+    side = beside(np.where(jets["eta"] < 0, -1, 1).astype(np.float32)) if derived or by_axis else np.ones(0)
     for name in by_axis:
         columns[name] = columns[name] * side
     if "deta" in derived:
         # Where pT is not zero this is the pseudorapidity; float64 because two nearby numbers are subtracted.
         eta = np.arcsinh(columns["pz"].astype(np.float64) / columns["pt"])
-        columns["deta"] = (eta - jets["eta"].astype(np.float64)[owner]) * side
+        columns["deta"] = (eta - beside(jets["eta"].astype(np.float64))) * side
     if "dphi" in derived:
         phi = np.arctan2(columns["py"].astype(np.float64), columns["px"])
-        columns["dphi"] = (phi - jets["phi"].astype(np.float64)[owner] + np.pi) % (2 * np.pi) - np.pi
+        columns["dphi"] = (phi - beside(jets["phi"].astype(np.float64)) + np.pi) % (2 * np.pi) - np.pi
     if JET_ETA in binding.fields:
-        columns[JET_ETA] = jets["eta"][owner]
-    columns["jet_pt"], columns["jet_energy"] = jets["pt"][owner], jets["energy"][owner]
+        columns[JET_ETA] = beside(jets["eta"])
+    columns["jet_pt"], columns["jet_energy"] = beside(jets["pt"]), beside(jets["energy"])
     return columns, jets
 
 
