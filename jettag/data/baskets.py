@@ -8,6 +8,7 @@ their own.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import uproot
 __all__ = ["iterate_baskets"]
 
 KEY = struct.Struct(">ihiIhh")  # fNbytes, fVersion, fObjlen, fDatime, fKeylen, fCycle
-BASKET = struct.Struct(">hiiii?")  # ends the key: fVersion, fBufferSize, fNevBufSize, fNevBuf, fLast, a flag
+BASKET = struct.Struct(">ii?")  # ends the key: fNevBuf, fLast, a flag
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]
@@ -85,9 +86,12 @@ class _Column:
         self._next += 1
 
     def take(self, begin: int, stop: int) -> ak.Array:
-        """Entries, of which those before were taken."""
+        """Entries ``begin`` to ``stop``; ``begin`` is where the last call stopped."""
         values: list[Array] = []
         counts: list[Array] = []
+        if begin < stop and (not self._blocks or self._blocks[-1].stop < stop):
+            msg = f"no basket has entry {stop - 1}"
+            raise ValueError(msg)
         for block in self._blocks:
             low, high = max(begin, block.begin) - block.begin, min(stop, block.stop) - block.begin
             if block.counts is None:
@@ -98,13 +102,12 @@ class _Column:
             values.append(block.values[first : first + int(inside.sum())])
             counts.append(inside)
         self._blocks = [block for block in self._blocks if block.stop > stop]
-        flat = np.concatenate(values, dtype=self._native) if values else np.zeros(0, dtype=self._native)
+        flat = np.concatenate(values, dtype=self._native)
         content = ak.contents.NumpyArray(flat)
         if not self.jagged:
             return ak.Array(content)
         offsets = np.zeros(stop - begin + 1, dtype=np.int64)
-        if counts:
-            np.cumsum(np.concatenate(counts), out=offsets[1:])
+        np.cumsum(np.concatenate(counts), out=offsets[1:])
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content))
 
 
@@ -124,26 +127,28 @@ def iterate_baskets(
         Exception: whatever a damaged file makes uproot, NumPy or this raise.
     """
     wanted = frozenset(names)
-    branches = dict(tree.iteritems(filter_name=wanted.__contains__, full_paths=False))
-    columns = {name: _Column(branches[name]) for name in names if _is_plain(branches[name])}
+    found = list(tree.iteritems(filter_name=wanted.__contains__, full_paths=False))
+    often = Counter(name for name, _ in found)
+    plain = {name: branch for name, branch in found if often[name] == 1 and _is_plain(branch, tree)}
+    columns = {name: _Column(branch) for name, branch in plain.items()}
     others: Iterator[dict[str, ak.Array]] | None = None
     for begin in range(0, stop, step):
         end = min(begin + step, stop)
         try:
             _add(list(columns.values()), end, read)
-            found = {name: column.take(begin, end) for name, column in columns.items()}
+            chunk = {name: column.take(begin, end) for name, column in columns.items()}
         except _Unusual:
-            columns, others, found = {}, None, {}
+            columns, others, chunk = {}, None, {}
         if left := wanted - columns.keys():
             if others is None:
                 span = {"entry_start": begin, "entry_stop": stop, "step_size": step}
                 others = tree.iterate(filter_name=left.__contains__, **span, library="ak", how=dict)
-            found |= next(others)
-        yield {name: found[name] for name in names}
+            chunk |= next(others, {})
+        yield {name: chunk[name] for name in names}
 
 
-def _is_plain(branch: Any) -> bool:
-    """Whether it holds a number, or a list of numbers, for each entry, and all of them in baskets of their own."""
+def _is_plain(branch: Any, tree: Any) -> bool:
+    """Whether it holds a number, or a list of numbers, for each entry of the tree, all in baskets of their own."""
     inner = branch.interpretation
     numbers = inner.content if type(inner) is uproot.AsJagged else inner
     return (
@@ -151,7 +156,7 @@ def _is_plain(branch: Any) -> bool:
         and numbers.from_dtype.kind in "biuf"
         and numbers.to_dtype.kind in "biuf"
         and not branch.embedded_baskets
-        and branch.entry_offsets[-1] == branch.num_entries
+        and branch.entry_offsets[-1] == branch.num_entries == tree.num_entries
     )
 
 
@@ -165,7 +170,7 @@ def _add(columns: Sequence[_Column], stop: int, read: Callable[[list[Range]], Se
 def _unpacked(stored: bytes, entries: int, source: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32] | None]:
     """The bytes of a basket's values, and how many each entry has where the basket tells."""
     size, _, length, _, key, _ = KEY.unpack_from(stored)
-    _, _, _, held, last, _ = BASKET.unpack_from(stored, key - BASKET.size)
+    held, last, _ = BASKET.unpack_from(stored, key - BASKET.size)
     border = last - key
     if size != len(stored) or held != entries or not 0 <= border <= length:
         msg = f"a basket of {held} entries in {size} bytes where {entries} in {len(stored)} were announced"

@@ -40,7 +40,7 @@ def _parts(column: ak.Array) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
     """The numbers of a column in a row, and of a jagged one how many each entry has."""
     layout = column.layout
     # As files are read: awkward's own functions take longer than the hash.
-    if isinstance(layout, ak.contents.NumpyArray):
+    if isinstance(layout, ak.contents.NumpyArray) and layout.data.ndim == 1:
         return np.asarray(layout.data), None
     if isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray):
         offsets = np.asarray(layout.offsets.data)

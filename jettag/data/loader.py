@@ -187,7 +187,6 @@ class Loader:
         return len(self._plan(window, loaded, rows[inside]))
 
     def _open(self, window: int) -> None:
-        self._window = window
         self._loaded = None  # before the next is loaded, so that there is one in memory
         blocks, inside = self._blocks(window)
         if self._world_size > 1 and isinstance(self._table, ShardTable):
@@ -198,11 +197,12 @@ class Loader:
             mine = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *own]))
             self._loaded = look.take(mine)
             self._batches = [np.searchsorted(mine, batch) for batch in own]
-            return
-        self._loaded, rows = self._table.load(blocks)
-        batches = self._plan(window, self._loaded, rows[inside])
-        self._shares = [self._share(batch, self._loaded, near=False) for batch in batches]
-        self._batches = [batch[share.places] for batch, share in zip(batches, self._shares, strict=True)]
+        else:
+            self._loaded, rows = self._table.load(blocks)
+            batches = self._plan(window, self._loaded, rows[inside])
+            self._shares = [self._share(batch, self._loaded, near=False) for batch in batches]
+            self._batches = [batch[share.places] for batch, share in zip(batches, self._shares, strict=True)]
+        self._window = window  # last: a window that could not be loaded is asked for again
 
     def _share(self, batch: Index, loaded: JetTable, *, near: bool) -> Share:
         """This rank's part of a batch; ``near``, of jets of nearby blocks, nearly the same ones in every batch."""
@@ -226,7 +226,7 @@ class Loader:
         while self._cursor >= len(self._batches):  # more, where another number of ranks was before
             if self._window == self._windows - 1:
                 self._begin_epoch(self._epoch + 1)
-                self._window = -1
+                self._window, self._cursor, self._batches = -1, 0, []
             self._open(self._window + 1)
             self._cursor = 0
         self._cursor += 1

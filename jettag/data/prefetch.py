@@ -69,14 +69,26 @@ class _Ahead:
             threading.Thread(target=self._run, args=(loader, size), name="jettag-prefetch", daemon=True)
             for _ in range(workers)
         ]
-        for thread in self.threads:
-            thread.start()
+        try:
+            for thread in self.threads:
+                thread.start()
+        except BaseException:
+            self.end()
+            raise
 
     def stop(self) -> None:
         """Have the threads end after the batches that they are at."""
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
+
+    def end(self) -> None:
+        """`stop`, wait for them, and forget what is prepared."""
+        self.stop()
+        for thread in self.threads:
+            if thread.ident is not None:  # it was started
+                thread.join()
+        self.places.clear()
 
     def _run(self, loader: Loader, size: int) -> None:
         while True:
@@ -109,7 +121,7 @@ class Prefetched:
 
     Args:
         loader: where the batches come from; nobody else may use it meanwhile.
-        ahead: batches that are prepared and wait, at most. They are kept in memory, beside the loader's window.
+        ahead: batches that are prepared or being so, at most. They are kept in memory, beside the loader's window.
         workers: threads; of more than one, some may be at a window's last batches, in memory, while another thread
             loads the next window. Each has a batch to prepare, so ``ahead`` is as many at least.
     """
@@ -132,7 +144,7 @@ class Prefetched:
             if self._loader.state_dict() != self._state:  # threads were stopped that had gone ahead
                 self._loader.load_state_dict(self._state)
             self._ahead = _Ahead(self._loader, self._size, self._workers)
-            weakref.finalize(self, self._ahead.stop)
+            self._forgotten = weakref.finalize(self, self._ahead.stop)
         shared = self._ahead
         with shared.changed:
             shared.changed.wait_for(lambda: shared.places and shared.places[0].done)
@@ -170,12 +182,10 @@ class Prefetched:
 
     def close(self) -> None:
         """Stop the threads, after the batches they are at; the next call goes on behind the latest batch given."""
-        if self._ahead is None:
-            return
-        self._ahead.stop()
-        for thread in self._ahead.threads:
-            thread.join()
-        self._ahead = None
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._forgotten.detach()  # which would keep what is prepared
+            ahead.end()
 
     def __enter__(self) -> "Prefetched":
         return self

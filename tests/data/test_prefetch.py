@@ -142,6 +142,57 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_the_batch_would_have_come(p
     assert not threads()
 
 
+def test_a_window_that_could_not_be_loaded_is_asked_for_again():
+    """As after a network that was away: no jet is left out."""
+
+    class Away(Failing):
+        def load(self, blocks):
+            if int(blocks[0]) in away:
+                away.remove(int(blocks[0]))
+                raise self.problem
+            return make_table(4 * len(blocks)), np.arange(4 * len(blocks))
+
+    away = [0, 64, 128]  # the first block of each window, once
+    table = Away(DataError("away"))
+    loader = Loader(table, batch_size=4, seed=0, shuffle=False)
+    with Prefetched(loader, 2) as fast:
+        given = 0
+        for _ in range(loader.batches_per_epoch + len(away)):
+            try:
+                given += len(next(fast))
+            except DataError:
+                fast.close()
+    assert given == 800
+
+
+def test_threads_that_cannot_start_leave_none_behind(monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def one_only(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    fast = Prefetched(make_loader(), 3, 3)
+    with pytest.raises(RuntimeError, match="new thread"):
+        next(fast)
+    assert not threads()
+    monkeypatch.undo()
+    plain = make_loader()
+    assert same(next(plain), next(fast))
+    fast.close()
+
+
+def test_what_was_prepared_is_forgotten_with_its_threads():
+    fast = Prefetched(make_loader(), 3)
+    next(fast)
+    ahead = weakref.ref(fast._ahead)
+    fast.close()
+    assert ahead() is None
+
+
 def test_another_table_s_place_is_refused_as_without():
     place = Loader(TABLE, batch_size=9, seed=3).state_dict()
     with Prefetched(make_loader(), 2) as fast, pytest.raises(CheckpointError, match="batch_size 9 then, 8 now"):

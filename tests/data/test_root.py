@@ -45,6 +45,18 @@ def test_what_is_written_is_read_back_with_its_type(tmp_path, kind):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_vectors_of_fixed_length_are_those_that_were_summed_up(tmp_path, kind, pieces):
+    """Awkward holds a column differently when it is written in one piece, in several, and when it is read."""
+    vectors = np.arange(60, dtype=np.float32).reshape(30, 2)
+    path = tmp_path / name_of(kind)
+    write_tree(path, "tree", [{"vector": x} for x in np.split(vectors, pieces)], metadata={}, kind=kind)
+    with open_source(expand_inputs([path])[0], "tree") as source:
+        found = ak.concatenate([chunk["vector"] for chunk in chunks(source, ["vector"], str(path))])
+    assert ak.array_equal(found, vectors, check_regular=False)
+
+
 def test_the_constituents_of_a_ttree_share_one_counter(tmp_path):
     path = tmp_path / "jets.root"
     write_tree(path, "tree", [make_columns(5)], metadata={})
