@@ -250,9 +250,17 @@ def loader(
     say(f"bare uproot.iterate      {rates.uproot:9.0f}   the same branches, nothing done with them")
     say(f"the same with libdeflate {rates.uproot_unpacked:9.0f}   which jettag unpacks ZLIB with")
     say(f"jettag data prepare      {rates.prepare:9.0f}   once, one worker")
-    if rates.weaver is not None:
-        say(f"weaver-core -> batches   {rates.weaver:9.0f}")
-        say(f"shards are {rates.shards / rates.weaver:.1f} times as fast, ROOT {rates.root_batches / rates.weaver:.1f}")
+    beside: dict[str, float | None] = {}
+    for name, rate, key, how in (
+        ("weaver-core -> batches", rates.weaver, "", "whole files at once"),
+        ("the same as it comes", rates.weaver_slices, "_slices", "1 % at a time, once"),
+    ):
+        keys = (f"weaver{key}_jets_per_second", f"ratio{key}", f"ratio_root{key}")
+        beside |= dict.fromkeys(keys)
+        if rate is not None:
+            shards, root = rates.shards / rate, rates.root_batches / rate
+            beside |= zip(keys, (round(rate, 1), round(shards, 3), round(root, 3)), strict=True)
+            say(f"{name:24} {rate:9.0f}   {how}: shards are {shards:.1f} times as fast, ROOT {root:.1f}")
     if as_json:
         emit_json(
             {
@@ -270,10 +278,8 @@ def loader(
                 "uproot_jets_per_second": round(rates.uproot, 1),
                 "uproot_unpacked_jets_per_second": round(rates.uproot_unpacked, 1),
                 "prepare_jets_per_second": round(rates.prepare, 1),
-                "weaver_jets_per_second": None if rates.weaver is None else round(rates.weaver, 1),
                 "ratio_root_to_uproot": round(rates.root / rates.uproot, 4),
-                "ratio": None if rates.weaver is None else round(rates.shards / rates.weaver, 3),
-                "ratio_root": None if rates.weaver is None else round(rates.root_batches / rates.weaver, 3),
+                **beside,
             }
         )
 

@@ -17,7 +17,7 @@ from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import plan_files, read_table
 from jettag.data.remote import Remote
 from jettag.data.root import iterate_bare, uproot_as_it_comes
-from jettag.data.weaver_loader import import_weaver, weaver_batches
+from jettag.data.weaver_loader import SLICE, import_weaver, weaver_batches
 from jettag.errors import DataError
 
 __all__ = ["FEATURES", "LoaderRates", "measure_loader"]
@@ -38,7 +38,9 @@ class LoaderRates:
         root_batches: the same, and the table once through the loader.
         uproot: ``uproot.iterate`` over the same branches as it comes, and nothing done with them.
         uproot_unpacked: the same where ZLIB is unpacked as jettag does it.
-        weaver: padded, shuffled batches of weaver-core's `SimpleIterDataset`; None where it was not asked for.
+        weaver: padded, shuffled batches of weaver-core's `SimpleIterDataset`, which reads whole files as the others do;
+            None where it was not asked for.
+        weaver_slices: the same, once, as its command line does it by itself: a hundredth of every file at a time.
     """
 
     jets: int
@@ -50,6 +52,7 @@ class LoaderRates:
     uproot: float
     uproot_unpacked: float
     weaver: float | None
+    weaver_slices: float | None
 
 
 def measure_loader(
@@ -100,9 +103,10 @@ def measure_loader(
         with uproot_as_it_comes():
             return unpacked()
 
-    def weaver() -> int:
+    def weaver(share: float = 1) -> int:
+        paths = [str(file.path) for file in inputs]
         with uproot_as_it_comes():
-            return weaver_batches([str(file.path) for file in inputs], card.tree, names, Path(folder), batch_size)
+            return weaver_batches(paths, card.tree, names, Path(folder), batch_size, share)
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "shards"
@@ -120,10 +124,11 @@ def measure_loader(
         }
         if against_weaver:
             sides["weaver"] = weaver
-        rates: dict[str, list[float]] = {name: [] for name in sides}
+        last = {"weaver_slices": lambda: weaver(SLICE)} if against_weaver else {}
+        rates: dict[str, list[float]] = {name: [] for name in (*sides, *last)}
         read = 0
         for number in range(rounds + 1):
-            for name, side in sides.items():
+            for name, side in (sides if number < rounds else sides | last).items():
                 begin = time.process_time()
                 seen = side()
                 spent = time.process_time() - begin
@@ -134,7 +139,8 @@ def measure_loader(
                     on_progress(read)
         mean = sum(facts["constituents"] for facts in dataset.shards.values()) / dataset.count("train")
     median = {name: statistics.median(values) for name, values in rates.items()}
-    return LoaderRates(jets, mean, jets / prepared, weaver=median.pop("weaver", None), **median)
+    peers = (median.pop("weaver", None), median.pop("weaver_slices", None))
+    return LoaderRates(jets, mean, jets / prepared, weaver=peers[0], weaver_slices=peers[1], **median)
 
 
 def _epoch(loader: Loader) -> int:

@@ -12,8 +12,9 @@ import yaml
 from jettag.data.features import FEATURE_SETS
 from jettag.errors import ResourceError
 
-__all__ = ["import_weaver", "weaver_batches", "weaver_config"]
+__all__ = ["SLICE", "import_weaver", "weaver_batches", "weaver_config", "weaver_loader"]
 
+SLICE = 0.01  # share of every file that its command line reads at a time where nothing else is said
 LENGTH = 128  # constituents that weaver pads every jet to, as published for JetClass
 UNCLIPPED = (None, 1)  # centre and scale of a column that weaver leaves alone
 
@@ -66,9 +67,9 @@ def weaver_config(tree: str | None, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def weaver_loader(
-    files: Sequence[str], tree: str | None, classes: Sequence[str], folder: Path, batch_size: int
+    files: Sequence[str], tree: str | None, classes: Sequence[str], folder: Path, batch_size: int, fetch_step: float = 1
 ) -> torch.utils.data.DataLoader:
-    """Its `DataLoader` without workers, fetching whole files at once: faster than the 1 % slices it does by itself.
+    """Its `DataLoader` without workers.
 
     Args:
         files: paths.
@@ -76,6 +77,8 @@ def weaver_loader(
         classes: class names; the branches are ``label_CLASS``.
         folder: where its configuration may be written.
         batch_size: jets in a batch.
+        fetch_step: share of every file that is read at a time, and shuffled; whole files are fastest, and what its
+            command line takes by itself is `SLICE`.
     """
     module = import_weaver()
     logging.getLogger("weaver").setLevel(logging.ERROR)
@@ -83,14 +86,15 @@ def weaver_loader(
     config.write_text(yaml.safe_dump(weaver_config(tree, classes), sort_keys=False), encoding="utf-8")
     # In its data loading, for_training shuffles; weights it makes only where the configuration asks for them.
     dataset = module.SimpleIterDataset(
-        {"_": list(files)}, str(config), for_training=True, fetch_step=1, async_load=False, name="train"
+        {"_": list(files)}, str(config), for_training=True, fetch_step=fetch_step, async_load=False, name="train"
     )
     return torch.utils.data.DataLoader(dataset, batch_size=batch_size, num_workers=0)
 
 
 def weaver_batches(
-    files: Sequence[str], tree: str | None, classes: Sequence[str], folder: Path, batch_size: int
+    files: Sequence[str], tree: str | None, classes: Sequence[str], folder: Path, batch_size: int, fetch_step: float = 1
 ) -> int:
     """Jets of one epoch of it."""
     np.random.seed(0)  # noqa: NPY002 - the generator that weaver draws from
-    return sum(len(inputs["pf_mask"]) for inputs, *_ in weaver_loader(files, tree, classes, folder, batch_size))
+    loader = weaver_loader(files, tree, classes, folder, batch_size, fetch_step)
+    return sum(len(inputs["pf_mask"]) for inputs, *_ in loader)

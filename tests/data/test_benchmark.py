@@ -2,15 +2,17 @@
 
 import builtins
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
+from weaver.utils.dataset import SimpleIterDataset
 
 from jettag.data.benchmark import measure_loader
 from jettag.data.card import load_card
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import iterate_bare, write_tree
-from jettag.data.weaver_loader import weaver_batches, weaver_loader
+from jettag.data.weaver_loader import SLICE, weaver_batches, weaver_loader
 from jettag.errors import DataError, ResourceError
 
 from .make import CLASSES, make_columns, without
@@ -47,16 +49,22 @@ def test_weaver_s_loader_makes_the_features_that_ours_makes(files, tmp_path):
 
 
 def test_every_side_reads_every_jet(files, tmp_path):
-    assert weaver_batches([file.address for file in files], "tree", CLASSES, tmp_path, 7) == 120
+    for share in (1, 0.3, 0.05):
+        assert weaver_batches([file.address for file in files], "tree", CLASSES, tmp_path, 7, share) == 120
     assert sum(iterate_bare(file.path, "tree", ["part_px", "jet_pt"]) for file in files) == 120
     told = []
     rates = measure_loader(files, CARD, against_weaver=False, rounds=1, on_progress=told.append)
     assert told[-1] == 2 * 5 * 120
     assert rates.jets == 120
-    assert rates.weaver is None
+    assert rates.weaver is rates.weaver_slices is None
     table = read_table(files, CARD, features="jetclass_full", labels=True)
     assert rates.constituents == pytest.approx(table.counts.mean())
     assert all(value is None or value > 0 for value in dataclasses.astuple(rates))
+
+
+def test_what_weaver_does_by_itself_is_what_is_called_so():
+    """The default of its class, which is that of its command line too."""
+    assert inspect.signature(SimpleIterDataset).parameters["fetch_step"].default == SLICE
 
 
 def test_files_that_weaver_cannot_read(tmp_path):
