@@ -34,16 +34,17 @@ def test_derived_columns_invert_one_another():
 
 @pytest.mark.parametrize("card", list_shipped("data_cards"))
 def test_every_name_in_a_formula_is_told(card):
+    loaded = load_card(card)
     for features in FEATURE_SETS.values():
         try:
-            columns = describe_columns(features, load_card(card))
+            columns = describe_columns(features, loaded)
         except KeyError as problem:
             pytest.fail(f"{card}: {problem}")
         for told in (*describe_features(features), *columns.values()):
             code = compile(told.get("formula", "0"), "", "eval")
             unknown = [name for name in code.co_names if name not in columns and not hasattr(np, name)]
             fields = [name for name in features.fields if name != JET_ETA]
-            on_card = [name for name in fields if load_card(card).column("constituents", name)]
+            on_card = [name for name in fields if loaded.column("constituents", name)]
             assert [name for name in unknown if name in on_card] == [], told
             assert not {"pt", "px", "jet_pt", "energy"} & set(unknown), told
 

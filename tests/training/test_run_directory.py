@@ -12,7 +12,7 @@ from jettag.training.run_directory import refuse_another
 MAY_CHANGE = {
     *("description", "training.epochs", "training.max_steps", "training.patience", "training.keep_checkpoints"),
     *("training.val_every", "training.log_every", "probe.classes", "probe.jets"),
-    *("training.parallel", "data.prefetch"),
+    *("training.parallel", "data.prefetch", "data.workers"),
 }
 PROBED = ["probe={classes: [QCD, Tbqq], jets: 200}"]
 
