@@ -11,7 +11,7 @@ from torch import nn
 
 from jettag.models.attention import Block, ClassBlock
 
-__all__ = ["compile_blocks"]
+__all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time"]
 
 BACKEND = "inductor"
 # Programs for one and the same code, after which PyTorch would give up without a word: gradients or not, two
@@ -25,3 +25,25 @@ def compile_blocks(network: nn.Module) -> None:
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
             block.compile(dynamic=True, backend=BACKEND)
+
+
+def compiles_for_each_thread(network: nn.Module) -> bool:
+    """Whether its blocks are compiled and drop whole jets: the generator that draws those is a constant there."""
+    return any(block.drop_path.acts for block in _compiled(network))
+
+
+def is_first_time(network: nn.Module) -> bool:
+    """Whether its blocks are compiled and did not compute in this way before, which takes programs of its own."""
+    if not _compiled(network):
+        return False
+    way = (network.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
+    known = vars(network).setdefault("_ways", set())
+    is_new = way not in known
+    known.add(way)
+    return is_new
+
+
+def _compiled(network: nn.Module) -> list[Block | ClassBlock]:
+    """The blocks that are compiled, or will be at their first call."""
+    blocks = (module for module in network.modules() if isinstance(module, (Block, ClassBlock)))
+    return [block for block in blocks if block._compiled_call_impl is not None]

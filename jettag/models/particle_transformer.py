@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
 from jettag.models.attention import Block, ClassBlock
+from jettag.models.compiling import compiles_for_each_thread, is_first_time
 from jettag.models.layout import Group, Layout
 from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
 from jettag.models.threads import are_worth_it, shared_graphs
@@ -285,10 +286,7 @@ class ParticleTransformer(nn.Module):
         return layout.unpack(self._apart(encoded, layout)[0])
 
     def _encode(self, jets: Jets, layout: Layout, *, read_out: bool) -> list[tuple[Tensor, ...]]:
-        """What `_through` gives of each group.
-
-        What all jets of a batch share, the statistics of both embeddings, comes first; what follows is each group's.
-        """
+        """What `_through` gives of each group, after what all jets share: the statistics of both embeddings."""
         inputs = self.embedding.standard(jets.features, layout)
         if self.pair_embedding is not None:
             pairs = self.pair_embedding(layout.spread(layout.pack(jets.p4)), layout.groups)
@@ -299,17 +297,17 @@ class ParticleTransformer(nn.Module):
         modules = (self.embedding.layers, self.blocks, self.class_blocks)
         parameters = [x for module in modules for x in module.parameters()]
         parameters += [x for x in (self.class_token, self.registers) if x is not None]
-        return shared_graphs(jobs, inputs, parameters, draw=self.training)
+        return shared_graphs(jobs, inputs, parameters, draw=self.training, one_by_one=is_first_time(self))
 
     def _is_for_threads(self, layout: Layout) -> bool:
-        """Whether threads take a group each; not where groups share what is computed, drawn or compiled once for all.
+        """Whether threads take a group each; not where groups share what is computed once, or each would compile.
 
         Gradients or not must not matter in training: a look ahead without them drops what the step will drop.
         """
         if not are_worth_it(layout.mask.device, len(layout.groups)):
             return False
         recompute = self.checkpointing and (self.training or torch.is_grad_enabled())
-        once = any(parametrize.is_parametrized(x) or x._compiled_call_impl is not None for x in self.modules())
+        once = any(parametrize.is_parametrized(x) for x in self.modules()) or compiles_for_each_thread(self)
         return not (recompute or once or torch.compiler.is_compiling())
 
     def _through(self, group: Group, read_out: bool, *inputs: Tensor) -> tuple[Tensor, ...]:

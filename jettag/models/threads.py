@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -46,11 +46,16 @@ def shared(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], dev
     if not are_worth_it(device, len(arguments)):
         return [function(*x) for x in arguments]
     here = _Surroundings.of_this_thread()
-    return _results([_started(here.run, function, *x) for x in arguments])
+    return _done([partial(here.run, function, *x) for x in arguments])
 
 
 def shared_graphs(
-    jobs: Sequence[Job], inputs: Sequence[Sequence[Tensor]], parameters: Sequence[Tensor], *, draw: bool
+    jobs: Sequence[Job],
+    inputs: Sequence[Sequence[Tensor]],
+    parameters: Sequence[Tensor],
+    *,
+    draw: bool,
+    one_by_one: bool = False,
 ) -> list[tuple[Tensor, ...]]:
     """The outputs of every job from its inputs, with gradients for the inputs and for the parameters.
 
@@ -64,14 +69,15 @@ def shared_graphs(
         parameters: what else the jobs depend on and wants a gradient.
         draw: what jobs drop comes from generators of their own, which PyTorch's generator seeds; without, they must
             not drop anything.
+        one_by_one: in turn, where jobs prepare what later ones need as well: threads would each do so.
     """
     seeds = torch.empty(len(jobs), dtype=torch.int64).random_().tolist() if draw else [None] * len(jobs)
     if not torch.is_grad_enabled():
         here = _Surroundings.of_this_thread()
         sets = zip(jobs, seeds, inputs, strict=True)
-        return _results([_started(here.run, _run, job, seed, *x) for job, seed, x in sets])
+        return _done([partial(here.run, _run, job, seed, *x) for job, seed, x in sets], one_by_one)
     flat = [x for group in inputs for x in group]
-    results: tuple[Tensor, ...] = _Graphs.apply(jobs, seeds, [len(x) for x in inputs], *flat, *parameters)
+    results: tuple[Tensor, ...] = _Graphs.apply(jobs, seeds, [len(x) for x in inputs], one_by_one, *flat, *parameters)
     width = len(results) // len(jobs)
     return [results[place : place + width] for place in range(0, len(results), width)]
 
@@ -81,19 +87,24 @@ class _Graphs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, jobs: Sequence[Job], seeds: Sequence[int | None], numbers: Sequence[int], *tensors: Tensor
+        ctx: FunctionCtx,
+        jobs: Sequence[Job],
+        seeds: Sequence[int | None],
+        numbers: Sequence[int],
+        one_by_one: bool,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         here = _Surroundings.of_this_thread()._replace(learning=True)
-        leaves, running, begin = [], [], 0
+        leaves, calls, begin = [], [], 0
         for job, seed, number in zip(jobs, seeds, numbers, strict=True):
             own = [x.detach().requires_grad_(x.requires_grad) for x in tensors[begin : begin + number]]
             leaves.append(own)
-            running.append(_started(here.run, _run, job, seed, *own))
+            calls.append(partial(here.run, _run, job, seed, *own))
             begin += number
-        outputs = _results(running)
+        outputs = _done(calls, one_by_one)
         ctx.set_materialize_grads(False)
         ctx.graphs = list(zip(leaves, outputs, strict=True))  # type: ignore[attr-defined]
-        ctx.parameters = tensors[begin:]  # type: ignore[attr-defined]
+        ctx.parameters, ctx.one_by_one = tensors[begin:], one_by_one  # type: ignore[attr-defined]
         return tuple(x.detach() for of_job in outputs for x in of_job)
 
     @staticmethod
@@ -104,13 +115,13 @@ class _Graphs(torch.autograd.Function):
             msg = "the gradients of one pass were asked for twice; set the number of threads to 1 for that"
             raise RuntimeError(msg)
         total = _Sum()
-        running, begin = [], 0
+        calls, begin = [], 0
         for place, (leaves, outputs) in enumerate(graphs):
             given = gradients[begin : begin + len(outputs)]
-            running.append(_started(_gradients, place, leaves, outputs, given, ctx.parameters, total))  # type: ignore[attr-defined]
+            calls.append(partial(_gradients, place, leaves, outputs, given, ctx.parameters, total))  # type: ignore[attr-defined]
             begin += len(outputs)
-        of_inputs = [x for found in _results(running) for x in found]
-        return None, None, None, *of_inputs, *total.parts
+        of_inputs = [x for found in _done(calls, ctx.one_by_one) for x in found]  # type: ignore[attr-defined]
+        return None, None, None, None, *of_inputs, *total.parts
 
 
 class _Sum:
@@ -192,6 +203,13 @@ class _Surroundings(NamedTuple):
 
 def _started(function: Callable[..., T], *arguments: Any) -> "Future[T]":
     return _pool(torch.get_num_threads()).submit(function, *arguments)
+
+
+def _done(calls: Sequence[Callable[[], T]], one_by_one: bool = False) -> list[T]:
+    """What the calls give, each in one of the threads."""
+    if one_by_one:
+        return [_started(call).result() for call in calls]
+    return _results([_started(call) for call in calls])
 
 
 def _results(running: Sequence["Future[T]"]) -> list[T]:

@@ -85,6 +85,43 @@ def test_neither_lengths_nor_depth_compile_anything_again(programs):
     assert programs.frame_count == warm <= special + 8
 
 
+def test_threads_with_groups_of_their_own_compile_no_more_with_every_batch(programs):
+    """What one thread made serves the others."""
+    plain, compiled = both(num_layers=3, **DROPS)
+    torch.set_num_threads(3)
+    try:
+        agree(plain, compiled, random_jets(lengths(0) + lengths(1)))
+        warm = programs.frame_count
+        assert 2 <= warm <= 10
+        for seed in range(2, 12, 2):
+            agree(plain, compiled, random_jets(lengths(seed) + lengths(seed + 1)))
+        assert programs.frame_count == warm
+        plain.eval(), compiled.eval()
+        with torch.no_grad():
+            for seed in range(4):
+                jets = random_jets(lengths(seed) + lengths(seed + 20))
+                torch.testing.assert_close(compiled(jets).jet, plain(jets).jet, rtol=1e-5, atol=1e-5)
+                warm = programs.frame_count if seed == 0 else warm
+        assert programs.frame_count == warm
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_where_whole_jets_are_dropped_threads_share_compiled_operations(programs):
+    """The generator that draws them would be another constant in every thread, and another program."""
+    _, compiled = both(num_layers=3, drop_path=0.3)
+    torch.set_num_threads(3)
+    try:
+        gradients(compiled, random_jets(lengths(0) + lengths(1)))
+        gradients(compiled, random_jets(lengths(2) + lengths(3)))
+        warm = programs.frame_count
+        for seed in range(4, 12, 2):
+            gradients(compiled, random_jets(lengths(seed) + lengths(seed + 1)))
+        assert programs.frame_count == warm
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_names_and_state_are_those_of_the_network_and_copies_are_plain(programs):
     plain, compiled = both()
     assert list(compiled.state_dict()) == list(plain.state_dict())
