@@ -14,15 +14,30 @@ from typing import Any, NamedTuple
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
-import uproot
 
-__all__ = ["iterate_baskets"]
+__all__ = ["Numbers", "iterate_baskets"]
 
 KEY = struct.Struct(">ihiIhh")  # fNbytes, fVersion, fObjlen, fDatime, fKeylen, fCycle
 BASKET = struct.Struct(">ii?")  # ends the key: fNevBuf, fLast, a flag
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]
+
+
+class Numbers(NamedTuple):
+    """What a branch holds whose baskets are read here: a number, or a list of them, for each entry.
+
+    Attributes:
+        stored: how a number stands in the file.
+        native: what it becomes.
+        header: bytes before each list; None where each entry is one number.
+        unpack: the bytes of a basket as it stands in the file, from where and to how many bytes -> those bytes.
+    """
+
+    stored: np.dtype[Any]
+    native: np.dtype[Any]
+    header: int | None
+    unpack: Callable[[npt.NDArray[np.uint8], int, int], npt.NDArray[np.uint8]]
 
 
 class _Unusual(Exception):
@@ -41,14 +56,10 @@ class _Block(NamedTuple):
 class _Column:
     """One branch, read from begin to end."""
 
-    def __init__(self, branch: Any) -> None:
-        inner = branch.interpretation
-        self.jagged = isinstance(inner, uproot.AsJagged)
-        self._header = inner.header_bytes if self.jagged else 0
-        numbers = inner.content if self.jagged else inner
-        self._stored, self._native = numbers.from_dtype, numbers.to_dtype
+    def __init__(self, branch: Any, numbers: Numbers) -> None:
+        self._stored, self._native, header, self._unpack = numbers
+        self.jagged, self._header = header is not None, header or 0
         self._edges = branch.entry_offsets
-        self._source = branch.file.source
         count = len(self._edges) - 1
         begins, sizes = branch.member("fBasketSeek")[:count], branch.member("fBasketBytes")[:count]
         self._ranges = [(int(begin), int(begin) + int(size)) for begin, size in zip(begins, sizes, strict=True)]
@@ -65,7 +76,7 @@ class _Column:
     def add(self, stored: bytes) -> None:
         """The next basket, as it stands in the file."""
         begin, stop = self._edges[self._next : self._next + 2]
-        data, sizes = _unpacked(stored, stop - begin, self._source)
+        data, sizes = _unpacked(stored, stop - begin, self._unpack)
         width = self._stored.itemsize
         counts = None
         if self.jagged:
@@ -111,7 +122,12 @@ class _Column:
 
 
 def iterate_baskets(
-    tree: Any, names: Sequence[str], step: int, stop: int, read: Callable[[list[Range]], Sequence[bytes]]
+    tree: Any,
+    names: Sequence[str],
+    step: int,
+    stop: int,
+    read: Callable[[list[Range]], Sequence[bytes]],
+    numbers: Callable[[Any, Any], Numbers | None],
 ) -> Iterator[dict[str, ak.Array]]:
     """Columns of at most ``step`` entries at a time, up to entry ``stop``.
 
@@ -121,6 +137,7 @@ def iterate_baskets(
         step: entries.
         stop: at most the tree's entries.
         read: bytes of the file from where to where, all that a step needs in one call.
+        numbers: of a branch and its tree, what it holds; None leaves it to uproot.
 
     Raises:
         Exception: whatever a damaged file makes uproot, NumPy or this raise.
@@ -128,8 +145,8 @@ def iterate_baskets(
     wanted = frozenset(names)
     found = list(tree.iteritems(filter_name=wanted.__contains__, full_paths=False))
     often = Counter(name for name, _ in found)
-    plain = {name: branch for name, branch in found if often[name] == 1 and _is_plain(branch, tree)}
-    columns = {name: _Column(branch) for name, branch in plain.items()}
+    known = [(name, branch, numbers(branch, tree) if often[name] == 1 else None) for name, branch in found]
+    columns = {name: _Column(branch, held) for name, branch, held in known if held is not None}
     others: Iterator[dict[str, ak.Array]] | None = None
     for begin in range(0, stop, step):
         end = min(begin + step, stop)
@@ -146,19 +163,6 @@ def iterate_baskets(
         yield {name: chunk[name] for name in names}
 
 
-def _is_plain(branch: Any, tree: Any) -> bool:
-    """Whether it holds a number, or a list of numbers, for each entry of the tree, all in baskets of their own."""
-    inner = branch.interpretation
-    numbers = inner.content if type(inner) is uproot.AsJagged else inner
-    return (
-        type(numbers) is uproot.AsDtype
-        and numbers.from_dtype.kind in "biuf"
-        and numbers.to_dtype.kind in "biuf"
-        and not branch.embedded_baskets
-        and branch.entry_offsets[-1] == branch.num_entries == tree.num_entries
-    )
-
-
 def _add(columns: Sequence[_Column], stop: int, read: Callable[[list[Range]], Sequence[bytes]]) -> None:
     """Add to the columns the baskets that they need up to entry ``stop``."""
     wanted = [(column, place) for column in columns for place in column.wanted(stop)]
@@ -166,7 +170,9 @@ def _add(columns: Sequence[_Column], stop: int, read: Callable[[list[Range]], Se
         column.add(stored)
 
 
-def _unpacked(stored: bytes, entries: int, source: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32] | None]:
+def _unpacked(
+    stored: bytes, entries: int, unpack: Callable[[npt.NDArray[np.uint8], int, int], npt.NDArray[np.uint8]]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32] | None]:
     """The bytes of a basket's values, and how many each entry has where the basket tells."""
     size, _, length, _, key, _ = KEY.unpack_from(stored)
     held, last, _ = BASKET.unpack_from(stored, key - BASKET.size)
@@ -175,11 +181,7 @@ def _unpacked(stored: bytes, entries: int, source: Any) -> tuple[npt.NDArray[np.
         msg = f"a basket of {held} entries in {size} bytes where {entries} in {len(stored)} were announced"
         raise ValueError(msg)
     data = np.frombuffer(stored, dtype=np.uint8)
-    if size - key == length:
-        data = data[key:]
-    else:
-        packed, cursor = uproot.source.chunk.Chunk.wrap(source, data), uproot.source.cursor.Cursor(key)
-        data = uproot.compression.decompress(packed, cursor, {}, size - key, length).raw_data
+    data = data[key:] if size - key == length else unpack(data, key, length)
     if border == length:
         return data, None
     begins = data[border:].view(">i4")[1:] - key

@@ -1,4 +1,4 @@
-"""ROOT files in and out, TTree and RNTuple: with `jettag.data.baskets` the only place that imports uproot.
+"""ROOT files in and out, TTree and RNTuple: the only place that imports uproot.
 
 Written files appear whole or not at all, are compressed with ZLIB, and carry their metadata as one JSON object in a
 TObjString named ``metadata`` and a checksum a column in another, ``checksums``, which is compared whenever a file is
@@ -27,7 +27,7 @@ import uproot
 from uproot.source.coalesce import CoalesceConfig, coalesce_requests
 
 from jettag.config.files import replacing
-from jettag.data.baskets import iterate_baskets
+from jettag.data.baskets import Numbers, iterate_baskets
 from jettag.data.checksums import Checksums
 from jettag.data.parquet import METADATA_KEY, read_parquet_metadata, write_parquet
 from jettag.data.remote import Remote
@@ -38,7 +38,15 @@ try:
 except ImportError:  # no wheel for this machine: slower, nothing else
     deflate = None
 
-__all__ = ["RootSource", "TreeKind", "iterate_bare", "read_metadata", "uproot_as_it_comes", "write_tree"]
+__all__ = [
+    "RootSource",
+    "TreeKind",
+    "iterate_bare",
+    "plain_numbers",
+    "read_metadata",
+    "uproot_as_it_comes",
+    "write_tree",
+]
 
 TreeKind = Literal["ttree", "rntuple", "parquet"]
 
@@ -295,7 +303,7 @@ class RootSource:
     def chunks(self, names: Sequence[str], entries: int, stop: int) -> Iterator[dict[str, ak.Array]]:
         """Columns of at most ``entries`` entries at a time, up to entry ``stop``."""
         if isinstance(self._tree, uproot.behaviors.TTree.TTree):
-            step = iterate_baskets(self._tree, names, entries, stop, self._read)
+            step = iterate_baskets(self._tree, names, entries, stop, self._read, plain_numbers)
         else:
             wanted = frozenset(names).__contains__
             step = self._tree.iterate(filter_name=wanted, entry_stop=stop, step_size=entries, library="ak", how=dict)
@@ -329,6 +337,23 @@ class RootSource:
         if self._stream is not None:
             self._stream.close()
         self._file.close()
+
+
+def plain_numbers(branch: Any, tree: Any) -> Numbers | None:
+    """What a branch holds if that is a number, or a list, for each entry of the tree, all in baskets of their own."""
+    inner = branch.interpretation
+    is_list = type(inner) is uproot.AsJagged
+    numbers = inner.content if is_list else inner
+    if type(numbers) is not uproot.AsDtype or not {numbers.from_dtype.kind, numbers.to_dtype.kind} <= set("biuf"):
+        return None
+    if branch.embedded_baskets or not branch.entry_offsets[-1] == branch.num_entries == tree.num_entries:
+        return None
+
+    def unpack(stored: Any, begin: int, length: int) -> Any:
+        packed, cursor = uproot.source.chunk.Chunk.wrap(branch.file.source, stored), uproot.source.cursor.Cursor(begin)
+        return uproot.compression.decompress(packed, cursor, {}, len(stored) - begin, length).raw_data
+
+    return Numbers(numbers.from_dtype, numbers.to_dtype, inner.header_bytes if is_list else None, unpack)
 
 
 def _choose(file: Any, tree_name: str | None) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import uproot
 
 from jettag.data import baskets
 from jettag.data.baskets import iterate_baskets
+from jettag.data.root import plain_numbers
 
 KINDS = ["float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
 PACKING = [uproot.ZLIB(1), uproot.LZMA(1), uproot.LZ4(1), uproot.ZSTD(1), None]
@@ -37,14 +38,14 @@ def write(path, sizes, compression=PACKING[0], seed=0):
     return path
 
 
-def read_all(path, step, stop=None, names=None):
+def read_all(path, step, stop=None, names=None, numbers=plain_numbers):
     """Ours and uproot's, step by step."""
     data = path.read_bytes()
     with uproot.open(path) as file:
         tree = file["tree"]
         names = names or tree.keys(full_paths=False)
         stop = tree.num_entries if stop is None else stop
-        ours = list(iterate_baskets(tree, names, step, stop, lambda ranges: [data[a:b] for a, b in ranges]))
+        ours = list(iterate_baskets(tree, names, step, stop, lambda ranges: [data[a:b] for a, b in ranges], numbers))
         wanted = frozenset(names).__contains__
         others = list(tree.iterate(filter_name=wanted, entry_stop=stop, step_size=step, library="ak", how=dict))
     return ours, others
@@ -88,16 +89,14 @@ def test_only_what_is_asked_for_is_read_and_all_of_a_step_together(tmp_path):
 
     with uproot.open(path) as file:
         names = ["list_float32", "flat_int64"]
-        found = list(iterate_baskets(file["tree"], names, 25, 60, read))
+        found = list(iterate_baskets(file["tree"], names, 25, 60, read, plain_numbers))
     assert [list(chunk) for chunk in found] == [names] * 3
     assert asked == [6, 4, 2]  # baskets of ten entries: no one twice
 
 
-def test_branches_that_are_not_numbers_are_uproots(tmp_path, monkeypatch):
+def test_branches_that_are_not_numbers_are_uproots(tmp_path):
     path = write(tmp_path / "x.root", [10, 20, 30])
-    plain = baskets._is_plain
-    monkeypatch.setattr(baskets, "_is_plain", lambda branch, tree: "int" not in branch.name and plain(branch, tree))
-    assert_same(*read_all(path, 17))
+    assert_same(*read_all(path, 17, numbers=lambda x, tree: None if "int" in x.name else plain_numbers(x, tree)))
 
 
 class Other:
@@ -118,7 +117,7 @@ def test_a_name_that_two_branches_have_is_left_to_uproot(tmp_path):
     with uproot.open(path) as file:
         tree = file["tree"]
         twice = Other(tree, [("flat_int32", tree["flat_int32"]), ("flat_int32", tree["flat_int64"])])
-        (found,) = iterate_baskets(twice, ["flat_int32"], 99, 30, lambda ranges: [b""] * len(ranges))
+        (found,) = iterate_baskets(twice, ["flat_int32"], 99, 30, lambda ranges: [b""] * len(ranges), plain_numbers)
         assert ak.array_equal(found["flat_int32"], tree["flat_int32"].array())
 
 
@@ -127,9 +126,10 @@ def test_a_branch_shorter_than_its_tree_gets_no_entries_of_nobody(tmp_path):
     with uproot.open(path) as file:
         branch = file["tree"]["list_int32"]
         longer = types.SimpleNamespace(num_entries=31)
-        assert baskets._is_plain(branch, file["tree"])
-        assert not baskets._is_plain(branch, longer)
-        column = baskets._Column(branch)
+        held = plain_numbers(branch, file["tree"])
+        assert held is not None
+        assert plain_numbers(branch, longer) is None
+        column = baskets._Column(branch, held)
         data = path.read_bytes()
         for begin, stop in column.wanted(31):
             column.add(data[begin:stop])
@@ -186,9 +186,10 @@ def test_a_basket_that_contradicts_the_tree_is_an_error(tmp_path, at, form, valu
         branch = file["tree"]["list_float32"]
         begin = int(branch.member("fBasketSeek")[0])
         key = struct.unpack_from(">h", data, begin + 14)[0]
+        read = lambda ranges: [bytes(data[a:b]) for a, b in ranges]  # noqa: E731
         struct.pack_into(form, data, begin + (at if at >= 0 else key + at), value)
         with pytest.raises(ValueError, match=said):
-            list(iterate_baskets(file["tree"], ["list_float32"], 9, 50, lambda rs: [bytes(data[a:b]) for a, b in rs]))
+            list(iterate_baskets(file["tree"], ["list_float32"], 9, 50, read, plain_numbers))
 
 
 def test_entries_that_do_not_follow_each_other_are_an_error(tmp_path):
@@ -198,6 +199,7 @@ def test_entries_that_do_not_follow_each_other_are_an_error(tmp_path):
         branch = file["tree"]["list_float32"]
         begin = int(branch.member("fBasketSeek")[0])
         key, length = struct.unpack_from(">h", data, begin + 14)[0], struct.unpack_from(">i", data, begin + 6)[0]
+        read = lambda ranges: [bytes(data[a:b]) for a, b in ranges]  # noqa: E731
         struct.pack_into(">i", data, begin + key + length - 4 * 40, key)  # a later entry begins before others
         with pytest.raises(ValueError, match="follow"):
-            list(iterate_baskets(file["tree"], ["list_float32"], 9, 50, lambda rs: [bytes(data[a:b]) for a, b in rs]))
+            list(iterate_baskets(file["tree"], ["list_float32"], 9, 50, read, plain_numbers))
