@@ -238,11 +238,16 @@ def unpack_optimizer(
     rest: Mapping[str, Any],
     fit: Callable[[Tensor, Tensor], Tensor] = lambda value, _: value,
 ) -> None:
-    """Restore what `pack_optimizer` returned; ``fit`` brings a tensor of a parameter's state to that parameter."""
+    """Restore what `pack_optimizer` returned, but not by which kernels a step is computed.
+
+    ``fit`` brings a tensor of a parameter's state to that parameter.
+    """
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in rest["plain"].items()}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = fit(value, own[int(index)])
-    optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
+    kernels = [{key: group[key] for key in ("fused", "foreach") if key in group} for group in optimizer.param_groups]
+    groups = [written | own_kernels for written, own_kernels in zip(rest["groups"], kernels, strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

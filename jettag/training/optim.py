@@ -1,27 +1,31 @@
-"""Optimizer and learning-rate schedule, through timm where timm has it."""
+"""Optimizer and learning-rate schedule, through timm where timm has it; steps that the device itself leaves out."""
 
+import contextlib
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
-from torch import nn
+from torch import Tensor, nn
 
 from jettag.config.recipe import RANGER, TrainingRecipe
 from jettag.objectives import Objective
 
-__all__ = ["build_optimizer", "rate_factor", "set_learning_rate"]
+__all__ = ["build_optimizer", "rate_factor", "set_learning_rate", "unchanged_if"]
 
 # Lookahead (arXiv:1907.08610, k = 6, alpha = 0.5) over RAdam (arXiv:1908.03265) with decoupled decay, at the numbers
 # with which weaver-core trains its published networks.
 RANGER_IS: dict[str, Any] = {"opt": "lookahead_radamw", "betas": (0.95, 0.999), "eps": 1e-5}
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number to an integer of as many
 ONE_CYCLE_RISE, ONE_CYCLE_START = 0.3, 25.0  # share of the run, divisor of the rate; torch's OneCycleLR has the same
 
 
 def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over everything that is trained in some phase of the run.
 
+    In fp16 AdamW is the one that is told on the device of gradients that overflowed; others wait for the answer.
     Biases, norms and the tokens that ``backbone.no_weight_decay()`` names do not decay. Groups carry ``in_backbone``
     and ``lr_scale``: ``head_rate_multiplier`` outside the backbone; in it ``layer_decay`` to the power of the number of
     layers above, by timm's count (BEiT, arXiv:2106.08254): 0 for the last constituent block and the class blocks.
@@ -49,6 +53,7 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Opt
             for (in_backbone, decays, scale), parameters in groups.items()
         ],
         **(RANGER_IS if recipe.optimizer == RANGER else {"opt": recipe.optimizer}),
+        **({"fused": True} if (recipe.optimizer, recipe.precision) == ("adamw", "fp16") else {}),
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
     )
@@ -96,3 +101,24 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, backbone_ra
     for group in optimizer.param_groups:
         own = rate if backbone_rate is None or not group["in_backbone"] else backbone_rate
         group["lr"] = own * group["lr_scale"]
+
+
+@contextlib.contextmanager
+def unchanged_if(bad: Tensor, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Give ``tensors`` back their bits after what is done inside, where ``bad`` is True, without asking the device.
+
+    Numbers that are not finite spoil every sum and product; bits taken as integers are multiplied by one or zero.
+
+    Args:
+        bad: () bool, on the device of the tensors.
+        tensors: floating point, contiguous or not, whole or parts of others.
+    """
+    bits = [x.detach().view(BITS[x.element_size()]) for x in tensors]
+    before = [x.clone() for x in bits]
+    yield
+    keeps = {x.dtype: bad.to(x.dtype) for x in bits}
+    for dtype, kept in keeps.items():
+        now, then = ([x for x in side if x.dtype == dtype] for side in (bits, before))
+        torch._foreach_mul_(now, 1 - kept)
+        torch._foreach_mul_(then, kept)
+        torch._foreach_add_(now, then)

@@ -23,7 +23,7 @@ from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoi
 from jettag.training.comparing import compare
 from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
-from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
+from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate, unchanged_if
 from jettag.training.pieces import Means, Piece, cut
 from jettag.training.randomness import device_state, set_device_state
 from jettag.training.sharding import clip, like, load_whole, parts, refuse_unshardable, shard, whole
@@ -93,14 +93,15 @@ class Trainer:
         self.best_loss = math.inf
         self.stale = 0  # validations since the best one
         self.unchecked: list[tuple[int, dict[str, Any], Tensor]] = []  # step, loader's place before it, (loss, norm)
-        # On a CPU the numbers are looked at before each step. An accelerator would have to be waited for, so there it
-        # is done before anything is recorded, validated or saved: steps until then are lost, and leave no trace.
+        # On a CPU the numbers are looked at before each step. An accelerator would have to be waited for: it leaves out
+        # that step and all after it by itself, and is asked before anything is recorded, validated or saved.
         self.looks_at_each_step = device.type == "cpu"
+        self.diverged: Tensor | None = None  # () bool on the accelerator, since the last look
         self.precision = recipe.precision
         if self.precision == "auto":
             self.precision = "fp32" if device.type == "cpu" else "bf16"
-        # A step that overflows in half precision is left out, and the scale halved. Asking whether it did is the one
-        # thing that waits for the device, so bf16, which needs no scaler, is the default.
+        # A step that overflows in half precision is left out, and the scale halved. Optimizers other than AdamW wait
+        # for the device to say whether it did, so bf16, which needs no scaler, is the default.
         self.scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None
 
     def _spread(self) -> Any:
@@ -134,20 +135,36 @@ class Trainer:
         share = self.loader.share()
         losses = self.gradients(batch, share)
         norm = clip(self.model, self.recipe.clip_gradient_norm)
-        self.unchecked.append((self.step, place, torch.stack([losses["loss"], norm.to(losses["loss"].dtype)])))
+        numbers = torch.stack([losses["loss"], norm.to(losses["loss"].dtype)])
+        self.unchecked.append((self.step, place, numbers))
         if self.looks_at_each_step:
             self.refuse_divergence()
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        with self._unchanged_if_diverged(numbers):
+            if self.scaler is None:
+                self.optimizer.step()
+            else:
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.jets += share.total
         if self.ema is not None:
             self.ema.update(self.model, self.step)
         return losses | {"gradient_norm": norm}
+
+    def _is_bad(self, numbers: Tensor) -> Tensor:
+        """(..., 2) losses and gradients' norms -> (...) whether one is not finite."""
+        if self.scaler is not None:
+            numbers = numbers[..., :1]  # a gradient that overflows is what the scaler is for
+        return ~numbers.isfinite().all(-1)
+
+    def _unchanged_if_diverged(self, numbers: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Leaves the weights as they are if these numbers, or those of a step before them, are not finite."""
+        if self.looks_at_each_step:
+            return contextlib.nullcontext()
+        bad = self._is_bad(numbers)
+        self.diverged = bad if self.diverged is None else self.diverged | bad
+        return unchanged_if(self.diverged, parts(p for group in self.optimizer.param_groups for p in group["params"]))
 
     def go_to(self, progress: float) -> None:
         """Set the learning rates for ``progress`` of the run, and begin another phase where one begins there."""
@@ -218,10 +235,8 @@ class Trainer:
         if not self.unchecked:
             return
         numbers = torch.stack([values for _, _, values in self.unchecked]).cpu()
-        if self.scaler is not None:
-            numbers[:, 1].nan_to_num_(0.0, 0.0, 0.0)  # a gradient that overflows is what the scaler is for
-        if not numbers.isfinite().all():
-            first = int((~numbers.isfinite().all(1)).nonzero()[0, 0])
+        if (bad := self._is_bad(numbers)).any():
+            first = int(bad.nonzero()[0, 0])
             (step, place, _), (loss, norm) = self.unchecked[first], numbers[first].tolist()
             self.loader.load_state_dict(place)
             batch = self.next_batch().pad()

@@ -14,7 +14,7 @@ from jettag.data.card import load_card
 from jettag.data.jets import Jets
 from jettag.data.loader import Loader
 from jettag.data.opening import expand_data, open_jets
-from jettag.errors import JettagError, ResourceError
+from jettag.errors import DivergenceError, JettagError, ResourceError
 from jettag.models import compiling
 from jettag.models.pair_embedding import RealBatchNorm
 from jettag.objectives.phases import Phases
@@ -22,6 +22,7 @@ from jettag.training import Limits, Trainer, load_last_good, train
 from jettag.training.checkpoint import has_checkpoint
 from jettag.training.distributed import World, join
 from jettag.training.precompute import embedded
+from jettag.training.sharding import parts
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
@@ -42,10 +43,17 @@ class InPrecision(Trainer):
     of = torch.float32
     nan_at = -1  # the step whose batch has such a number in the last process's first jet
 
+    spoilt: dict[str, int | str] | None = None  # where the loader is before that batch
+    then: tuple[torch.Tensor, ...] = ()  # the weights before that step
+
     def next_batch(self) -> Jets:
+        place = self.loader.state_dict()
         jets = super().next_batch()
         features = jets.features.to(self.of)
-        if self.step == self.nan_at and self.world.rank == self.world.size - 1:
+        if self.step == self.nan_at:
+            self.spoilt = place
+            self.then = tuple(x.detach().clone() for x in parts(self.model.parameters()))
+        if place == self.spoilt and self.world.rank == self.world.size - 1:
             features[0, 0, 0] = torch.nan
         return replace(jets, features=features, p4=jets.p4.to(self.of))
 
@@ -62,6 +70,7 @@ def run(
     term_at: tuple[int, int] = (-1, -1),
     fail_at: tuple[int, int] = (-1, -1),
     nan_at: int = -1,
+    looks: bool = True,
     max_tokens: int | None = None,
     shards: str | None = None,
     **changes: object,
@@ -69,8 +78,8 @@ def run(
     """Train; every step's loss is in ``metrics.jsonl``, the validation losses before the first in ``before.json``.
 
     ``term_at`` and ``fail_at`` are a rank and the step at which that process gets SIGTERM, or fails;
-    ``nan_at`` the step of a batch with a jet that is not finite; ``shards`` is a prepared directory whose jets are
-    taken instead of some in memory.
+    ``nan_at`` the step of a batch with a jet that is not finite, which is seen before the step if it ``looks``;
+    ``shards`` is a prepared directory whose jets are taken instead of some in memory.
     """
     folder.mkdir(exist_ok=True, parents=True)
     precision = torch.float64 if double else torch.float32
@@ -99,7 +108,7 @@ def run(
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
     loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens, rank=world.rank, world_size=world.size)
     trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
-    trainer.of, trainer.nan_at = precision, nan_at
+    trainer.of, trainer.nan_at, trainer.looks_at_each_step = precision, nan_at, looks
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
     if double:  # the validation reads single precision: it has its test in the other case
@@ -114,7 +123,13 @@ def run(
         if [world.rank, record["step"]] == list(fail_at):
             raise ResourceError(f"the disk of process {world.rank} is gone")
 
-    train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb, note=print)
+    try:
+        train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb, note=print)
+    except DivergenceError as error:
+        same = all(map(torch.equal, trainer.then, parts(trainer.model.parameters())))
+        raise DivergenceError(
+            f"{error} {trainer.step - nan_at} steps later, weights {'kept' if same else 'lost'}"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -128,14 +128,22 @@ def test_a_process_that_fails_ends_the_others_and_tells_why(tmp_path):
     assert not list((tmp_path / "run").glob("checkpoints/.*"))
 
 
-def test_one_process_s_jet_that_is_not_finite_stops_every_process_before_the_step(tmp_path):
-    """The second of the batch, so the second process's; the last checkpoint is the one before."""
+@pytest.mark.parametrize(
+    ("changes", "later"),
+    [({}, 0), ({"looks": False, "log_every": 100}, 3), ({"looks": False, "log_every": 100, "parallel": "fsdp"}, 3)],
+)
+def test_one_process_s_jet_that_is_not_finite_stops_every_process_before_the_step(tmp_path, changes, later):
+    """The second of the batch, so the second process's; the last checkpoint is the one before.
+
+    Without a look the weights stay as they are until the validation, whole or sharded.
+    """
     folder = tmp_path / "run"
-    call = {"folder": str(folder), "objective": "classification", "val_every": 2, "nan_at": 3}
+    call = {"folder": str(folder), "objective": "classification", "val_every": 4, "nan_at": 5, **changes}
     code, _, err = spread_run(call, check=False)
     assert code != 0
-    assert "error: loss nan with gradient norm nan at step 3 (jets that are not finite themselves: row" in err
+    assert "error: loss nan with gradient norm nan at step 5 (jets that are not finite themselves: row" in err
+    assert err.count(f" {later} steps later, weights kept") == 2, err
     assert len(json.loads((folder / "bad_batch.json").read_text())["not_finite_jets"]) == 1
     last = load_last_good(folder, pytest.fail)
-    assert last.step == 2
+    assert last.step == 4
     assert all(value.isfinite().all() for value in last.model.values())
