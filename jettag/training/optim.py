@@ -113,12 +113,11 @@ def unchanged_if(bad: Tensor, tensors: Sequence[Tensor]) -> Iterator[None]:
         bad: () bool, on the device of the tensors.
         tensors: floating point, contiguous or not, whole or parts of others.
     """
-    bits = [x.detach().view(BITS[x.element_size()]) for x in tensors]
-    before = [x.clone() for x in bits]
+    bits: dict[torch.dtype, list[Tensor]] = {}
+    for x in tensors:
+        bits.setdefault(BITS[x.element_size()], []).append(x.detach().view(BITS[x.element_size()]))
+    kept = {dtype: torch._foreach_mul(now, bad.to(dtype)) for dtype, now in bits.items()}
     yield
-    keeps = {x.dtype: bad.to(x.dtype) for x in bits}
-    for dtype, kept in keeps.items():
-        now, then = ([x for x in side if x.dtype == dtype] for side in (bits, before))
-        torch._foreach_mul_(now, 1 - kept)
-        torch._foreach_mul_(then, kept)
-        torch._foreach_add_(now, then)
+    for dtype, now in bits.items():
+        torch._foreach_mul_(now, (~bad).to(dtype))
+        torch._foreach_add_(now, kept[dtype])
