@@ -40,7 +40,8 @@ class LoaderRates:
         uproot_unpacked: the same where ZLIB is unpacked as jettag does it.
         weaver: padded, shuffled batches of weaver-core's `SimpleIterDataset`, which reads whole files as the others do;
             None where it was not asked for.
-        weaver_slices: the same, once, as its command line does it by itself: a hundredth of every file at a time.
+        weaver_slices: the same, once, as its command line does it by itself, and the published training on JetClass
+            (train_JetClass.sh of jet-universe/particle_transformer): a hundredth of every file at a time.
     """
 
     jets: int

@@ -14,7 +14,7 @@ from jettag.errors import ResourceError
 
 __all__ = ["SLICE", "import_weaver", "weaver_batches", "weaver_config", "weaver_loader"]
 
-SLICE = 0.01  # share of every file that its command line reads at a time where nothing else is said
+SLICE = 0.01  # share of every file that its command line reads at a time by itself, as published for JetClass
 LENGTH = 128  # constituents that weaver pads every jet to, as published for JetClass
 UNCLIPPED = (None, 1)  # centre and scale of a column that weaver leaves alone
 
