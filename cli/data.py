@@ -162,6 +162,7 @@ def prepare(
             workers=count,
             dask=dask,
             on_progress=update,
+            note=lambda text: say(f"note: {text}"),
             warn=lambda text: say(f"warning: {text}"),
         )
     counts = {name: dataset.count(name) for name in SPLITS}

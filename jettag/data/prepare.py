@@ -28,7 +28,7 @@ from jettag.data.inputs import STAGING, InputFile
 from jettag.data.labels import class_names
 from jettag.data.precision import decide
 from jettag.data.read import Job, plan_files, stored_in_all
-from jettag.data.shards import describe
+from jettag.data.shards import Shard, describe
 from jettag.data.spread import Run, spread
 from jettag.data.staged import Staged, StreamDamage
 from jettag.errors import DataError, ResourceError, UsageError
@@ -40,7 +40,7 @@ MANY_FILES = 50  # so many are dealt to splits as wholes
 ALWAYS = ("pt", "mass")  # jet columns that sampling weights are binned in; summed where no file has them
 
 Progress = Callable[[int], None]
-Warn = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,14 @@ def prepare(
     workers: int = 1,
     dask: str | None = None,
     on_progress: Progress | None = None,
-    warn: Warn = lambda _: None,
+    note: Tell = lambda _: None,
+    warn: Tell = lambda _: None,
 ) -> Dataset:
     """Make ``out/{train,val,test}/*.safetensors`` and ``out/dataset.json``.
 
     Memory is a chunk of a file and two shards for each worker. What an earlier, interrupted call finished is not done
-    again; a call on a directory that is complete returns at once.
+    again; in a directory that is complete every byte is compared with its checksum, and shards that are missing or
+    damaged are made again, for which every file is read.
 
     Args:
         inputs: from `expand_inputs`.
@@ -97,7 +99,8 @@ def prepare(
         dask: address of a Dask scheduler whose workers do it instead; they must see the files and ``out`` under the
             same paths as this process.
         on_progress: called with the number of jets through pass one.
-        warn: called with a sentence where a file is read again, because the disk has damaged what was made of it.
+        note: called with a sentence when another part of the work begins.
+        warn: called with a sentence where something is made again, because the disk has damaged what there was.
 
     Raises:
         DataError: a file is missing, damaged, given twice, or holds what cannot be right; or no jet is left to train;
@@ -108,20 +111,27 @@ def prepare(
     """
     try:
         plan, jobs, layout = _plan(inputs, card, chosen)
-        if (out / MANIFEST).is_file():
-            return _finished(out, plan)
         if dask is not None:  # a worker has another working directory
             out = out.absolute()
             jobs = [replace(job, file=replace(job.file, path=job.file.path.absolute())) for job in jobs]
         staging = out / STAGING
-        _agree_with(staging / PLAN, plan, out)
+        earlier, whole = _earlier(out, plan), {}
+        if earlier is not None:
+            with spread(workers, dask) as run:
+                whole = _whole(out, earlier, run, warn)
+            if whole == earlier.shards:
+                note("it was complete already, every byte as it was written")
+                shutil.rmtree(staging, ignore_errors=True)
+                return earlier
+        _agree_with(staging / PLAN, plan, out, is_known=earlier is not None)
         with _alone(staging), spread(workers, dask) as run:
             first = partial(_first_pass, plan, jobs, layout, staging, run, on_progress)
             files = first()
+            note(f"{sum(item.entries for item in plan.sources)} entries read, their jets are dealt to shards")
             # Known only now, and whoever goes on from here finds the same.
             plan = decide(plan, {r.path: f.largest.tolist() for r, f in zip(plan.sources, files, strict=True)})
             layout = replace(layout, halved=plan.halved)
-            shards = _second_pass(plan, files, first, layout, out, run, warn)
+            shards = _second_pass(plan, files, first, layout, out, run, whole, warn)
         notes: Counter[str] = Counter(plan.notes)
         for file in files:
             notes.update(file.notes)
@@ -195,12 +205,33 @@ def _record(job: Job) -> Recorded:
     return Recorded(**asdict(identify(job.file)), class_name=job.file.class_name, entries=job.entries)
 
 
-def _finished(out: Path, plan: Dataset) -> Dataset:
+def _earlier(out: Path, plan: Dataset) -> Dataset | None:
+    """What an earlier call made of the same plan, where it came to an end."""
+    if not (out / MANIFEST).is_file():
+        return None
     found = read_dataset(out)
     if _identity(found) != _identity(plan):
         raise UsageError("the directory holds another data set already", where=out, do="choose another --out")
-    shutil.rmtree(out / STAGING, ignore_errors=True)
     return found
+
+
+def _whole(out: Path, dataset: Dataset, run: Run, warn: Tell) -> dict[str, dict[str, Any]]:
+    """The facts of those shards whose every byte is the one written."""
+    tasks = [partial(_checked, name, out / name, facts) for name, facts in dataset.shards.items()]
+    damage = {name: what for name, what in run(tasks) if what}
+    if damage:
+        first = min(damage)
+        warn(f"{len(damage)} of {len(tasks)} shards are made again: {damage[first]} in {out / first}")
+    return {name: facts for name, facts in dataset.shards.items() if name not in damage}
+
+
+def _checked(name: str, path: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
+    """What is wrong with a shard, or nothing."""
+    try:
+        Shard(path, facts, check=tuple(facts["xxh3"]))
+    except DataError as error:
+        return name, error.what
+    return name, ""
 
 
 def _identity(dataset: Dataset) -> dict[str, Any]:
@@ -209,8 +240,8 @@ def _identity(dataset: Dataset) -> dict[str, Any]:
     return content | {"sources": [{**item, "path": ""} for item in content["sources"]]}
 
 
-def _agree_with(path: Path, plan: Dataset, out: Path) -> None:
-    """Begin, or go on with the same plan."""
+def _agree_with(path: Path, plan: Dataset, out: Path, *, is_known: bool) -> None:
+    """Begin, or go on with the same plan; ``is_known`` says that the shards there may be its own."""
     wanted = json.dumps(_identity(plan), indent=1, sort_keys=True)
     if path.is_file():
         if path.read_bytes() != wanted.encode():
@@ -218,7 +249,7 @@ def _agree_with(path: Path, plan: Dataset, out: Path) -> None:
             raise UsageError("another preparation was begun and not finished", where=out, do=do)
         return
     leftover = [name for name in SPLITS if (out / name).exists()]
-    if leftover:
+    if leftover and not is_known:
         raise UsageError(f"the directory holds {leftover[0]} of something else", where=out, do="choose another --out")
     write_atomically(path, wanted)
 
@@ -271,14 +302,18 @@ def _second_pass(
     layout: Layout,
     out: Path,
     run: Run,
-    warn: Warn,
+    whole: Mapping[str, dict[str, Any]],
+    warn: Tell,
 ) -> dict[str, dict[str, Any]]:
-    """The facts of all shards; files whose streams the disk has damaged go through the first pass again, once."""
+    """The facts of all shards, of which ``whole`` need not be made.
+
+    Files whose streams the disk has damaged go through the first pass again, once.
+    """
     found: dict[str, dict[str, Any]] = {}
     missing: dict[str, int] = {}
     names = [f"{split}/{n:05d}.safetensors" for split, k in zip(SPLITS, layout.buckets, strict=True) for n in range(k)]
     for bucket, name in enumerate(names):
-        facts = describe(out / name)
+        facts = whole.get(name) or describe(out / name)
         if facts is None:
             missing[name] = bucket
         else:

@@ -4,14 +4,14 @@ A task is a picklable function without arguments that leaves its result in a fil
 does it, in which order and how often, does not show in what is written.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from jettag.config.processes import Processes, stoppable
 from jettag.errors import ResourceError
 
 __all__ = ["Run", "spread"]
@@ -48,23 +48,26 @@ def spread(workers: int = 1, dask: str | None = None) -> Iterator[Run]:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Run]:
-    # Forked children would share locks and open files of ROOT readers.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with Processes(workers) as pool:
 
         def run(tasks: Sequence[Callable[[], T]]) -> Iterator[T]:
-            futures = [pool.submit(task) for task in tasks]
             try:
-                for future in as_completed(futures):
+                for future in as_completed([pool.submit(_do, task) for task in tasks]):
                     yield future.result()
             except BrokenProcessPool:
                 do = "use fewer --workers or a smaller --shard-jets; finished parts are kept"
                 raise ResourceError("a worker died, perhaps for want of memory", do=do) from None
-            finally:
-                for future in futures:
-                    future.cancel()
 
-        yield run
+        try:
+            yield run
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _do(task: Callable[[], T]) -> T:
+    with stoppable():
+        return task()
 
 
 def _watched(client: Any, completed: Any, address: str) -> Iterator[Any]:

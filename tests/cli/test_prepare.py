@@ -1,6 +1,11 @@
 """From files to shards to a trained tagger, by the commands a person types."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +13,9 @@ from jettag.data.dataset import SPLITS, SplitRule
 from jettag.data.identity import file_sha256
 
 from ..data.make import make_columns
+from ..data.test_prepare import content
 from .conftest import SMALL, SMALL_DECODER, write_root
+from .test_generate import group_is_alive
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,37 @@ def test_pretrain_finetune_and_eval_take_a_prepared_directory(shards, files, cal
 
 def manifest(folder):
     return json.loads((folder / "dataset.json").read_text())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are listed through /proc")
+@pytest.mark.parametrize(("number", "code"), [("SIGKILL", -9), ("SIGUSR1", 75)])
+def test_a_signal_leaves_no_worker_and_the_command_goes_on(call_json, tmp_path, number, code):
+    for seed in range(6):
+        write_root(tmp_path / f"{seed}.root", make_columns(3000, seed=seed))
+    words = ["data", "prepare", "generated", tmp_path / "*.root", "--shard-jets", 500, "--out"]
+    out = tmp_path / "shards"
+    command = [sys.executable, "-m", "jettag_cli", *map(str, words), str(out), "--workers", "2"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not list(out.glob(".staging/*.part")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.Signals[number])
+    process.wait(120)
+    end = time.monotonic() + 20
+    while group_is_alive(process.pid):
+        assert time.monotonic() < end, "a worker is left"
+        time.sleep(0.1)
+    err = process.stderr.read()
+    assert process.returncode == code, err
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == (code > 0)
+    assert "Traceback" not in err
+    assert "leaked" not in err or number == "SIGKILL"
+    assert not (out / "dataset.json").exists()
+    call_json(*words, out, "--workers", 2)
+    call_json(*words, tmp_path / "whole", "--workers", 1)
+    assert content(out) == content(tmp_path / "whole")
 
 
 def test_features_of_another_recipe_end_in_one_line(shards, jettag, tmp_path):

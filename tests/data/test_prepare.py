@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,54 @@ def test_what_is_finished_is_not_done_again(files, tmp_path, monkeypatch):
     monkeypatch.setattr(buckets, "write_shard", lambda *a: pytest.fail("written again"))
     prepare(expand_inputs(files), CARD, tmp_path / "s", SMALL)
     assert scatter is buckets.scatter
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_prepared_again_what_is_missing_or_damaged_is_made_good_and_nothing_else(files, made, tmp_path, workers):
+    """A shard that is gone, one that is cut, and one bit of another; then nothing is wrong, and nothing is written."""
+    out = tmp_path / "shards"
+    shutil.copytree(made, out)
+    gone, cut, flipped, kept = sorted(out.glob("train/*.safetensors"))[:4]
+    gone.unlink()
+    cut.write_bytes(cut.read_bytes()[:-100])
+    content_of = bytearray(flipped.read_bytes())
+    content_of[-5000] ^= 4
+    flipped.write_bytes(content_of)
+    times, told = kept.stat().st_mtime_ns, []
+    prepare(expand_inputs(files), CARD, out, SMALL, workers=workers, warn=told.append)
+    assert content(out) == content(made)
+    assert kept.stat().st_mtime_ns == times
+    assert len(told) == 1
+    assert told[0].startswith("3 of ")
+    assert "are made again: no such shard in " in told[0]
+    times, told = {path: path.stat().st_mtime_ns for path in out.rglob("*")}, []
+    prepare(expand_inputs(files), CARD, out, SMALL, workers=workers, note=told.append, warn=pytest.fail)
+    assert told == ["it was complete already, every byte as it was written"]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == {
+        path: time for path, time in times.items() if path.is_file()
+    }
+
+
+def test_a_repair_that_is_interrupted_is_gone_on_with(files, made, tmp_path, monkeypatch):
+    out = tmp_path / "shards"
+    shutil.copytree(made, out)
+    for path in sorted(out.glob("train/*.safetensors"))[:2]:
+        path.unlink()
+    write, calls = buckets.write_shard, []
+
+    def failing(path, columns):
+        calls.append(path.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(path, columns)
+
+    monkeypatch.setattr(buckets, "write_shard", failing)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(expand_inputs(files), CARD, out, SMALL)
+    monkeypatch.setattr("jettag.data.prepare.scatter", lambda *a: pytest.fail("read again"))
+    prepare(expand_inputs(files), CARD, out, SMALL)
+    assert len(calls) == 3
+    assert content(out) == content(made)
 
 
 def test_events_stay_together_and_on_their_side(files, tmp_path):
