@@ -187,6 +187,8 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
         return f"{key}: missing"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if isinstance(problem["input"], dict):  # a rule of several keys, which it names
+        return message if key == "(top)" else f"{key}: {message}"
     return f"{key}: {message}, found {str(problem['input'])[:60]!r}"
 
 

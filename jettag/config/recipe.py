@@ -93,10 +93,11 @@ class TrainingRecipe(Section):
     final_rate_fraction: float = Field(0.01, ge=0, le=1)
     epochs: float | None = Field(None, gt=0)
     max_steps: int | None = Field(None, ge=1)
-    clip_gradient_norm: float = Field(1.0, gt=0)
+    clip_gradient_norm: float | None = Field(1.0, gt=0)  # None leaves gradients as they are
     ema_decay: float | None = Field(0.999, gt=0, lt=1)
     # Pieces a batch is cut in where memory is short; data.batch_size stays the whole. The gradient is that of the whole
-    # batch, negatives of contrastive learning too, but each piece is normalised by its own batch statistics.
+    # batch, negatives of contrastive learning too, but each piece is normalised by its own batch statistics, and from
+    # shards another number of processes cuts other pieces.
     accumulate: int = Field(1, ge=1)
     # Of several processes: ddp keeps all parameters on each, fsdp deals them out (for networks too big for one device).
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -107,6 +108,11 @@ class TrainingRecipe(Section):
     val_every: int = Field(500, ge=1)
     patience: int | None = Field(None, ge=1)  # validations without a lower loss after which the run ends
     keep_checkpoints: int = Field(2, ge=1)
+
+    @field_validator("optimizer", "schedule", mode="before")
+    @classmethod
+    def _as_papers_write_it(cls, name: object) -> object:
+        return name.lower().replace("-", "_") if isinstance(name, str) else name
 
     @field_validator("optimizer")
     @classmethod
@@ -129,6 +135,14 @@ class Recipe(Section):
     data: DataRecipe = DataRecipe()
     backbone: BackboneRecipe = BackboneRecipe()
     training: TrainingRecipe = TrainingRecipe(epochs=10)
+
+    @model_validator(mode="after")
+    def _every_piece_has_a_jet(self) -> "Recipe":
+        jets, pieces = self.data.batch_size, self.training.accumulate
+        if jets != "auto" and pieces > jets:
+            msg = f"training.accumulate {pieces} is more than the {jets} jets of data.batch_size"
+            raise ValueError(msg)
+        return self
 
 
 class ProbeRecipe(Section):

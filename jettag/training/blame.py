@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jettag.config.files import write_atomically
 from jettag.data.jets import Jets
+from jettag.training.checkpoint import pointed_step
 
 __all__ = ["Suspect", "blame", "suspects"]
 
@@ -43,7 +44,7 @@ def suspects(
     return [Suspect(*told) for told in zip(places.tolist(), finite, rows, strict=True)]
 
 
-def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> str:
+def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> tuple[str, str]:
     """Say where the jets of a batch came from, in a few words and in full in ``run/bad_batch.json``.
 
     Args:
@@ -52,7 +53,7 @@ def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> str:
         facts: what else stands in the file.
 
     Returns:
-        The jets whose own numbers are not finite, or the first of the batch.
+        The jets whose own numbers are not finite, or the first of the batch; and what to do.
     """
     batch = sorted(batch, key=lambda suspect: suspect.place)
     bad = [suspect.row for suspect in batch if not suspect.is_finite]
@@ -63,8 +64,11 @@ def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> str:
     chosen = bad or rows
     named = ", ".join(_words(row) for row in chosen[:MOST])
     more = f" and {len(chosen) - MOST} more" if len(chosen) > MOST else ""
-    what = "jets that are not finite themselves" if bad else "finite jets"
-    return f"{what}: {named}{more}"
+    kept = pointed_step(run, "last") if run is not None else None
+    left = "no checkpoint was written yet" if kept is None else f"the checkpoint of step {kept} is still good"
+    if bad:
+        return f"jets that are not finite themselves: {named}{more}", f"repair those jets; {left}"
+    return f"finite jets: {named}{more}", f"lower training.learning_rate; {left}"
 
 
 def _row(numbers: dict[str, int], files: Sequence[str]) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from jettag.config.recipe import TrainingRecipe
 from jettag.data.jets import Jets
 from jettag.models.threads import one_thread
 from jettag.objectives import Objective
+from jettag.training.checkpoint import pack_optimizer
 from jettag.training.optim import build_optimizer
 
 __all__ = ["Memory", "estimate"]
+
+LOOKAHEAD = 6  # steps after which the last optimizer, Ranger, has all that it keeps
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Memory:
     Attributes:
         parameters: with the buffers.
         gradients: of what is trained.
-        optimizer: its state after a step.
+        optimizer: its state after some steps.
         average: the moving average of the weights.
         jet: what the backward pass needs of one of the longest jets.
     """
@@ -57,7 +60,7 @@ def size(count: float) -> str:
 
 
 def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
-    """Take one step of a copy of ``model`` with ``jets``, and count what it keeps; the random state is left as it was.
+    """Train a copy of ``model`` with ``jets``, and count what it keeps; the random state is left as it was.
 
     Activations are the tensors that autograd saves, each storage once, on the device and in the precision of the
     parameters: half precision and an accelerator's fused attention keep less. On a CPU every thread has a gradient of
@@ -82,13 +85,14 @@ def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
         with one_thread(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
             loss = twin(jets, drawn=twin.draw(jets, torch.Generator().manual_seed(0)))["loss"]
         loss.backward()
-        optimizer.step()
-        state = [v for entries in optimizer.state.values() for v in entries.values() if isinstance(v, Tensor)]
+        for _ in range(LOOKAHEAD):
+            optimizer.step()
+        state, _ = pack_optimizer(optimizer)
     parameters = sum(v.nbytes for v in (*model.parameters(), *model.buffers()))
     return Memory(
         parameters=parameters,
         gradients=sum(p.grad.nbytes for p in twin.parameters() if p.grad is not None),
-        optimizer=sum(v.nbytes for v in state),
+        optimizer=sum(v.nbytes for v in state.values()),
         average=parameters if recipe.ema_decay else 0,
         jet=sum(saved.values()) // len(jets),
     )

@@ -110,10 +110,11 @@ def load_whole(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.load_state_dict({name: like(value, own[name]) if name in own else value for name, value in tensors.items()})
 
 
-def clip(model: nn.Module, most: float) -> Tensor:
+def clip(model: nn.Module, most: float | None) -> Tensor:
     """Scale the gradients down to a norm of at most ``most``; returns what the norm was, over all processes."""
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-    nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    if most is not None:
+        nn.utils.clip_grads_with_norm_(parameters, most, norm)
     return norm

@@ -241,11 +241,11 @@ class Trainer:
             self.loader.load_state_dict(place)
             batch = self.next_batch().pad()
             told = suspects(batch, self.loader.origin(), self.loader.share().places, self.files)
-            culprits = blame(self.run, self.world.union(told), step=step, loader=place)
+            culprits, do = blame(self.run, self.world.union(told), step=step, loader=place)
             raise DivergenceError(
                 f"loss {loss:g} with gradient norm {norm:g} at step {step} ({culprits})",
                 where=self.run / "bad_batch.json" if self.run else "",
-                do="repair those jets, or lower training.learning_rate; the last checkpoint is still good",
+                do=do,
             )
         self.unchecked.clear()
 

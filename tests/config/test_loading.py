@@ -92,7 +92,7 @@ MISTAKEN = [  # overrides, and what is said to be where; None for the file, in w
     # Of a section, and of the whole recipe: from the second of two that are each right alone; put right by a third.
     (
         ["training.learning_rate=1", "data.max_constituents=50", "data.max_tokens=40"],
-        {"max_tokens 40 is less": "--set data.max_tokens=40"},
+        {"max_tokens 40 is less than the 50 constituents of one jet in --set": "--set data.max_tokens=40"},
     ),
     (["training.learning_rate=1", "classes=[a, b]"], {"takes no classes": "--set classes=[a, b]"}),
     (["training.learning_rate=1", "seed=-1", "seed=-2"], {"seed": "--set seed=-2"}),
@@ -201,3 +201,14 @@ def test_the_batch_size_is_a_number_or_auto(value, kept):
     assert load_any_recipe("mpm", [f"data.batch_size={value}"]).data.batch_size == kept
     with pytest.raises(RecipeError, match=r"data\.batch_size"):
         load_any_recipe("mpm", ["data.batch_size=many"])
+
+
+def test_optimizers_and_schedules_may_be_spelled_as_papers_do():
+    recipe = load_recipe("top", FinetuneRecipe, ["training.optimizer=AdamW", "training.schedule=One-Cycle"])
+    assert (recipe.training.optimizer, recipe.training.schedule) == ("adamw", "one_cycle")
+
+
+def test_a_batch_has_a_jet_for_every_piece():
+    load_recipe("top", FinetuneRecipe, ["data.batch_size=4", "training.accumulate=4"])
+    with pytest.raises(RecipeError, match=r"training.accumulate 5 is more than the 4 jets of data.batch_size"):
+        load_recipe("top", FinetuneRecipe, ["data.batch_size=4", "training.accumulate=5"])

@@ -13,6 +13,7 @@ from jettag.objectives.build import JetsAre, build_objective
 from jettag.training import Limits
 from jettag.training.memory import estimate, size
 from jettag.training.pieces import cut
+from jettag.training.sharding import clip
 
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
@@ -153,6 +154,17 @@ def test_half_precision_leaves_out_a_step_that_overflows_and_goes_on(table):
     assert any(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
 
 
+@pytest.mark.parametrize("most", [None, 1e-3])
+def test_gradients_are_clipped_to_a_norm_or_left_as_they_are(table, most):
+    model = make_masked(table)
+    for value in model.parameters():
+        value.grad = torch.full_like(value, 0.5)
+    number = sum(value.numel() for value in model.parameters())
+    assert clip(model, most).item() == pytest.approx(0.5 * number**0.5)
+    after = sum(value.grad.square().sum() for value in model.parameters()).sqrt().item()
+    assert after == pytest.approx(most or 0.5 * number**0.5, rel=1e-4)
+
+
 def test_the_estimate_of_memory_counts_what_can_be_counted_and_touches_nothing(table):
     model = make_masked(table).train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -162,6 +174,8 @@ def test_the_estimate_of_memory_counts_what_can_be_counted_and_touches_nothing(t
     parameters = sum(4 * p.numel() for p in model.parameters())
     assert memory.gradients == parameters
     assert 2 * parameters <= memory.optimizer <= 2.1 * parameters  # AdamW: two moments, and a counter each
+    ranger = estimate(model, RECIPE.model_copy(update={"optimizer": "ranger"}), longest)
+    assert 3 * parameters <= ranger.optimizer <= 3.1 * parameters  # and the slow weights
     assert memory.average == memory.parameters >= parameters
     twice = estimate(model, RECIPE, longest.rows(slice(None, 4))).jet
     assert twice == pytest.approx(memory.jet, rel=0.5)
