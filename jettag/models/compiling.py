@@ -14,6 +14,8 @@ from jettag.models.attention import Block, ClassBlock
 __all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time"]
 
 BACKEND = "inductor"
+# Programs that call each other in C++ let go of Python's lock: on a CPU threads take groups through them side by side.
+OF_CPU = {"cpp_wrapper": True}
 # Programs for one and the same code, after which PyTorch would give up without a word: gradients or not, two
 # precisions, batches of one jet, jets of one constituent, and what deep networks draw for whole jets.
 MOST_PROGRAMS = 32
@@ -24,7 +26,8 @@ def compile_blocks(network: nn.Module) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_PROGRAMS)
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
-            block.compile(dynamic=True, backend=BACKEND)
+            on_cpu = BACKEND == "inductor" and block.residual_scale.device.type == "cpu"
+            block.compile(dynamic=True, backend=BACKEND, options=OF_CPU if on_cpu else None)
 
 
 def compiles_for_each_thread(network: nn.Module) -> bool:
