@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jettag.errors import UsageError, nearest
-from jettag.submit import Job, hand_in, scripts
+from jettag.submit import GO_ON, Job, hand_in, scripts
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import seconds
@@ -33,7 +33,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script and submit nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Submit a command to Slurm or HTCondor; trainings are requeued at their time limit, and go on.
+    """Submit a command to Slurm or HTCondor; what can go on is requeued at its time limit: trainings, studies, ...
 
     Example: jettag submit --slurm --time 4h --gpus 4 -- pretrain mpm --data 'jets/*.root' --out runs/pretrain
     """
@@ -52,6 +52,9 @@ def submit(
         options=tuple(options or ()),
         **settings,
     )
+    if not job.goes_on:
+        why = " without --out" if job.command in GO_ON else ""
+        say(f"note: this command cannot go on where it was stopped{why}: the job ends at its time limit")
     if dry_run:
         files = scripts(system, job)
         if as_json:

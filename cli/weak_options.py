@@ -23,6 +23,7 @@ __all__ = [
     "Folds",
     "Fraction",
     "Jets",
+    "Kept",
     "Noise",
     "OfBackground",
     "OfSignal",
@@ -52,6 +53,7 @@ Features = Annotated[str | None, typer.Option("--features", help="Jet columns; o
 Rows = Annotated[str | None, typer.Option("--rows", help="trees, probe, scratch, ...")]
 Pretrained = Annotated[Path | None, typer.Option("--from", help="Backbone.")]
 Target = Annotated[Path | None, typer.Option("--out", help="A study there goes on.")]
+Kept = Annotated[Path | None, typer.Option("--out", help="Directory for all that is printed, and pictures.")]
 Fraction = Annotated[list[str], typer.Option("--fraction", "--fractions", help="Of signal in M1, as 0.01 or 1%.")]
 Other = Annotated[float, typer.Option("--other-fraction", help="Of signal in M2.")]
 Jets = Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Background in each sample.")]

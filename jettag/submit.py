@@ -1,12 +1,14 @@
 """Scripts for batch systems: what is submitted can be read, kept and changed.
 
-A training is asked to stop before its time is over (SIGUSR1), saves, and leaves with 75; its script then puts it back
-into the queue, where ``--resume`` goes on. Several GPUs or nodes are torchrun's.
+A command that can go on is asked to stop before its time is over (SIGUSR1), keeps what is done, and leaves with 75; its
+script then puts it back into the queue, where it does the rest: a training by ``--resume``, others told the same once
+more. Several GPUs or nodes are torchrun's.
 """
 
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +21,16 @@ from jettag.errors import ResourceError, UsageError
 __all__ = ["SYSTEMS", "Job", "hand_in", "scripts"]
 
 TRAININGS = ("pretrain", "finetune")
+STUDY = "weak study"  # goes on where the command in its recipe does
+# Told once more, they do not do again what lies finished in --out. Any command leaves with 75 where it is stopped: that
+# alone does not say that it can go on.
+GO_ON = (
+    *("quickstart", "data prepare", "scan labels", STUDY),
+    *(f"weak {method}" for method in ("cwola", "iad", "supervised", "scan", "compare", "cathode", "lacathode")),
+    *(f"weak {method}" for method in ("anode", "ranode", "salad", "feta", "curtains", "f4f")),
+)
+OWN_FOLDER = ("quickstart",)  # has one without --out
+KILLED = 128 + signal.SIGUSR1  # exit code of what had not begun to handle it
 SECONDS_TO_SAVE = 180  # between the request to stop and the end of the job's time
 
 
@@ -51,7 +63,8 @@ class Job:
         """A job of a command line; trainings get ``--resume``.
 
         Raises:
-            UsageError: there is no command, or one that could not go on where it was stopped.
+            UsageError: there is no command, a training that could not go on where it was stopped, or several processes
+                of another.
         """
         command = [*words[1:]] if words[:1] == ["jettag"] else [*words]
         if not command:
@@ -61,7 +74,7 @@ class Job:
             if job.processes > 1:
                 raise UsageError(f"`{command[0]}` runs in one process", do="ask for one node and one GPU")
             return job
-        if job.run is None:
+        if job.out is None:
             raise UsageError(f"`{command[0]}` needs --out", do="name the run, so that it can be found and resumed")
         resumed = () if "--resume" in command else ("--resume",)
         return cls(**{**job.__dict__, "words": (*job.words, *resumed)})
@@ -73,12 +86,32 @@ class Job:
 
     @property
     def is_training(self) -> bool:
-        """Whether it can be stopped and go on."""
+        """Whether it saves at any step."""
         return self.words[0] in TRAININGS
 
     @property
-    def run(self) -> str | None:
-        """The run directory of a training."""
+    def command(self) -> str:
+        """Its name, such as ``pretrain`` or ``weak scan``, of a study that of the command behind it.
+
+        Raises:
+            RecipeError: no such study.
+        """
+        name = " ".join(self.words[:2])
+        if name == STUDY and self.words[2:] and not self.words[2].startswith("-"):
+            from jettag.config.study import load_study
+
+            return load_study(self.words[2]).command
+        return name if name in GO_ON else self.words[0]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it can be stopped, and does the rest when it is told once more."""
+        kept = self.out is not None or self.command in OWN_FOLDER
+        return self.is_training or (kept and self.command in GO_ON)
+
+    @property
+    def out(self) -> str | None:
+        """The run directory of a training; where others keep what is done."""
         for place, word in enumerate(self.words):
             if word == "--out":
                 return self.words[place + 1] if place + 1 < len(self.words) else None
@@ -99,7 +132,11 @@ def _command(job: Job, meeting: str) -> str:
 
 
 def _body(job: Job) -> list[str]:
-    lines = [
+    """Shell lines before the command; the request to stop may come at any time."""
+    lines = []
+    if job.goes_on:
+        lines += ["asked= child=", """trap 'asked=yes; [ -z "$child" ] || kill -USR1 "$child"' USR1"""]
+    lines += [
         f"cd {shlex.quote(str(job.folder))}",
         f"export OMP_NUM_THREADS={max(job.cpus // max(job.gpus, 1), 1)} PYTHONUNBUFFERED=1",
     ]
@@ -111,14 +148,35 @@ def _body(job: Job) -> list[str]:
     return lines
 
 
-def _status(job: Job) -> list[str]:
-    """Shell lines after the command: torchrun reports any failure as 1, the run itself tells that it was stopped."""
-    if not job.is_training or job.processes == 1:
-        return []
-    facts = shlex.quote(f"{job.run}/run.json")
+def _saving(job: Job) -> str:
+    """What the request to stop does, for the reader of a script."""
+    return "the training finishes its step, saves" if job.is_training else "the command keeps what is done"
+
+
+def _started(command: str) -> list[str]:
+    """Shell lines that start the command beside the shell, which hears of signals meanwhile, and wait for its end."""
     return [
-        f'if [ "$status" -ne 0 ] && [ "$(stat -c %Y {facts})" -ge "$begin" ] &&',
-        f"    grep -q '\"stopped\": 75' {facts}; then status=75; fi",
+        f"{command} &",
+        "child=$!",
+        'if [ -n "$asked" ]; then sleep 1; kill -USR1 "$child" 2>/dev/null; fi  # asked before it could hear of it',
+        'while kill -0 "$child" 2>/dev/null; do wait "$child"; done  # a signal ends the wait, not the command',
+        'wait "$child"; status=$?',
+    ]
+
+
+def _status(job: Job) -> list[str]:
+    """Shell lines after the command: also one that was asked to stop before it could know of it leaves with 75.
+
+    torchrun reports any failure as 1. The run itself tells that it was stopped, but only once it has begun.
+    """
+    if job.processes == 1:
+        return [f'if [ "$status" -eq {KILLED} ]; then status=75; fi  # by USR1, while Python started']
+    facts = shlex.quote(f"{job.out}/run.json")
+    return [
+        "# torchrun tells any failure as 1: whether the training was stopped stands in run.json, if it is of this job.",
+        f'if [ "$status" -ne 0 ] && [ "$(stat -c %Y {facts} 2>/dev/null || echo 0)" -ge "$begin" ]; then',
+        f"    if grep -q '\"stopped\": 75' {facts}; then status=75; fi",
+        'elif [ "$status" -ne 0 ] && [ -n "$asked" ]; then status=75; fi  # before the training began',
     ]
 
 
@@ -136,10 +194,10 @@ def slurm(job: Job) -> dict[str, str]:
         f"#SBATCH --output={job.name}-%j.log",
         "#SBATCH --open-mode=append",
     ]
-    if job.is_training:
+    if job.goes_on:
         lines += [
             "#SBATCH --requeue",
-            f"#SBATCH --signal=USR1@{SECONDS_TO_SAVE}",
+            f"#SBATCH --signal=B:USR1@{SECONDS_TO_SAVE}",
         ]
     lines += [f"#SBATCH {option}" for option in job.options]
     lines += ["", *_body(job), f"export SRUN_CPUS_PER_TASK={job.cpus}  # since Slurm 22.05 srun does not take sbatch's"]
@@ -151,12 +209,11 @@ def slurm(job: Job) -> dict[str, str]:
             '--rdzv-endpoint "$head:$((20000 + SLURM_JOB_ID % 20000))"'
         )
     command = _command(job, meeting)
-    if job.is_training:
+    if job.goes_on:
         lines += [
-            f"# {SECONDS_TO_SAVE} s before the limit Slurm sends USR1 to the job's step: the training finishes",
-            "# its step, saves and stops with 75, and the job goes back into the queue.",
-            f"srun {command}",
-            "status=$?",
+            f"# {SECONDS_TO_SAVE} s before the limit Slurm sends USR1 to this script, and srun hands it on:",
+            f"# {_saving(job)} and stops with 75, and the job goes back into the queue.",
+            *_started(f"srun {command}"),
             *_status(job),
             'if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
         ]
@@ -175,16 +232,16 @@ def condor(job: Job) -> dict[str, str]:
         raise UsageError("HTCondor's vanilla jobs run on one machine", do="use --nodes 1, or --slurm")
     command = _command(job, "--standalone")
     script = ["#!/bin/bash", *_body(job)]
-    if job.is_training:
+    if job.goes_on:
         limit = max(job.seconds - SECONDS_TO_SAVE, 1)
+        reach = "--foreground " if job.processes == 1 else ""  # worker processes hear of it from the command
         script += [
-            f"# {SECONDS_TO_SAVE} s before the time is over, or when HTCondor wants the machine, the training",
-            "# gets USR1: it finishes its step, saves and stops with 75, and HTCondor queues it again.",
-            f"timeout --preserve-status --signal=USR1 --kill-after={SECONDS_TO_SAVE} {limit} {command} &",
-            "child=$!",
-            """trap 'kill -USR1 "$child"' USR1""",
-            'wait "$child"; status=$?',
-            'while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done',
+            f"# {SECONDS_TO_SAVE} s before the time is over, or when HTCondor wants the machine, USR1 is sent:",
+            f"# {_saving(job)} and stops with 75, and HTCondor queues it again.",
+            *_started(
+                f"timeout {reach}--preserve-status --signal=USR1 --kill-after={SECONDS_TO_SAVE} {limit} {command}"
+            ),
+            *([f'if [ "$SECONDS" -ge {limit} ]; then asked=yes; fi  # by timeout'] if job.processes > 1 else []),
             *_status(job),
         ]
     else:
@@ -202,7 +259,7 @@ def condor(job: Job) -> dict[str, str]:
         f"error = {job.name}-$(Cluster).log",
         f"log = {job.name}.events",
     ]
-    if job.is_training:
+    if job.goes_on:
         description += ["kill_sig = SIGUSR1", f"job_max_vacate_time = {SECONDS_TO_SAVE}"]
         description += ["on_exit_remove = (ExitBySignal == False) && (ExitCode != 75)"]
     return {

@@ -19,6 +19,7 @@ __all__ = ["Processes", "stoppable", "usable_cores"]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 PATIENCE = 60.0  # seconds that tasks have to save what they did
+LEFT = 5.0  # seconds that the thread behind them has to notice that they ended
 
 _stop: Any = None  # of a worker process: the event that the parent sets
 
@@ -64,11 +65,14 @@ class Processes(ProcessPoolExecutor):
         self._stop.set()
         for child in self._children:
             child.terminate()
+        watcher = getattr(self, "_executor_manager_thread", None)  # which `shutdown` forgets
         self.shutdown(wait=False, cancel_futures=True)
         end = time.monotonic() + PATIENCE
         for child in self._children:
             child.join(max(end - time.monotonic(), 0))
             child.kill()
+        if watcher is not None:
+            watcher.join(LEFT)  # Python wakes it when it ends: a pipe that it closes meanwhile is a traceback
 
 
 @contextmanager

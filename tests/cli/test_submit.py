@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,8 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
+from jettag_cli.main import app
+
+from jettag.submit import GO_ON, TRAININGS
 
 TRAIN = ["pretrain", "mpm", "--data", "a b.root", "--out", "runs/p"]
+PREPARE = ["data", "prepare", "jetclass", "a b.root", "--out", "shards"]
+WEAK = ["--background", "a b.root", "--signal", "c.root", "--test", "d.root", "--out", "study"]
 
 
 @pytest.fixture
@@ -48,14 +55,14 @@ def test_a_dry_run_prints_a_readable_script_and_does_nothing(machine, jettag):
         "#SBATCH --gpus-per-node=4",
         "#SBATCH --time=01:30:00",
         "#SBATCH --requeue",
-        "#SBATCH --signal=USR1@180",
+        "#SBATCH --signal=B:USR1@180",
         "export SRUN_CPUS_PER_TASK=4  # since Slurm 22.05 srun does not take sbatch's",
     ):
         assert line in out.splitlines(), line
     (command,) = [line for line in out.splitlines() if line.startswith("srun ")]
     assert "--nnodes 2" in command
     assert "--nproc-per-node 4" in command
-    assert command.endswith("-m jettag_cli pretrain mpm --data 'a b.root' --out runs/p --resume")
+    assert command.endswith("-m jettag_cli pretrain mpm --data 'a b.root' --out runs/p --resume &")
     assert max(len(line) for line in out.splitlines() if not line.startswith("srun")) <= 120
     assert subprocess.run(["bash", "-n"], input=out, text=True, check=False).returncode == 0
 
@@ -82,20 +89,29 @@ def submitted(jettag, *words):
     return json.loads(out)
 
 
-def stand_in(machine, *, exit_code, stopped):
-    """In the place of the training: waits for USR1, then says what a stopped training says."""
+RUN_JSON = {"stopped": '{\n "stopped": 75\n}', "begun": '{\n "stopped": null\n}'}
+
+
+def stand_in(machine, *, exit_code, told=None, waits=True):
+    """In the place of the command: ends, when USR1 comes if it ``waits``, with what it has ``told`` in run.json.
+
+    Without an exit code it dies of the signal.
+    """
     program = machine / "python"
     program.write_text(
         f"""#!{sys.executable}
-import json, pathlib, signal, sys, time
+import pathlib, signal, sys, time
 def stop(*_):
-    if {stopped!r} == 75:
+    if {bool(told)}:
         pathlib.Path("runs/p").mkdir(parents=True, exist_ok=True)
-        pathlib.Path("runs/p/run.json").write_text(json.dumps({{"stopped": 75}}, indent=1))
+        pathlib.Path("runs/p/run.json").write_text({RUN_JSON.get(told)!r})
     sys.exit({exit_code})
-signal.signal(signal.SIGUSR1, stop)
+if {exit_code is not None}:
+    signal.signal(signal.SIGUSR1, stop)
 pathlib.Path("ready").touch()
-time.sleep(30)
+if {waits}:
+    time.sleep(30)
+stop()
 """
     )
     program.chmod(0o755)
@@ -109,42 +125,130 @@ def wait_for(path):
         time.sleep(0.02)
 
 
-CASES = [
-    (1, 75, 75, True),
-    (2, 1, 75, True),  # torchrun reports any failure as 1
-    (1, 1, None, False),  # a training that failed is not repeated
-    (2, 1, None, False),
-    (2, 1, "stale", False),  # what an earlier job left in run.json does not count
-]
-
-
-@pytest.mark.parametrize(("gpus", "exit_code", "stopped", "again"), CASES)
-def test_a_slurm_job_that_was_stopped_in_time_queues_itself_again(
-    machine, jettag, monkeypatch, gpus, exit_code, stopped, again
-):
-    if stopped == "stale":
-        (machine / "runs" / "p").mkdir(parents=True)
-        (machine / "runs" / "p" / "run.json").write_text('{"stopped": 75}')
-        os.utime(machine / "runs" / "p" / "run.json", (1e9, 1e9))
-    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=exit_code, stopped=stopped))
-    answer = submitted(jettag, "--slurm", "--gpus", gpus, "--", *TRAIN)
-    job = subprocess.Popen(["bash", answer["scripts"][0]], env=os.environ | {"SLURM_JOB_ID": "7"})
+def run_script(machine, path, to=None):
+    """Run a script, and send USR1 to it, or to its step alone; the exit code."""
+    (machine / "ready").unlink(missing_ok=True)
+    job = subprocess.Popen(["bash", path], env=os.environ | {"SLURM_JOB_ID": "7"}, stderr=subprocess.PIPE, text=True)
     wait_for(machine / "ready")
-    os.kill(int((machine / "step").read_text()), signal.SIGUSR1)  # to the step, as --signal without B: does
-    assert job.wait(20) == (75 if again else exit_code)
+    if to == "script":
+        job.send_signal(signal.SIGUSR1)
+    elif to == "step":
+        os.kill(int((machine / "step").read_text()), signal.SIGUSR1)
+    _, err = job.communicate(timeout=20)
+    assert ": line " not in err, err  # what bash says of a script that is wrong
+    return job.returncode
+
+
+@pytest.mark.parametrize(
+    ("gpus", "exit_code", "told", "before", "to", "again"),
+    [
+        (1, 75, "stopped", None, "script", True),
+        (1, 75, "stopped", None, "step", True),  # as scancel --signal does
+        (1, None, None, None, "script", True),  # before Python had a handler
+        (1, 1, None, None, "script", False),  # a training that failed is not repeated
+        (1, 1, None, "stopped", None, False),
+        (2, 1, "stopped", None, "script", True),  # torchrun reports any failure as 1
+        (2, 1, "stopped", "begun", "step", True),
+        (2, 1, None, None, "script", True),  # asked before the run directory was there, or was taken again
+        (2, 1, None, "stopped", "script", True),
+        (2, 1, "begun", None, "script", False),  # asked to stop, it failed
+        (2, 1, None, None, None, False),
+        (2, 1, None, "stopped", None, False),  # what an earlier job left in run.json does not count
+        (2, 0, "begun", "stopped", "script", False),  # it had come to its end
+    ],
+)
+def test_a_slurm_job_that_was_stopped_in_time_queues_itself_again(
+    machine, jettag, monkeypatch, gpus, exit_code, told, before, to, again
+):
+    if before is not None:
+        (machine / "runs" / "p").mkdir(parents=True)
+        (machine / "runs" / "p" / "run.json").write_text(RUN_JSON[before])
+        os.utime(machine / "runs" / "p" / "run.json", (1e9, 1e9))
+    program = stand_in(machine, exit_code=exit_code, told=told, waits=to is not None)
+    monkeypatch.setattr(sys, "executable", program)
+    answer = submitted(jettag, "--slurm", "--gpus", gpus, "--", *TRAIN)
+    assert run_script(machine, answer["scripts"][0], to) == (75 if again else exit_code)
     assert ("scontrol requeue 7" in calls(machine)) == again
 
 
-@pytest.mark.parametrize(("gpus", "exit_code"), [(1, 75), (2, 1)])
-def test_a_condor_job_hands_the_signal_on_and_ends_with_75(machine, jettag, monkeypatch, gpus, exit_code):
-    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=exit_code, stopped=75))
-    answer = submitted(jettag, "--condor", "--gpus", gpus, "--", *TRAIN)
+def test_a_slurm_job_that_is_asked_while_it_starts_hands_it_on(machine, jettag, monkeypatch):
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=75))
+    (path,) = submitted(jettag, "--slurm", "--", *TRAIN)["scripts"]
+    text = Path(path).read_text()
+    Path(path).write_text(text.replace("\ncd ", "\nkill -USR1 $$\ncd "))
+    assert Path(path).read_text() != text
+    job = subprocess.run(["bash", path], env=os.environ | {"SLURM_JOB_ID": "7"}, timeout=20, check=False)
+    assert job.returncode == 75
+    assert "scontrol requeue 7" in calls(machine)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "exit_code", "told", "again"),
+    [
+        (1, 75, "stopped", True),
+        (2, 1, "stopped", True),
+        (2, 1, None, True),
+        (2, 1, "begun", False),
+        (1, None, None, True),
+    ],
+)
+@pytest.mark.parametrize("to", ["script", None])  # as kill_sig does; None: its time is over
+def test_a_condor_job_hands_the_signal_on_and_ends_with_75(
+    machine, jettag, monkeypatch, gpus, exit_code, told, again, to
+):
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=exit_code, told=told))
+    answer = submitted(jettag, "--condor", "--gpus", gpus, "--time", "4h" if to else "181s", "--", *TRAIN)
     description = (machine / answer["scripts"][0]).read_text()
     assert "on_exit_remove = (ExitBySignal == False) && (ExitCode != 75)" in description
-    job = subprocess.Popen(["bash", answer["scripts"][1]])
-    wait_for(machine / "ready")
-    job.send_signal(signal.SIGUSR1)  # to the script alone, as kill_sig does
-    assert job.wait(20) == 75
+    assert run_script(machine, answer["scripts"][1], to) == (75 if again else exit_code)
+
+
+def test_a_condor_job_that_failed_is_not_repeated(machine, jettag, monkeypatch):
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=1, waits=False))
+    for gpus in (1, 2):
+        answer = submitted(jettag, "--condor", "--gpus", gpus, "--", *TRAIN)
+        assert run_script(machine, answer["scripts"][1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        (PREPARE, True),
+        (["quickstart"], True),
+        (["scan", "labels", "--data", "a.root", "--test", "b.root", "--out", "scan"], True),
+        (["weak", "scan", *WEAK], True),
+        (["weak", "scan", *WEAK[:-2]], False),  # keeps nothing
+        (["weak", "compare", *WEAK], True),
+        (["weak", "study", "weak-top", *WEAK], True),
+        (["weak", "study", "weak-outliers", *WEAK], False),  # begins anew
+        (["weak", "hunt", *WEAK], False),
+        (["generate", "QCD", "--jets", "10", "--out", "jets"], False),
+        (["eval", "runs/p", "--data", "a.root"], False),
+    ],
+)
+@pytest.mark.parametrize("system", ["slurm", "condor"])
+def test_what_goes_on_when_it_is_told_once_more_is_queued_again(machine, jettag, monkeypatch, system, words, goes_on):
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=75))
+    code, out, err = jettag("submit", f"--{system}", "--json", "--", *words)
+    assert code == 0
+    assert ("cannot go on" in err) == (not goes_on)
+    assert ("without --out" in err) == (words == ["weak", "scan", *WEAK[:-2]])
+    paths = json.loads(out)["scripts"]
+    text = "".join(Path(path).read_text() for path in paths)
+    assert shlex.join(words) in text
+    assert "--resume" not in text
+    assert ("#SBATCH --requeue" in text or "on_exit_remove" in text) == goes_on
+    if goes_on:
+        assert run_script(machine, paths[-1], "script") == 75
+    assert ("scontrol requeue 7" in calls(machine)) == (goes_on and system == "slurm")
+
+
+def test_what_goes_on_is_a_command_that_keeps_what_is_done():
+    for name in (*TRAININGS, *GO_ON):
+        command = typer.main.get_command(app)
+        for word in name.split():
+            command = command.commands[word]
+        assert "--out" in [option for parameter in command.params for option in parameter.opts], name
 
 
 def test_what_cannot_work_is_refused_in_one_line(machine, jettag, monkeypatch):
@@ -157,6 +261,7 @@ def test_what_cannot_work_is_refused_in_one_line(machine, jettag, monkeypatch):
         (["--slurm", "--", "jettag", "pretrian", "mpm"], "did you mean pretrain"),
         (["--slurm", "--", "weak", "hunnt"], "did you mean hunt"),
         (["--slurm", "--", "data"], "prepare"),
+        (["--slurm", "--gpus", 2, "--", *PREPARE], "one process"),
     ):
         code, _, err = jettag("submit", *words)
         assert (code, err.count("\n")) == (2, 1), err

@@ -226,7 +226,9 @@ def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table, made_for):
     bad = [7, 120]
     for jet in bad:
         table.features[table.offsets[jet]] = np.inf
-    with pytest.raises(DivergenceError, match=r"repair those jets; (no checkpoint was|the checkpoint of step \d+ is) ") as caught:
+    with pytest.raises(
+        DivergenceError, match=r"repair those jets; (no checkpoint was|the checkpoint of step \d+ is) "
+    ) as caught:
         run_to(trainer, tmp_path / "run", 14)
     content = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
     named = {(row["row"], row["file"], row["entry"]) for row in content["not_finite_jets"]}
