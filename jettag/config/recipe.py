@@ -102,7 +102,7 @@ class TrainingRecipe(Section):
     # Of several processes: ddp keeps all parameters on each, fsdp deals them out (for networks too big for one device).
     parallel: Literal["ddp", "fsdp"] = "ddp"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
-    # The blocks through torch.compile; the first steps wait for the compiler, minutes on a CPU, where bf16 alone gains.
+    # The blocks through torch.compile; the first steps wait for the compiler, minutes on a CPU, which gains in bf16.
     compile: bool = False
     log_every: int = Field(50, ge=1)
     val_every: int = Field(500, ge=1)
