@@ -148,10 +148,9 @@ def test_killed_and_called_again_equals_uninterrupted(files, made, tmp_path, pla
     assert content(out) == content(made)
 
 
-def test_what_is_finished_is_not_done_again(files, tmp_path, monkeypatch):
-    """A first call that fails in pass two leaves pass one, and one shard, to the second call."""
-    calls = []
-    scatter, write = buckets.scatter, buckets.write_shard
+def interrupted(monkeypatch):
+    """Let the second shard that is written be interrupted; the names of those begun are appended to what is given."""
+    calls, write = [], buckets.write_shard
 
     def failing(path, columns):
         calls.append(path.name)
@@ -160,6 +159,12 @@ def test_what_is_finished_is_not_done_again(files, tmp_path, monkeypatch):
         return write(path, columns)
 
     monkeypatch.setattr(buckets, "write_shard", failing)
+    return calls
+
+
+def test_what_is_finished_is_not_done_again(files, tmp_path, monkeypatch):
+    """A first call that fails in pass two leaves pass one, and one shard, to the second call."""
+    calls, scatter = interrupted(monkeypatch), buckets.scatter
     with pytest.raises(KeyboardInterrupt):
         prepare(expand_inputs(files), CARD, tmp_path / "s", SMALL)
     monkeypatch.setattr("jettag.data.prepare.scatter", lambda *a: pytest.fail("read again"))
@@ -201,15 +206,7 @@ def test_a_repair_that_is_interrupted_is_gone_on_with(files, made, tmp_path, mon
     shutil.copytree(made, out)
     for path in sorted(out.glob("train/*.safetensors"))[:2]:
         path.unlink()
-    write, calls = buckets.write_shard, []
-
-    def failing(path, columns):
-        calls.append(path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return write(path, columns)
-
-    monkeypatch.setattr(buckets, "write_shard", failing)
+    calls = interrupted(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         prepare(expand_inputs(files), CARD, out, SMALL)
     monkeypatch.setattr("jettag.data.prepare.scatter", lambda *a: pytest.fail("read again"))
