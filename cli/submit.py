@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jettag.errors import UsageError, nearest
-from jettag.submit import GO_ON, Job, hand_in, scripts
+from jettag.submit import GO_ON, SECONDS_TO_SAVE, Job, hand_in, scripts
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import seconds
@@ -55,6 +55,8 @@ def submit(
     if not job.goes_on:
         why = " without --out" if job.command in GO_ON else ""
         say(f"note: this command cannot go on where it was stopped{why}: the job ends at its time limit")
+    elif job.seconds < 2 * SECONDS_TO_SAVE:
+        say(f"note: {SECONDS_TO_SAVE} s of --time are to save in: ask for more, or the job may begin again and again")
     if dry_run:
         files = scripts(system, job)
         if as_json:

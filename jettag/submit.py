@@ -25,7 +25,7 @@ STUDY = "weak study"  # goes on where the command in its recipe does
 # Told once more, they do not do again what lies finished in --out. Any command leaves with 75 where it is stopped: that
 # alone does not say that it can go on.
 GO_ON = (
-    *("quickstart", "data prepare", "scan labels", STUDY),
+    *("quickstart", "data prepare", "scan labels"),
     *(f"weak {method}" for method in ("cwola", "iad", "supervised", "scan", "compare", "cathode", "lacathode")),
     *(f"weak {method}" for method in ("anode", "ranode", "salad", "feta", "curtains", "f4f")),
 )
@@ -97,7 +97,9 @@ class Job:
             RecipeError: no such study.
         """
         name = " ".join(self.words[:2])
-        if name == STUDY and self.words[2:] and not self.words[2].startswith("-"):
+        if name == STUDY:
+            if not self.words[2:] or self.words[2].startswith("-"):
+                return self.words[0]  # which recipe it is stands behind options
             from jettag.config.study import load_study
 
             return load_study(self.words[2]).command
@@ -135,7 +137,8 @@ def _body(job: Job) -> list[str]:
     """Shell lines before the command; the request to stop may come at any time."""
     lines = []
     if job.goes_on:
-        lines += ["asked= child=", """trap 'asked=yes; [ -z "$child" ] || kill -USR1 "$child"' USR1"""]
+        lines += ["asked= early= child="]
+        lines += ["""trap 'asked=yes; if [ -n "$child" ]; then kill -USR1 "$child"; else early=yes; fi' USR1"""]
     lines += [
         f"cd {shlex.quote(str(job.folder))}",
         f"export OMP_NUM_THREADS={max(job.cpus // max(job.gpus, 1), 1)} PYTHONUNBUFFERED=1",
@@ -150,7 +153,7 @@ def _body(job: Job) -> list[str]:
 
 def _saving(job: Job) -> str:
     """What the request to stop does, for the reader of a script."""
-    return "the training finishes its step, saves" if job.is_training else "the command keeps what is done"
+    return "the training finishes its step, saves" if job.is_training else "the command keeps the parts that are done"
 
 
 def _started(command: str) -> list[str]:
@@ -158,7 +161,7 @@ def _started(command: str) -> list[str]:
     return [
         f"{command} &",
         "child=$!",
-        'if [ -n "$asked" ]; then sleep 1; kill -USR1 "$child" 2>/dev/null; fi  # asked before it could hear of it',
+        'if [ -n "$early" ]; then sleep 1; kill -USR1 "$child" 2>/dev/null; fi  # asked before it could hear of it',
         'while kill -0 "$child" 2>/dev/null; do wait "$child"; done  # a signal ends the wait, not the command',
         'wait "$child"; status=$?',
     ]

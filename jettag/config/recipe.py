@@ -136,14 +136,6 @@ class Recipe(Section):
     backbone: BackboneRecipe = BackboneRecipe()
     training: TrainingRecipe = TrainingRecipe(epochs=10)
 
-    @model_validator(mode="after")
-    def _every_piece_has_a_jet(self) -> "Recipe":
-        jets, pieces = self.data.batch_size, self.training.accumulate
-        if jets != "auto" and pieces > jets:
-            msg = f"training.accumulate {pieces} is more than the {jets} jets of data.batch_size"
-            raise ValueError(msg)
-        return self
-
 
 class ProbeRecipe(Section):
     """A logistic regression on the jet embeddings at every validation: what the representation has learnt so far."""

@@ -4,7 +4,7 @@ The same jets make the same bytes, whoever makes them and however often.
 
 While it runs, ``DIR/.staging`` holds the plan and what pass one has made of each file; a run that was killed goes on
 from there, and what the disk has damaged meanwhile is made again. ``DIR/dataset.json`` comes last: where it is,
-everything is.
+everything was once, and is made good by another call where the disk has damaged it since.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from jettag.data.inputs import STAGING, InputFile
 from jettag.data.labels import class_names
 from jettag.data.precision import decide
 from jettag.data.read import Job, plan_files, stored_in_all
-from jettag.data.shards import Shard, describe
+from jettag.data.shards import describe, find_damage
 from jettag.data.spread import Run, spread
 from jettag.data.staged import Staged, StreamDamage
 from jettag.errors import DataError, ResourceError, UsageError
@@ -117,11 +117,13 @@ def prepare(
         staging = out / STAGING
         earlier, whole = _earlier(out, plan), {}
         if earlier is not None:
+            note(f"{out} is complete: the bytes of its {len(earlier.shards)} shards are compared with their checksums")
             with spread(workers, dask) as run:
                 whole = _whole(out, earlier, run, warn)
             if whole == earlier.shards:
-                note("it was complete already, every byte as it was written")
-                shutil.rmtree(staging, ignore_errors=True)
+                if staging.exists():
+                    with suppress(ResourceError), _alone(staging):  # of nobody who is still at it
+                        shutil.rmtree(staging, ignore_errors=True)
                 return earlier
         _agree_with(staging / PLAN, plan, out, is_known=earlier is not None)
         with _alone(staging), spread(workers, dask) as run:
@@ -218,20 +220,15 @@ def _earlier(out: Path, plan: Dataset) -> Dataset | None:
 def _whole(out: Path, dataset: Dataset, run: Run, warn: Tell) -> dict[str, dict[str, Any]]:
     """The facts of those shards whose every byte is the one written."""
     tasks = [partial(_checked, name, out / name, facts) for name, facts in dataset.shards.items()]
-    damage = {name: what for name, what in run(tasks) if what}
-    if damage:
-        first = min(damage)
-        warn(f"{len(damage)} of {len(tasks)} shards are made again: {damage[first]} in {out / first}")
-    return {name: facts for name, facts in dataset.shards.items() if name not in damage}
+    wrong = {name: what for name, what in run(tasks) if what}
+    if wrong:
+        first = min(wrong)
+        warn(f"{len(wrong)} of {len(tasks)} shards are made again: {wrong[first]} in {out / first}")
+    return {name: facts for name, facts in dataset.shards.items() if name not in wrong}
 
 
 def _checked(name: str, path: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong with a shard, or nothing."""
-    try:
-        Shard(path, facts, check=tuple(facts["xxh3"]))
-    except DataError as error:
-        return name, error.what
-    return name, ""
+    return name, find_damage(path, facts)
 
 
 def _identity(dataset: Dataset) -> dict[str, Any]:

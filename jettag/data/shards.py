@@ -24,7 +24,7 @@ from jettag.config.files import replacing, usual_permissions, write_atomically
 from jettag.data.inputs import STAGING
 from jettag.errors import DataError
 
-__all__ = ["BLOCK", "SINGLE", "Shard", "describe", "write_shard"]
+__all__ = ["BLOCK", "SINGLE", "Shard", "describe", "find_damage", "write_shard"]
 
 BLOCK = 128  # jets read together: 0.2 MB, so that a disk streams, and small enough that a window mixes many
 SINGLE = "features_f32"
@@ -75,10 +75,23 @@ def describe(path: Path) -> dict[str, Any] | None:
     """The facts of a shard that an interrupted preparation finished, every byte of both compared; None without it."""
     try:
         facts: dict[str, Any] = json.loads(_staged(path).read_text(encoding="utf-8"))
-        is_whole = facts == _facts(path, Shard(path, {"xxh3": {}}).columns)
-    except (FileNotFoundError, ValueError, LookupError, DataError):
+        return None if find_damage(path, facts) else facts
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    return facts if is_whole else None
+
+
+def find_damage(path: Path, facts: Mapping[str, Any]) -> str:
+    """What is wrong with a shard of which these facts are known, every byte compared; nothing where it is whole."""
+    try:
+        found = _facts(path, Shard(path, {"xxh3": {}}).columns)
+    except DataError as error:
+        return error.what
+    known, now = facts["xxh3"], found["xxh3"]
+    changed = [name for name in sorted({*known, *now}) if known.get(name) != now.get(name)]
+    if changed:
+        return f"the checksum of {changed[0]} is not the one written"
+    same = all(found.get(name) == value for name, value in facts.items())  # older ones know nothing of the header
+    return "" if same else "a damaged shard (its length or header)"
 
 
 def _staged(path: Path) -> Path:
@@ -91,11 +104,19 @@ def _facts(path: Path, columns: Mapping[str, Array]) -> dict[str, Any]:
         "jets": len(columns["offsets"]) - 1,
         "constituents": int(columns["offsets"][-1]),
         "bytes": path.stat().st_size,
+        "header": _header_sum(path),
         "xxh3": {name: f"{_sum(values):016x}" for name, values in sorted(columns.items())},
     }
     if "label" in columns:
         facts["labels"] = np.bincount(columns["label"].astype(np.int64)).tolist()
     return facts
+
+
+def _header_sum(path: Path) -> str:
+    """XXH3 of names, types and shapes as they stand in the file."""
+    with path.open("rb") as file:
+        length = file.read(8)
+        return f"{xxhash.xxh3_64_intdigest(length + file.read(int.from_bytes(length, 'little'))):016x}"
 
 
 class Shard:
@@ -125,7 +146,7 @@ class Shard:
                 self.columns[name] = values.reshape(entry["shape"])
         except FileNotFoundError:
             raise DataError("no such shard", where=path, do=AGAIN) from None
-        except (ValueError, KeyError, TypeError, OverflowError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
             raise DataError(f"a damaged shard ({problem})", where=path, do=AGAIN) from None
         for name, digest in facts["xxh3"].items():
             if name not in self.columns:

@@ -108,6 +108,7 @@ def unchanged_if(bad: Tensor, tensors: Sequence[Tensor]) -> Iterator[None]:
     """Give ``tensors`` back their bits after what is done inside, where ``bad`` is True, without asking the device.
 
     Numbers that are not finite spoil every sum and product; bits taken as integers are multiplied by one or zero.
+    Inside, there is a second copy of them.
 
     Args:
         bad: () bool, on the device of the tensors.

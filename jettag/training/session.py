@@ -59,7 +59,7 @@ def fit(
     """Build the trainer, restore it where asked, and run the loop.
 
     Raises:
-        RecipeError: the recipe never ends, or its batches are too small to be shared.
+        RecipeError: the recipe never ends, or its batches are too small to be shared or cut.
         ResourceError: the device's memory is too small.
     """
     if probe is not None and recipe.training.parallel == "fsdp" and world.size > 1:
@@ -69,6 +69,11 @@ def fit(
     batch_size = _batch_size(recipe, len(table), device, note)
     if batch_size < world.size:
         raise RecipeError(f"batches of {batch_size} jets for {world.size} processes", do="raise data.batch_size")
+    if (own := batch_size // world.size) < recipe.training.accumulate:
+        what = (
+            f"training.accumulate={recipe.training.accumulate} pieces of the {own} jets that a process has of a batch"
+        )
+        raise RecipeError(what, do=f"set it to {own} or less")
     wanted = recipe.data.sampling
     if wanted and wanted.method == "weights" and not model.weighs_jets:
         do = "use accept"

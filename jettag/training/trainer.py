@@ -159,7 +159,11 @@ class Trainer:
         return ~numbers.isfinite().all(-1)
 
     def _unchanged_if_diverged(self, numbers: Tensor) -> contextlib.AbstractContextManager[None]:
-        """Leaves the weights as they are if these numbers, or those of a step before them, are not finite."""
+        """Leaves the weights as they are if these numbers, or those of a step before them, are not finite.
+
+        Only the weights: moments, averages and batch statistics take such numbers, and all that such a trainer is good
+        for is the error of `refuse_divergence`.
+        """
         if self.looks_at_each_step:
             return contextlib.nullcontext()
         bad = self._is_bad(numbers)

@@ -63,3 +63,12 @@ def test_a_budget_leaves_every_process_jets():
     assert session._max_tokens(enough, 64, World(0, 2)) == 512
     with pytest.raises(RecipeError, match=r"set data.batch_size to 4"):
         session._max_tokens(enough, 3, World(0, 2))
+
+
+def test_every_piece_of_a_batch_has_a_jet(files, jettag, tmp_path):
+    common = ["pretrain", "mpm", "--data", files / "train" / "*.root", *SMALL, *SMALL_DECODER, "--max-steps", 1]
+    common += ["--set", "data.batch_size=8", "--out", tmp_path / "run", "--set"]
+    code, _, err = jettag(*common, "training.accumulate=9")
+    assert code == 3
+    assert "training.accumulate=9 pieces of the 8 jets that a process has of a batch; set it to 8 or less" in err
+    assert jettag(*common, "training.accumulate=8")[0] == 0

@@ -203,6 +203,13 @@ def test_a_condor_job_hands_the_signal_on_and_ends_with_75(
     assert run_script(machine, answer["scripts"][1], to) == (75 if again else exit_code)
 
 
+def test_time_that_is_all_for_saving_is_told(machine, jettag):
+    for time, told in (("5m", True), ("6m", False)):
+        code, _, err = jettag("submit", "--slurm", "--dry-run", "--time", time, "--", *TRAIN)
+        assert code == 0
+        assert ("180 s of --time are to save in" in err) == told
+
+
 def test_a_condor_job_that_failed_is_not_repeated(machine, jettag, monkeypatch):
     monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=1, waits=False))
     for gpus in (1, 2):
@@ -221,6 +228,7 @@ def test_a_condor_job_that_failed_is_not_repeated(machine, jettag, monkeypatch):
         (["weak", "compare", *WEAK], True),
         (["weak", "study", "weak-top", *WEAK], True),
         (["weak", "study", "weak-outliers", *WEAK], False),  # begins anew
+        (["weak", "study", *WEAK, "weak-top"], False),  # nobody knows which word is the recipe
         (["weak", "hunt", *WEAK], False),
         (["generate", "QCD", "--jets", "10", "--out", "jets"], False),
         (["eval", "runs/p", "--data", "a.root"], False),

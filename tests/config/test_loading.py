@@ -206,9 +206,3 @@ def test_the_batch_size_is_a_number_or_auto(value, kept):
 def test_optimizers_and_schedules_may_be_spelled_as_papers_do():
     recipe = load_recipe("top", FinetuneRecipe, ["training.optimizer=AdamW", "training.schedule=One-Cycle"])
     assert (recipe.training.optimizer, recipe.training.schedule) == ("adamw", "one_cycle")
-
-
-def test_a_batch_has_a_jet_for_every_piece():
-    load_recipe("top", FinetuneRecipe, ["data.batch_size=4", "training.accumulate=4"])
-    with pytest.raises(RecipeError, match=r"training.accumulate 5 is more than the 4 jets of data.batch_size"):
-        load_recipe("top", FinetuneRecipe, ["data.batch_size=4", "training.accumulate=5"])

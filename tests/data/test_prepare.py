@@ -177,25 +177,28 @@ def test_what_is_finished_is_not_done_again(files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_prepared_again_what_is_missing_or_damaged_is_made_good_and_nothing_else(files, made, tmp_path, workers):
-    """A shard that is gone, one that is cut, and one bit of another; then nothing is wrong, and nothing is written."""
+    """Shards gone, cut, longer, with a bit or a type changed; then nothing is wrong, and nothing is written."""
     out = tmp_path / "shards"
     shutil.copytree(made, out)
-    gone, cut, flipped, kept = sorted(out.glob("train/*.safetensors"))[:4]
+    gone, cut, flipped, longer, retyped, kept = sorted(out.glob("train/*.safetensors"))[:6]
     gone.unlink()
     cut.write_bytes(cut.read_bytes()[:-100])
     content_of = bytearray(flipped.read_bytes())
     content_of[-5000] ^= 4
     flipped.write_bytes(content_of)
+    longer.write_bytes(longer.read_bytes() + b"more")
+    retyped.write_bytes(retyped.read_bytes().replace(b'"I64"', b'"U64"', 1))
     times, told = kept.stat().st_mtime_ns, []
     prepare(expand_inputs(files), CARD, out, SMALL, workers=workers, warn=told.append)
     assert content(out) == content(made)
     assert kept.stat().st_mtime_ns == times
     assert len(told) == 1
-    assert told[0].startswith("3 of ")
+    assert told[0].startswith("5 of ")
     assert "are made again: no such shard in " in told[0]
     times, told = {path: path.stat().st_mtime_ns for path in out.rglob("*")}, []
     prepare(expand_inputs(files), CARD, out, SMALL, workers=workers, note=told.append, warn=pytest.fail)
-    assert told == ["it was complete already, every byte as it was written"]
+    number = len(read_dataset(made).shards)
+    assert told == [f"{out} is complete: the bytes of its {number} shards are compared with their checksums"]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == {
         path: time for path, time in times.items() if path.is_file()
     }
