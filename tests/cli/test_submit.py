@@ -204,8 +204,8 @@ def test_a_condor_job_hands_the_signal_on_and_ends_with_75(
 
 
 def test_time_that_is_all_for_saving_is_told(machine, jettag):
-    for time, told in (("5m", True), ("6m", False)):
-        code, _, err = jettag("submit", "--slurm", "--dry-run", "--time", time, "--", *TRAIN)
+    for limit, told in (("5m", True), ("6m", False)):
+        code, _, err = jettag("submit", "--slurm", "--dry-run", "--time", limit, "--", *TRAIN)
         assert code == 0
         assert ("180 s of --time are to save in" in err) == told
 
