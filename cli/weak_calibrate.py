@@ -7,12 +7,11 @@ import typer
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import Device, refuse_file
-from .weak_options import Folds, names, weak_progress
+from .weak_options import Folder, Folds, names, weak_progress
 
 __all__ = ["calibrate", "shift"]
 
 OwnCard = Annotated[str | None, typer.Option("--card", help="Default: the run's.")]
-Folder = Annotated[Path | None, typer.Option("--out", help="Folder.")]
 
 
 @boundary

@@ -10,8 +10,8 @@ from .weak_options import (
     Background,
     Card,
     Features,
+    Folder,
     Folds,
-    Kept,
     OfBackground,
     OfSignal,
     Runs,
@@ -41,7 +41,7 @@ def decorrelate(
     strength: Annotated[str, typer.Option("--strength", help="Of DisCo's penalty; several are rows.")] = "30",
     background_class: OfBackground = None,
     signal_class: OfSignal = None,
-    target: Kept = None,
+    target: Folder = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rejection against the divergence of passing and failing background, for each way to forget a mass.

@@ -1,6 +1,5 @@
 """jettag weak hunt: a resonance nobody labelled."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import refuse_file
-from .weak_options import Ends, Features, Folds, Noise, names, numbers, pair, weak_progress
+from .weak_options import Ends, Features, Folder, Folds, Noise, names, numbers, pair, weak_progress
 
 __all__ = ["hunt"]
 
@@ -35,7 +34,7 @@ def hunt(
     ends: Ends = None,
     noise: Noise = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of the first run.")] = 0,
-    target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
+    target: Folder = None,
     as_json: JsonOption = False,
 ) -> None:
     """CWoLa hunting: regions against side-bands, dijet fit, local and global p-values.

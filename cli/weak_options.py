@@ -20,10 +20,10 @@ __all__ = [
     "Components",
     "Ends",
     "Features",
+    "Folder",
     "Folds",
     "Fraction",
     "Jets",
-    "Kept",
     "Noise",
     "OfBackground",
     "OfSignal",
@@ -53,7 +53,7 @@ Features = Annotated[str | None, typer.Option("--features", help="Jet columns; o
 Rows = Annotated[str | None, typer.Option("--rows", help="trees, probe, scratch, ...")]
 Pretrained = Annotated[Path | None, typer.Option("--from", help="Backbone.")]
 Target = Annotated[Path | None, typer.Option("--out", help="A study there goes on.")]
-Kept = Annotated[Path | None, typer.Option("--out", help="Directory for all that is printed, and pictures.")]
+Folder = Annotated[Path | None, typer.Option("--out", help="Folder.")]
 Fraction = Annotated[list[str], typer.Option("--fraction", "--fractions", help="Of signal in M1, as 0.01 or 1%.")]
 Other = Annotated[float, typer.Option("--other-fraction", help="Of signal in M2.")]
 Jets = Annotated[int | None, typer.Option("--jets", min=1, metavar="N", help="Background in each sample.")]

@@ -10,8 +10,8 @@ from .weak_options import (
     Background,
     Card,
     Features,
+    Folder,
     Jets,
-    Kept,
     OfBackground,
     Pretrained,
     Runs,
@@ -37,7 +37,7 @@ def outliers(
     epochs: Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Of autoencoders.")] = 20,
     latent: Annotated[int, typer.Option("--latent", min=1, metavar="N", help="Of their bottleneck.")] = 6,
     background_class: OfBackground = None,
-    target: Kept = None,
+    target: Folder = None,
     device: Device = "auto",
     as_json: JsonOption = False,
 ) -> None:

@@ -14,6 +14,7 @@ from jettag.errors import RecipeError, UsageError, nearest
 
 from .console import JsonOption, boundary, emit_json, out, say
 from .options import refuse_file
+from .weak_options import Folder
 
 if TYPE_CHECKING:
     from jettag.config.study import StudyRecipe
@@ -32,7 +33,7 @@ def study(
     simulation: Annotated[Files, typer.Option("--simulation", help="Files of another simulation.")] = None,
     pretrained: Annotated[Path | None, typer.Option("--from", help="Backbone.")] = None,
     card: Annotated[str | None, typer.Option("--card", help="Data card; default: the recipe's.")] = None,
-    target: Annotated[Path | None, typer.Option("--out", help="Folder.")] = None,
+    target: Folder = None,
     parts: Annotated[
         list[str] | None, typer.Option("--part", help="Only this one of a study in parts.", metavar="NAME")
     ] = None,

@@ -76,7 +76,7 @@ def describe(path: Path) -> dict[str, Any] | None:
     try:
         facts: dict[str, Any] = json.loads(_staged(path).read_text(encoding="utf-8"))
         return None if find_damage(path, facts) else facts
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError):  # of the facts
         return None
 
 
@@ -86,6 +86,8 @@ def find_damage(path: Path, facts: Mapping[str, Any]) -> str:
         found = _facts(path, Shard(path, {"xxh3": {}}).columns)
     except DataError as error:
         return error.what
+    except (ValueError, LookupError, TypeError, OverflowError) as problem:  # no offsets, a class below zero, ...
+        return f"a damaged shard ({problem})"
     known, now = facts["xxh3"], found["xxh3"]
     changed = [name for name in sorted({*known, *now}) if known.get(name) != now.get(name)]
     if changed:
@@ -146,8 +148,13 @@ class Shard:
                 self.columns[name] = values.reshape(entry["shape"])
         except FileNotFoundError:
             raise DataError("no such shard", where=path, do=AGAIN) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
+        except OSError as problem:
+            do = f"see to the disk, or {AGAIN}"
+            raise DataError(f"cannot be read ({problem.strerror})", where=path, do=do) from None
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
             raise DataError(f"a damaged shard ({problem})", where=path, do=AGAIN) from None
+        if facts.get("header", "") not in ("", _header_sum(path)):
+            raise DataError("the checksum of the header is not the one written", where=path, do=AGAIN)
         for name, digest in facts["xxh3"].items():
             if name not in self.columns:
                 raise DataError(f"a damaged shard (no {name})", where=path, do=AGAIN)

@@ -22,7 +22,7 @@ from jettag.data.opening import expand_data, open_jets
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
-from jettag.data.shards import BLOCK, describe
+from jettag.data.shards import BLOCK, Shard, describe, find_damage
 from jettag.errors import DataError, ResourceError, UsageError
 
 from .make import make_columns, without
@@ -202,6 +202,29 @@ def test_prepared_again_what_is_missing_or_damaged_is_made_good_and_nothing_else
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == {
         path: time for path, time in times.items() if path.is_file()
     }
+
+
+def test_whatever_is_wrong_with_a_shard_is_told_and_nothing_stops(made, tmp_path):
+    """Each byte of the header and some of the labels changed, a folder in its place, JSON that is no object."""
+    (name, facts), *_ = read_dataset(made).shards.items()
+    good, path = (made / name).read_bytes(), tmp_path / "shard.safetensors"
+    path.write_bytes(good)
+    assert find_damage(path, facts) == ""
+    assert find_damage(path, {key: value for key, value in facts.items() if key != "header"}) == ""  # of before
+    header = 8 + int.from_bytes(good[:8], "little")
+    begin, end = json.loads(good[8:header])["label"]["data_offsets"]
+    for place in (*range(header), *range(header + begin, header + end, 7)):
+        for bit in (1, 4, 128):
+            path.write_bytes(good[:place] + bytes([good[place] ^ bit]) + good[place + 1 :])
+            assert find_damage(path, facts), (place, bit)
+            if place < header:
+                with pytest.raises(DataError):
+                    Shard(path, facts)
+    path.write_bytes((2).to_bytes(8, "little") + b"[]" + good[header:])
+    assert "a damaged shard" in find_damage(path, facts)
+    path.unlink()
+    path.mkdir()
+    assert find_damage(path, facts) == "cannot be read (Is a directory)"
 
 
 def test_a_repair_that_is_interrupted_is_gone_on_with(files, made, tmp_path, monkeypatch):
