@@ -96,12 +96,14 @@ class TrainingRecipe(Section):
     clip_gradient_norm: float | None = Field(1.0, gt=0)  # None leaves gradients as they are
     ema_decay: float | None = Field(0.999, gt=0, lt=1)
     # Pieces a batch is cut in where memory is short; data.batch_size stays the whole. The gradient is that of the whole
-    # batch, negatives of contrastive learning too, but each piece is normalised by its own batch statistics, and from
-    # shards another number of processes cuts other pieces.
+    # batch, negatives of contrastive learning too, but each piece is normalised by its own batch statistics, over all
+    # processes.
     accumulate: int = Field(1, ge=1)
     # Of several processes: ddp keeps all parameters on each, fsdp deals them out (for networks too big for one device).
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on an accelerator, fp32 on a CPU
+    # auto: bf16 on an accelerator, fp32 on a CPU. fp64 is slow, and rounds so little that any number of processes gives
+    # the same losses.
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     # The blocks through torch.compile; the first steps wait for the compiler, minutes on a CPU, which gains in bf16.
     compile: bool = False
     log_every: int = Field(50, ge=1)

@@ -36,11 +36,13 @@ class Share(NamedTuple):
         total: jets of the batch of all ranks.
         places: (B,) of this rank's jets in it.
         width: constituents of its longest jet, to which every rank pads.
+        pieces: in which it is cut; jets ``k``, ``k + pieces``, ... of each rank are the ``k``-th.
     """
 
     total: int
     places: Index
     width: int
+    pieces: int = 1
 
 
 class Loader:
@@ -55,10 +57,11 @@ class Loader:
             jets of similar length are padded together. Changes the order only.
         max_tokens: at most so many constituents in a batch of all ranks, padding counted; batches of long jets then
             have fewer jets than ``batch_size``. A single jet may exceed it, and one for each rank.
-        rank: which part of each batch to give: jets ``rank``, ``rank + world_size``, ... of it, or from disk, where
-            neighbours are read together, the ``rank``-th of ``world_size`` pieces.
+        rank: which part of each batch to give.
         world_size: processes that share the batches. Every rank takes the same number of steps, and all ranks
             together see, step by step, the jets that one process would.
+        pieces: in which batches will be cut (`Share`), short ones in fewer. The jets of all ranks in a piece are those
+            that one process would have in it, wherever a batch has a jet for each rank in every piece.
         sampling: take each jet as often as it says, drawn anew in every epoch; windows then differ in length.
         device: where batches will go, which decides their form (`JetTable.batch_for`).
 
@@ -78,6 +81,7 @@ class Loader:
         max_tokens: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        pieces: int = 1,
         sampling: Sampling | None = None,
         device: torch.device = CPU,
     ) -> None:
@@ -91,7 +95,7 @@ class Loader:
         self._shuffle = shuffle
         self._bucket = bucket
         self._max_tokens = max_tokens
-        self._rank, self._world_size = rank, world_size
+        self._rank, self._world_size, self._pieces = rank, world_size, pieces
         self._sampling = sampling
         self._device = device
         self._sizes = table.block_sizes
@@ -206,12 +210,19 @@ class Loader:
 
     def _share(self, batch: Index, loaded: JetTable, *, near: bool) -> Share:
         """This rank's part of a batch; ``near``, of jets of nearby blocks, nearly the same ones in every batch."""
-        places = np.arange(self._rank, len(batch), self._world_size)
+        pieces = self._pieces
+        if self._max_tokens is None:  # else fewer jets are longer
+            pieces = -(-len(batch) * pieces // self._batch_size)  # none with more jets than those of a full batch
+        pieces = max(min(pieces, self._pieces, len(batch) // self._world_size), 1)
+        rank_of = np.arange(len(batch)) // pieces % self._world_size
+        places = np.flatnonzero(rank_of == self._rank)
         if near:
-            edges = [len(batch) * rank // self._world_size for rank in (self._rank, self._rank + 1)]
-            places = np.argsort(batch, kind="stable")[slice(*edges)]
+            for piece in range(pieces):  # each rank as many, but neighbours on disk
+                members = np.arange(piece, len(batch), pieces)
+                by_row = members[np.argsort(batch[members], kind="stable")]
+                places[piece::pieces] = by_row[np.sort(rank_of[members]) == self._rank]
         width = int((loaded.offsets[batch + 1] - loaded.offsets[batch]).max(initial=1))
-        return Share(len(batch), places, width)
+        return Share(len(batch), places, width, pieces)
 
     def __iter__(self) -> "Loader":
         return self

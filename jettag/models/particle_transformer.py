@@ -84,7 +84,7 @@ class ConstituentEmbedding(nn.Module):
 
     def standard(self, features: Tensor, layout: Layout) -> list[tuple[Tensor, ...]]:
         """(B, N, F) normalised by what the batch has, for each group (b, n, F); and columns that join, (b, n, D_0)."""
-        packed = layout.pack(features)
+        packed = layout.pack(features).to(self.norm.weight.dtype)
         normalised = layout.spread(self.norm(self._known(packed), layout.is_real))
         if self.joining_norm is None or self.joining_linear is None:
             return [(x,) for x in normalised]

@@ -13,6 +13,7 @@ from jettag.data.jets import Jets
 from jettag.models.adapters import adapters, add_lora, draw_dropout
 from jettag.models.heads import AttentiveHead, ClassHead
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.models.precision import widened
 from jettag.objectives.objective import Objective
 from jettag.objectives.phases import ALL_AT_ONCE, Phases
 
@@ -135,12 +136,12 @@ class Classification(Objective):
     def logits(self, jets: Jets) -> Tensor:
         """(B, C) unnormalised log-probabilities."""
         if jets.embedding is not None:
-            embedding = jets.embedding
+            embedding = jets.embedding.to(self.class_weight.dtype)
         else:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
                 embedding = self.embed(jets)
         logits: Tensor = self.head(embedding, jets.mask) if self.attentive else self.head(embedding)
-        return logits.float()
+        return widened(logits)
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from jettag.config.objectives import ContrastiveRecipe
 from jettag.data.jets import Jets
 from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
+from jettag.models.precision import widened
 from jettag.models.synchronise import gathered
 from jettag.objectives.chance import Chance
 from jettag.objectives.objective import Objective
@@ -45,7 +46,7 @@ LINE = 1.2  # of `rank`: embeddings then lie on one line but for a tenth of thei
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float, *, everyone: bool = False) -> Tensor:
-    """The NT-Xent loss of two views, a mean over both views of every jet; in float32.
+    """The NT-Xent loss of two views, a mean over both views of every jet; in no half precision.
 
     Args:
         first: (B, D) projected embeddings of one view, on the unit sphere.
@@ -53,7 +54,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, *, everyone: bool
         temperature: tau.
         everyone: take the negatives of all processes that train together.
     """
-    own = torch.cat([first, second]).float()
+    own = widened(torch.cat([first, second]))
     others, begin = gathered(own) if everyone else (own, 0)
     similarity = own @ others.T / temperature
     rows = torch.arange(len(own), device=own.device)
@@ -117,8 +118,8 @@ class Projection(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project and normalise, in float32."""
-        return F.normalize(self.layers(x).float(), dim=1)
+        """Project and normalise, in no half precision."""
+        return F.normalize(widened(self.layers(x)), dim=1)
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def condition(jet: Tensor) -> dict[str, Tensor]:
 
     Before the projection: its batch normalisation would pull apart even what lies nearly together.
     """
-    jet = jet.float()
+    jet = widened(jet)
     return {"spread": spread(F.normalize(jet, dim=1)), "rank": rank(jet)}
 
 

@@ -25,6 +25,7 @@ from jettag.data.jets import Jets
 from jettag.models.adapters import draw_dropout
 from jettag.models.heads import ClassHead
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
+from jettag.models.precision import widened
 from jettag.models.track_heads import PairHead, TrackHead, track_pairs
 from jettag.objectives.chance import Chance, Shared
 from jettag.objectives.classification import Classification
@@ -155,7 +156,7 @@ class Flavour(Classification):
     def jet_logits(self, encoded: Encoded, mask: Tensor) -> Tensor:
         """(B, C)."""
         logits: Tensor = self.head(encoded.constituents, mask) if self.attentive else self.head(encoded.summary)
-        return logits.float()
+        return widened(logits)
 
     def logits(self, jets: Jets) -> Tensor:
         """(B, C) unnormalised log-probabilities of the jet classes."""
@@ -182,11 +183,11 @@ class Flavour(Classification):
             else:
                 counts = track.sum(1)
                 pairs = (counts * (counts - 1) // 2).sum()
-            found.append(pairs.float())
+            found.append(pairs)
         for target, task in self.recipe.regression.items():
             columns = _present(jets.columns, "columns")
-            found.append(regression_target(columns, self.recipe.jet_columns, target, task)[1].sum().float())
-        return torch.stack([value.float() for value in found])
+            found.append(regression_target(columns, self.recipe.jet_columns, target, task)[1].sum())
+        return torch.stack([value.to(found[0].dtype) for value in found])
 
     def jet_weight(self, jets: Jets) -> Tensor:
         """(B,) weight of each jet in the loss of jets: of its class, times its own where it has one."""
@@ -239,7 +240,7 @@ class Flavour(Classification):
         assert self.origin is not None
         owner, slot = track.nonzero(as_tuple=True)
         target = _present(jets.origin, "origin")[owner, slot]
-        logits = self.origin(encoded.constituents[owner, slot], encoded.jet, owner).float()
+        logits = widened(self.origin(encoded.constituents[owner, slot], encoded.jet, owner))
         loss = F.cross_entropy(logits, target, self.origin_weight, ignore_index=-1, reduction="sum")
         return loss, (logits.argmax(1) == target).float().sum(), (target >= 0).float().sum()
 
@@ -250,21 +251,21 @@ class Flavour(Classification):
         owner, i, j = pairs
         vertex = _present(jets.vertex, "vertex")
         same = (vertex[owner, i] == vertex[owner, j]) & (vertex[owner, i] >= 0)
-        logits = self.vertex(encoded.constituents, encoded.jet, pairs).float()
+        logits = widened(self.vertex(encoded.constituents, encoded.jet, pairs))
         kind = self.recipe.vertex.pair_weights
         origin = vertex if kind == "none" else _present(jets.origin, "origin")
         weight = pair_weight(origin[owner, i], origin[owner, j], kind)
-        return F.binary_cross_entropy_with_logits(logits, same.float(), weight, reduction="sum")
+        return F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype), weight, reduction="sum")
 
     def _regression_sums(self, encoded: Encoded, jets: Jets) -> list[Tensor]:
         assert self.regression is not None
         found = []
-        predicted = self.regression(encoded.jet).float()
+        predicted = widened(self.regression(encoded.jet))
         for column, (target, task) in zip(predicted.unbind(1), self.recipe.regression.items(), strict=True):
             columns = _present(jets.columns, "columns")
             value, counts = regression_target(columns, self.recipe.jet_columns, target, task)
             distance = F.l1_loss if task.loss == "l1" else F.smooth_l1_loss
-            found.append((distance(column, value, reduction="none") * counts).sum())
+            found.append((distance(column, value.to(column.dtype), reduction="none") * counts).sum())
         return found
 
     def _combined(self, losses: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from jettag.config.observables import COMPUTED, RATIOS, columns_behind
 from jettag.data.jets import Jets, Table
 from jettag.errors import DataError, RecipeError
+from jettag.models.precision import widened
 from jettag.physics.correlations import energy_correlations
 
 __all__ = ["Observables"]
@@ -90,7 +91,7 @@ class Observables(nn.Module):
         values = torch.stack([found[name] for name in self.names], dim=1)
         known = values.isfinite()
         target = ((torch.where(known, values, 0.0) - self.mean) / self.std).clamp(-LARGEST, LARGEST)
-        distance = F.smooth_l1_loss(self.layers(embedding).float(), target, reduction="none")
+        distance = F.smooth_l1_loss(widened(self.layers(embedding)), target, reduction="none")
         return (distance * known).mean(1)
 
     def _known(self, table: Table, seed: int) -> Iterator[tuple[Tensor, list[int]]]:

@@ -90,7 +90,7 @@ class Quantities(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised values, and 1 where a value counts, 0 for impact parameters of neutrals; both float32."""
+        """Standardised values, and 1 where a value counts, 0 for impact parameters of neutrals."""
         x = features.float()
         values = ((x.index_select(1, self.columns) - self.mean) / self.std).clamp(-LARGEST, LARGEST)
         if self.charge is None:

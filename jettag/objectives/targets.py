@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets, Table
+from jettag.models.precision import widened
 from jettag.objectives.chance import Chance, normal
 from jettag.objectives.quantities import IDENTITIES, Quantities, has_identity, identity_of
 from jettag.objectives.tokenizer import Tokenizer
@@ -65,7 +66,7 @@ class Target(nn.Module, ABC):
 
 def _classified(logits: Tensor, label: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """Cross entropy and whether the best guess is right, each (M,)."""
-    loss = F.cross_entropy(logits.float(), label, reduction="none", label_smoothing=smoothing)
+    loss = F.cross_entropy(widened(logits), label, reduction="none", label_smoothing=smoothing)
     return loss, (logits.argmax(1) == label).float().detach()
 
 
@@ -166,7 +167,7 @@ class Regression(_Continuous):
     def forward(self, decoded: Tensor, jets: Jets, rows: Tensor, drawn: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
         """The loss, and the absolute error in standard deviations."""
         values, counted = self.quantities(chosen(jets, rows))
-        found = self.head(decoded).float()
+        found = widened(self.head(decoded))
         error = (found - values).abs()
         loss = F.smooth_l1_loss(found, values, reduction="none") if self.smooth else error
         return {"loss": _mean(loss, counted), "absolute_error": _mean(error.detach(), counted)}
@@ -192,7 +193,7 @@ def _mixed(values: Tensor, counted: Tensor, noise: Tensor, time: Tensor) -> Tens
 class Flow(_Continuous):
     """Conditional flow matching for each constituent by itself: v(x_t, t | decoder output), x_t = (1 - t) x + t noise.
 
-    The target is the velocity noise - x; loss in float32.
+    The target is the velocity noise - x; its network runs in no half precision.
     """
 
     def __init__(
@@ -228,7 +229,7 @@ class Flow(_Continuous):
         noise, time = drawn[:, :-1], drawn[:, -1:]
         mixed = _mixed(values, counted, noise, time)
         with torch.autocast(decoded.device.type, enabled=False):
-            found = self.velocity(torch.cat([decoded.float(), mixed, _waves(time)], dim=1))
+            found = self.velocity(torch.cat([widened(decoded), mixed, _waves(time)], dim=1))
         return {"loss": _mean((found - (noise - values)).square(), counted)}
 
 
@@ -280,5 +281,5 @@ class SetFlow(_Continuous):
             raise ValueError(msg)
         values, counted = self._wanted(jets, rows)
         with torch.autocast(decoded.device.type, enabled=False):
-            found = self.head(decoded.float())
+            found = self.head(widened(decoded))
         return {"loss": _mean((found - (drawn[:, :-1] - values)).square(), counted)}

@@ -16,6 +16,7 @@ from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import Jets, Table
 from jettag.data.loader import Loader
 from jettag.errors import DataError
+from jettag.models.precision import widened
 from jettag.objectives.chance import Chance, uniform
 from jettag.objectives.codebook import Codebook, usage
 from jettag.objectives.objective import Objective
@@ -107,19 +108,18 @@ class Tokenizer(nn.Module):
         return values, counted, identity_of(features, self.feature_names) if self.names_too else None
 
     def latents(self, jets: Jets) -> Tensor:
-        """(B N, L) float32, before a code is chosen."""
+        """(B N, L), before a code is chosen."""
         values, counted, name = self.look(jets)
         x = values * counted
         if name is not None:
             x = torch.cat([x, (name[:, None] == torch.arange(len(IDENTITIES), device=x.device)).to(x.dtype)], dim=1)
         x = self._run(self.encoder, self.embed(x).view(*jets.mask.shape, -1), jets.mask)
-        return self.codebook.on_sphere(self.to_latent(x).flatten(0, 1).float())
+        return self.codebook.on_sphere(widened(self.to_latent(x).flatten(0, 1)))
 
     def rebuild(self, latents: Tensor, mask: Tensor) -> Tensor:
-        """(B N, L) -> (B N, K + identities) float32."""
+        """(B N, L) -> (B N, K + identities)."""
         x = self._run(self.decoder, self.from_latent(latents).view(*mask.shape, -1), mask)
-        rebuilt: Tensor = self.head(x).flatten(0, 1).float()
-        return rebuilt
+        return widened(self.head(x).flatten(0, 1))
 
     @torch.no_grad()
     def tokens(self, jets: Jets) -> Tensor:
@@ -196,7 +196,8 @@ class TokenizerTraining(Objective):
     ) -> dict[str, Tensor]:
         """Losses of a batch, and what each is a mean over."""
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
-        net, book, real = self.tokenizer, self.tokenizer.codebook, jets.mask.flatten().float()
+        net, book = self.tokenizer, self.tokenizer.codebook
+        real = jets.mask.flatten().to(book.codes.dtype)
         latents = net.latents(jets)
         index = book.nearest(latents.detach())
         coded = book.codes[index]

@@ -15,7 +15,7 @@ Piece = tuple[Jets, Tensor | None, bool]  # its jets, what was drawn for them, w
 TINY = 1e-12  # weight of a batch in which nothing counts: its loss is 0 then, and not 0 / 0
 
 
-def cut(jets: Jets, drawn: Tensor | None, parts: int, least: int) -> Iterator[Piece]:
+def cut(jets: Jets, drawn: Tensor | None, parts: int) -> Iterator[Piece]:
     """This process's jets in pieces, with the rows drawn for them, and whether a piece is the last.
 
     They are dealt out jet by jet, so that all pieces are alike.
@@ -23,11 +23,8 @@ def cut(jets: Jets, drawn: Tensor | None, parts: int, least: int) -> Iterator[Pi
     Args:
         jets: this process's part of a batch.
         drawn: what was drawn for them.
-        parts: pieces that are asked for.
-        least: jets that every process has at least: none has more pieces, so that all have equally many and none is
-            empty.
+        parts: pieces, none of which must be empty.
     """
-    parts = max(min(parts, least), 1)
     for part in range(parts):
         chosen = slice(part, None, parts)
         yield (

@@ -62,6 +62,10 @@ def fit(
         RecipeError: the recipe never ends, or its batches are too small to be shared or cut.
         ResourceError: the device's memory is too small.
     """
+    if recipe.training.precision == "fp64":
+        if device.type == "mps":
+            raise RecipeError("mps has no double precision", where="training.precision", do="use --device cpu")
+        model.double()
     if probe is not None and recipe.training.parallel == "fsdp" and world.size > 1:
         raise RecipeError(
             "a probe cannot ask a sharded backbone", where="probe", do="leave it out, or use parallel=ddp"
@@ -112,7 +116,14 @@ def fit(
             if not resume:
                 fit_head(model.to(device), table.embeddings, table.label, note)
     with contextlib.ExitStack() as stack:
-        plain = Loader(table, **order, rank=world.rank, world_size=world.size, device=device)
+        plain = Loader(
+            table,
+            **order,
+            rank=world.rank,
+            world_size=world.size,
+            pieces=recipe.training.accumulate,
+            device=device,
+        )
         loader: Loader | Prefetched = plain
         # What a frozen backbone has seen already is in memory, and whether it is frozen is decided at each step.
         if recipe.data.prefetch and not isinstance(table, EmbeddedTable):

@@ -38,7 +38,7 @@ class Trainer:
     """Owns all mutable state of a run; `Checkpoint` is its image on disk.
 
     Args:
-        model: an objective: batch -> ``{"loss": ..., parts}``.
+        model: an objective: batch -> ``{"loss": ..., parts}``; it takes jets in single precision, whatever its own.
         loader: endless batches with a place that can be saved.
         recipe: how to train.
         device: where.
@@ -119,7 +119,7 @@ class Trainer:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where the recipe asks for it."""
-        if self.precision == "fp32":
+        if self.precision not in PRECISIONS:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
@@ -183,18 +183,18 @@ class Trainer:
     def gradients(self, batch: Batch, share: Share | None = None) -> dict[str, Tensor]:
         """Gradients of a batch's loss in the parameters, and its losses.
 
-        The batch may be spread over processes and cut in ``training.accumulate`` pieces. Then each piece gives
+        The batch may be spread over processes and cut in pieces, of which its share tells. Then each piece gives
         loss * weight, and the sum is divided by the weight of the whole batch when that is known.
 
         Args:
             batch: this process's jets, not yet on the device.
-            share: what they are of the whole batch; None where they are all of it.
+            share: what they are of the whole batch; None where they are all of it, to be cut as the recipe says.
         """
-        total = len(batch) if share is None else share.total
+        total, number = (share.total, share.pieces) if share else (len(batch), min(self.recipe.accumulate, len(batch)))
         drawn = self.model.draw(batch.pad(self.model.draws_from), self._chance(share))
         means = Means(self.world)
         alone = True
-        pieces = list(cut(batch.to(self.device), drawn, self.recipe.accumulate, total // self.world.size))
+        pieces = list(cut(batch.to(self.device), drawn, number))
         for (jets, rows, is_last), more in zip(pieces, self._compared(pieces, total), strict=True):
             alone = len(jets) == total
             hold = (

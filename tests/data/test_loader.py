@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from jettag.data.card import load_card
@@ -118,6 +118,27 @@ def test_all_ranks_together_see_every_jet_once_in_steps_of_one_process(
     for rank in ranks:
         next(rank)
         assert rank.epoch == 1
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch_size=st.integers(8, 100), world_size=st.integers(1, 3), pieces=st.integers(1, 5), on_disk=st.booleans())
+def test_the_pieces_of_all_ranks_together_are_those_of_one_process(shards, batch_size, world_size, pieces, on_disk):
+    table = shards if on_disk else TABLE
+    assume(len(table) % batch_size >= world_size)  # or a batch has one more
+    options = {"batch_size": batch_size, "seed": 5, "pieces": pieces}
+    alone = Loader(table, **options)
+    ranks = [Loader(table, **options, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for _ in range(3 * alone.batches_per_epoch):
+        batch = momenta(next(alone))
+        parts = [momenta(next(rank)) for rank in ranks]
+        (number,) = {rank.share().pieces for rank in ranks}
+        full = -(-batch_size // pieces)
+        assert -(-len(batch) // number) <= full or number == len(batch) // world_size
+        assert number == alone.share().pieces or number == len(batch) // world_size
+        for piece in range(number):
+            together = [part[piece::number] for part in parts]
+            assert all(together)
+            assert sorted(itertools.chain(*together)) == sorted(batch[piece::number])
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

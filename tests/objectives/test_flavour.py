@@ -268,7 +268,7 @@ def test_a_batch_in_pieces_has_the_losses_and_gradients_of_the_whole(flavours, p
     expected = torch.autograd.grad(whole["loss"], model.head.parameters())
     drawn, means = model.draw(jets, torch.Generator()), Means(ALONE)
     total = 0
-    for piece, rows, _ in cut(jets, drawn, parts, len(jets)):
+    for piece, rows, _ in cut(jets, drawn, parts):
         losses = model(piece, drawn=rows)
         weight = losses.pop("weight")
         total = total + losses["loss"] * weight[0]

@@ -37,10 +37,9 @@ MODELS = {
 }
 
 
-class InPrecision(Trainer):
-    """Takes its training batches in the precision of the model, and can spoil one."""
+class Spoiling(Trainer):
+    """Can spoil a batch."""
 
-    of = torch.float32
     nan_at = -1  # the step whose batch has such a number in the last process's first jet
 
     spoilt: dict[str, int | str] | None = None  # where the loader is before that batch
@@ -49,13 +48,13 @@ class InPrecision(Trainer):
     def next_batch(self) -> Jets:
         place = self.loader.state_dict()
         jets = super().next_batch()
-        features = jets.features.to(self.of)
+        features = jets.features.clone()
         if self.step == self.nan_at:
             self.spoilt = place
             self.then = tuple(x.detach().clone() for x in parts(self.model.parameters()))
         if place == self.spoilt and self.world.rank == self.world.size - 1:
             features[0, 0, 0] = torch.nan
-        return replace(jets, features=features, p4=jets.p4.to(self.of))
+        return replace(jets, features=features)
 
 
 def run(
@@ -82,7 +81,6 @@ def run(
     ``shards`` is a prepared directory whose jets are taken instead of some in memory.
     """
     folder.mkdir(exist_ok=True, parents=True)
-    precision = torch.float64 if double else torch.float32
     torch.set_num_threads(1)
     compiling.BACKEND = "eager"  # what is asked here is how the processes go together, not what inductor makes
     if shards:
@@ -92,11 +90,11 @@ def run(
         )
     else:
         table, val_table = make_table(150), make_table(70, seed=9)  # batches of 32 with a rest of 22
-    model = MODELS[objective](table).to(precision)
+    model = MODELS[objective](table)
+    if double:
+        model.double()
     if objective == "lpft":
         table, val_table = (embedded(part, model, torch.device("cpu"), print, world) for part in (table, val_table))
-    if objective == "classification":
-        model.class_weight = model.class_weight.float()  # the loss is taken in single precision, always
     for module in model.modules():
         for name in ("drop", "attention_drop"):
             if isinstance(getattr(module, name, None), float):
@@ -106,13 +104,12 @@ def run(
             if isinstance(module, RealBatchNorm):
                 module.train(False).train = lambda mode=True: None
     recipe = TrainingRecipe(**{"max_steps": steps, "val_every": 10, "log_every": 1, **changes})
-    loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens, rank=world.rank, world_size=world.size)
-    trainer = InPrecision(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
-    trainer.of, trainer.nan_at, trainer.looks_at_each_step = precision, nan_at, looks
+    shared = {"rank": world.rank, "world_size": world.size, "pieces": recipe.accumulate}
+    loader = Loader(table, batch_size=32, seed=0, max_tokens=max_tokens, **shared)
+    trainer = Spoiling(model, loader, recipe, device=torch.device("cpu"), seed=0, settings={}, world=world)
+    trainer.nan_at, trainer.looks_at_each_step = nan_at, looks
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
-    if double:  # the validation reads single precision: it has its test in the other case
-        trainer.validate = lambda *_: {"loss": 0.0}
     before = trainer.validate(val_table, 16, 0)
     if world.is_first:
         (folder / "before.json").write_text(json.dumps(before))

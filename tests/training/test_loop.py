@@ -41,7 +41,7 @@ def make_target(table, name):
 
 def make_trainer(table, recipe=RECIPE, seed=0, model=None):
     model = model or make_model(table, seed)
-    loader = Loader(table, batch_size=32, seed=seed)
+    loader = Loader(table, batch_size=32, seed=seed, pieces=recipe.accumulate)
     return Trainer(model, loader, recipe, device=torch.device("cpu"), seed=seed, settings={"is": "a test"})
 
 

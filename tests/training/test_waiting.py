@@ -42,18 +42,18 @@ class _ToMeta:
         return self.table.batch_for(torch.device("meta"), np.arange(16))
 
     def share(self):
-        return Share(16, np.arange(16), 12)
+        return Share(16, np.arange(16), 12, pieces=2)
 
     def state_dict(self):
         return {}
 
 
-def shipped(name, mode=None):
+def shipped(name, mode=None, drop=0.1):
     """The objective of a shipped recipe on the smallest backbone, and jets for it."""
     recipe = load_any_recipe(name)
     features = recipe.data.features
     table = make_table(40, features="jetclass_full" if features == "auto" else features)
-    drops = {"dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.1, "num_layers": 2}
+    drops = {"dropout": drop, "attention_dropout": drop, "drop_path": drop, "num_layers": 2}
     jets = JetsAre(table.feature_names, recipe.data.max_constituents, table.class_names)
     if recipe.objective.name == "tokenizer":
         return build_tokenizer(recipe.objective, jets), table

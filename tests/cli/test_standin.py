@@ -1,0 +1,37 @@
+"""The commands on a stand-in for an accelerator (`tests.standin`): the same runs, whatever they are computed on."""
+
+import json
+
+import pytest
+
+from ..training.test_distributed import records
+from ..training.test_standin import on_standin
+from .test_torchrun import QUIET
+
+
+def test_from_pre_training_to_a_table_of_a_tagger(files, tmp_path, call_json):
+    """In double precision the losses, and so all that follows from them, are those of the CPU."""
+    data = ["--data", str(files / "train" / "*.root")]
+    sets = ("data.batch_size=32", "training.log_every=1", "training.precision=fp64")
+    exact = [x for value in sets for x in ("--set", value)]
+    small = ["--set", "backbone.size=tiny", "--set", QUIET]  # auto would take a larger one there
+
+    def commands(folder):
+        backbone, tagger = str(folder / "backbone"), str(folder / "tagger")
+        finetune = ["finetune", "--task", "top", "--from", backbone, *data]
+        return [
+            ["pretrain", "jetclr", *data, *small, *exact, "--max-steps", "6", "--out", backbone, "--json"],
+            [*finetune, *exact, "--set", "training.accumulate=2", "--max-steps", "6", "--out", tagger, "--json"],
+            ["eval", tagger, "--data", str(files / "test" / "*.root"), "--json"],
+        ]
+
+    for words in commands(tmp_path / "cpu"):
+        rows = call_json(*words)
+    *_, there = on_standin("tests.cli.on_standin", json.dumps(commands(tmp_path / "there"))).splitlines()
+    for run in ("backbone", "tagger"):
+        one, other = (records(tmp_path / place / run) for place in ("cpu", "there"))
+        assert len(one) == len(other) > 6
+        for a, b in zip(one, other, strict=True):
+            assert b == pytest.approx(a, abs=1e-9), run
+    expected, found = ([row["auc"] for row in table["rows"]] for table in (rows, json.loads(there)))
+    assert found == pytest.approx(expected, abs=1e-3)  # of some hundred jets, scored in single precision

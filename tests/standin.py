@@ -1,0 +1,191 @@
+"""A stand-in for an accelerator: its tensors are computed on the CPU, but nothing may mix them with the CPU's.
+
+To PyTorch they are tensors of a device of their own (`PrivateUse1`), with autograd and autocast, so that jettag goes
+the way it goes on CUDA: jets are packed for the device, one group a batch, fused attention, losses that stay there.
+What a GPU would refuse, or wait for, is an error: a tensor of the CPU among those of the device, and within
+`no_waiting` everything that hands a number to the host.
+
+For a process of its own (`python -m tests.standin`): a device must be known before the first backward pass.
+"""
+
+import contextlib
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import timm.utils.model_ema
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+__all__ = ["DEVICE", "Waits", "no_waiting", "on_standin"]
+
+NAME = "standin"
+aten = torch.ops.aten
+HANDS_OVER = {
+    aten._local_scalar_dense.default,
+    aten.bincount.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+    aten.nonzero.default,
+    aten._unique2.default,
+}
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+MOVES = {aten._to_copy.default, aten.copy_.default}
+# As PyTorch's documentation lists them for CUDA, as far as jettag comes by.
+IN_HALF = ("addmm", "baddbmm", "bmm", "linear", "matmul", "mm", "scaled_dot_product_attention")
+IN_SINGLE = (
+    *("binary_cross_entropy_with_logits", "cosine_similarity", "cross_entropy_loss", "cumsum", "exp", "expm1"),
+    *("huber_loss", "kl_div", "l1_loss", "layer_norm", "log", "log1p", "log_softmax.int", "logsumexp", "mse_loss"),
+    *("nll_loss", "norm.Scalar", "norm.ScalarOpt_dim", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "prod", "reciprocal"),
+    *("rsqrt", "smooth_l1_loss", "softmax.int", "softplus", "sum", "sum.dim_IntList"),
+)
+
+
+class Waits(RuntimeError):
+    """The host asked for a number of the device."""
+
+
+class _Module:
+    """What `torch.cuda` is for CUDA."""
+
+    def is_available(self) -> bool:
+        return True
+
+    is_initialized = is_available
+
+    def current_device(self) -> int:
+        return 0
+
+    def device_count(self) -> int:
+        return 1
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        pass
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+
+_setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+DEVICE = torch.device(NAME, 0)
+_waiting = [True]  # whether that is allowed, in all threads
+
+
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Within, the host must not ask for a number."""
+    _waiting[0] = False
+    try:
+        yield
+    finally:
+        _waiting[0] = True
+
+
+class _OnDevice(torch.Tensor):
+    """A tensor of the device; ``inner`` is one of the CPU, and has its numbers."""
+
+    inner: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> "_OnDevice":
+        place = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, **place, dtype=inner.dtype, device=DEVICE)
+
+    def __init__(self, inner: torch.Tensor) -> None:
+        self.inner = inner
+
+    def __repr__(self) -> str:
+        return f"{NAME}: {self.inner}"
+
+    @classmethod
+    def __torch_dispatch__(cls, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(operation, args, kwargs or {})
+
+
+def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Do it on the CPU, and give tensors of the device."""
+    tensors = [x for x in pytree.arg_tree_leaves(*args, **kwargs) if isinstance(x, torch.Tensor)]
+    mine = {id(x.inner): x for x in tensors if isinstance(x, _OnDevice)}
+    to = kwargs.get("device")
+    stays = bool(mine) if to is None else torch.device(to).type == NAME
+    if operation is aten.copy_.default:
+        stays = isinstance(args[0], _OnDevice)
+    by_mask = operation in INDEXED and any(x is not None and x.dtype is torch.bool for x in args[1])
+    if mine and not _waiting[0] and (operation in HANDS_OVER or by_mask or not stays):
+        raise Waits(str(operation))
+    strangers = [x for x in tensors if not isinstance(x, _OnDevice) and x.ndim]
+    if mine and strangers and operation not in MOVES:
+        msg = f"{operation}: a tensor of {strangers[0].device} among those of {NAME}"
+        raise RuntimeError(msg)
+    args, kwargs = pytree.tree_map_only(_OnDevice, lambda x: x.inner, (args, kwargs))
+    if to is not None:
+        kwargs["device"] = torch.device("cpu")
+    result = operation(*args, **kwargs)
+    # What was changed in place is the tensor that it was.
+    return pytree.tree_map_only(
+        torch.Tensor, lambda x: mine[id(x)] if id(x) in mine else _OnDevice(x) if stays else x, result
+    )
+
+
+class _Mode(TorchDispatchMode):
+    """Sends what makes tensors on the device there; all else finds its way by its tensors."""
+
+    def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        to = kwargs.get("device")
+        mine = any(isinstance(x, _OnDevice) for x in pytree.arg_tree_leaves(*args, **kwargs))
+        if mine or (to is not None and torch.device(to).type == NAME):
+            return _run(operation, args, kwargs)
+        return operation(*args, **kwargs)
+
+
+_fallback = torch.library.Library("_", "IMPL")
+_kernels = torch.library.Library("aten", "IMPL")
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def _autocast(name: str, kind: Callable[[], torch.dtype]) -> None:
+    """Let autocast run an operation in a type."""
+    packet, _, overload = name.partition(".")
+    operation = getattr(getattr(aten, packet), overload or "default")
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            args, kwargs = pytree.tree_map_only(
+                torch.Tensor, lambda x: x.to(kind()) if x.dtype in (torch.float32, *HALVES) else x, (args, kwargs)
+            )
+            return operation(*args, **kwargs)
+
+    _kernels.impl(name, kernel, "AutocastPrivateUse1")
+
+
+def _empty(operation: Any) -> Callable[..., _OnDevice]:
+    return lambda *args, **kwargs: _OnDevice(operation(*args, **{**kwargs, "device": torch.device("cpu")}))
+
+
+@contextlib.contextmanager
+def on_standin() -> Iterator[torch.device]:
+    """Within, tensors can be made on the device that is given."""
+    # Neither generators nor the bookkeeping of inference mode can be had on a device that is written in Python.
+    without = {**vars(torch), "Generator": lambda **_: torch.Generator()}
+    timm.utils.model_ema.torch = types.SimpleNamespace(**without)
+    torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
+    with _Mode():
+        yield DEVICE
+
+
+_fallback.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+for _name in IN_HALF:
+    _autocast(_name, lambda: torch.get_autocast_dtype(NAME))
+for _name in IN_SINGLE:
+    _autocast(_name, lambda: torch.float32)
+for _name in ("empty.memory_format", "empty_strided"):
+    _packet, _, _overload = _name.partition(".")
+    _kernels.impl(_name, _empty(getattr(getattr(aten, _packet), _overload or "default")), "PrivateUse1")

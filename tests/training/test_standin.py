@@ -1,0 +1,45 @@
+"""The code that trains on CUDA, on a stand-in: nothing waits, nothing mixes with the CPU, the losses are the CPU's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .test_waiting import EVERY
+
+ROOT = Path(__file__).resolve().parents[2]
+# Half precision rounds by 4e-3 in every operation, and some recipes' first steps are long.
+TOLERANCE = {"fp64": 1e-9, "fp32": 2e-4, "bf16": 0.1, "fp16": 0.05}
+EACH = [training for training in EVERY if training[0] not in ("jetclr", "supervised", "weak")]  # parts of the others
+CALLS = [
+    *({"name": name, "mode": mode, "optimizer": optimizer, "precision": "fp64"} for name, mode, optimizer in EACH),
+    *({"name": name, "mode": None, "precision": "fp32"} for name in ("both", "flavour")),
+    *({"name": name, "mode": None, "precision": "bf16"} for name in ("both", "mpm-vqvae")),
+    {"name": "both", "mode": None, "precision": "fp16", "accumulate": 3},
+    *({"name": name, "mode": None, "precision": "bf16", "drop": 0.1} for name in ("both", "top")),
+]
+
+
+def on_standin(module: str, *words: object) -> str:
+    """What a process says that has a stand-in."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).strip(":")}
+    command = [sys.executable, "-m", module, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def answers():
+    return json.loads(on_standin("tests.training.on_standin", json.dumps(CALLS)))
+
+
+@pytest.mark.parametrize("number", range(len(CALLS)), ids=["-".join(map(str, call.values())) for call in CALLS])
+def test_an_accelerator_has_the_losses_of_the_cpu_and_waits_for_nothing(answers, number):
+    call, (on_cpu, there) = CALLS[number], answers[number]
+    tolerance = 1.0 if call.get("drop") else TOLERANCE[call["precision"]]  # what is dropped is another choice
+    for part in ("steps", "validation"):
+        assert there[part] == pytest.approx(on_cpu[part], abs=tolerance), part
