@@ -178,6 +178,6 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]  # what follows is pages of backends
         raise ResourceError(f"device {name!r} cannot be used ({reason})", do="use --device auto or cpu") from None
     return device

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jettag import scaling
 from jettag.random_jets import random_table, write_random_jets
 
 TINY = ("--size", "tiny", "--batch-size", 8, "--steps", 2)
@@ -52,7 +53,14 @@ def test_an_unknown_size_is_refused_before_any_jet_is_made(jettag):
     assert "did you mean tiny" in err
 
 
-def test_scale_tells_every_point_and_how_it_grows(call_json):
+def test_scale_tells_every_point_and_how_it_grows(call_json, monkeypatch):
+    """Measured here, to be quick: that each point has a process of its own is tested in tests/test_scaling.py."""
+
+    def measure(what, side, told, *, where):
+        found = scaling._loader(**told) if what == "loader" else scaling._network(what, side, **told)
+        return scaling.Point(what=what, side=side, **found)
+
+    monkeypatch.setattr(scaling, "_measure", measure)
     words = ["--most-jets", 200, "--most-constituents", 16, "--size", "tiny", "--batch-size", 4]
     found = call_json("bench", "scale", *words)
     assert [point["number"] for point in found["points"] if point["what"] == "loader"] == [2, 20, 200]
