@@ -119,6 +119,13 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     by_mask = operation in INDEXED and any(x is not None and x.dtype is torch.bool for x in args[1])
     if mine and not _waiting[0] and (operation in HANDS_OVER or by_mask or not stays):
         raise Waits(str(operation))
+    if operation in MOVES and stays and not _waiting[0]:
+        # A copy from the host waits for what the device does, unless it is told not to.
+        source = args[1] if operation is aten.copy_.default else args[0]
+        told = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+        if not isinstance(source, _OnDevice) and source.ndim and not told:
+            msg = f"{operation} of {tuple(source.shape)} from the host"
+            raise Waits(msg)
     strangers = [x for x in tensors if not isinstance(x, _OnDevice) and x.ndim]
     if mine and strangers and operation not in MOVES:
         msg = f"{operation}: a tensor of {strangers[0].device} among those of {NAME}"

@@ -119,6 +119,11 @@ class Loader:
         return self._batch_size
 
     @property
+    def pieces(self) -> int:
+        """In which a full batch is cut."""
+        return self._pieces
+
+    @property
     def batches_per_epoch(self) -> int:
         """Batches in the epoch that is being read; with ``max_tokens`` or ``sampling`` all are planned to tell."""
         if self._max_tokens is None and self._sampling is None:
@@ -196,7 +201,7 @@ class Loader:
         if self._world_size > 1 and isinstance(self._table, ShardTable):
             look = self._table.look(blocks)
             batches = self._plan(window, look.outline, np.arange(len(look.outline))[inside])
-            self._shares = [self._share(batch, look.outline, near=True) for batch in batches]
+            self._shares = [self._share(batch, look.outline) for batch in batches]
             own = [batch[share.places] for batch, share in zip(batches, self._shares, strict=True)]
             mine = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *own]))
             self._loaded = look.take(mine)
@@ -204,23 +209,23 @@ class Loader:
         else:
             self._loaded, rows = self._table.load(blocks)
             batches = self._plan(window, self._loaded, rows[inside])
-            self._shares = [self._share(batch, self._loaded, near=False) for batch in batches]
+            self._shares = [self._share(batch, self._loaded) for batch in batches]
             self._batches = [batch[share.places] for batch, share in zip(batches, self._shares, strict=True)]
         self._window = window  # last: a window that could not be loaded is asked for again
 
-    def _share(self, batch: Index, loaded: JetTable, *, near: bool) -> Share:
-        """This rank's part of a batch; ``near``, of jets of nearby blocks, nearly the same ones in every batch."""
+    def _share(self, batch: Index, loaded: JetTable) -> Share:
+        """This rank's part of a batch; from disk, jets of nearby blocks, nearly the same blocks for every batch."""
         pieces = self._pieces
         if self._max_tokens is None:  # else fewer jets are longer
             pieces = -(-len(batch) * pieces // self._batch_size)  # none with more jets than those of a full batch
         pieces = max(min(pieces, self._pieces, len(batch) // self._world_size), 1)
-        rank_of = np.arange(len(batch)) // pieces % self._world_size
-        places = np.flatnonzero(rank_of == self._rank)
-        if near:
-            for piece in range(pieces):  # each rank as many, but neighbours on disk
-                members = np.arange(piece, len(batch), pieces)
-                by_row = members[np.argsort(batch[members], kind="stable")]
-                places[piece::pieces] = by_row[np.sort(rank_of[members]) == self._rank]
+        places = np.arange(len(batch))
+        if isinstance(self._table, ShardTable) and (self._world_size > 1 or pieces > 1):
+            turns = len(batch) // pieces  # in each of which every piece gets a jet
+            edges = [pieces * (turns * rank // self._world_size) for rank in range(self._world_size)] + [len(batch)]
+            places = np.argsort(batch, kind="stable")[edges[self._rank] : edges[self._rank + 1]]
+        else:
+            places = places[places // pieces % self._world_size == self._rank]
         width = int((loaded.offsets[batch + 1] - loaded.offsets[batch]).max(initial=1))
         return Share(len(batch), places, width, pieces)
 

@@ -26,6 +26,10 @@ class Batches(Protocol):
     def batch_size(self) -> int:
         """Most jets in a batch of all ranks."""
 
+    @property
+    def pieces(self) -> int:
+        """In which a full batch is cut."""
+
     def __next__(self) -> Batch:
         """The next batch."""
 
@@ -138,6 +142,11 @@ class Prefetched:
     def batch_size(self) -> int:
         """As the loader's."""
         return self._loader.batch_size
+
+    @property
+    def pieces(self) -> int:
+        """As the loader's."""
+        return self._loader.pieces
 
     def __next__(self) -> Batch:
         if self._ahead is None:

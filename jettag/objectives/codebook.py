@@ -7,11 +7,10 @@ gradient passes straight through. Codes that nothing chooses are replaced by lat
 from typing import cast
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jettag.models.synchronise import is_spread, summed
+from jettag.models.synchronise import gathered, summed
 
 __all__ = ["Codebook", "usage"]
 
@@ -75,8 +74,8 @@ class Codebook(nn.Module):
         """
         count = torch.zeros_like(self.share).index_add(0, chosen, real)
         sums = torch.zeros_like(self.total).index_add(0, chosen, latents * real[:, None])
-        candidates = self._candidates(latents, real, uniform)
-        count, sums, number, candidates = summed(count, sums, real.sum(), candidates)
+        count, sums, number = summed(count, sums, real.sum())
+        candidates = self._candidates(latents, real, uniform, number)
         self.share.lerp_(count / number.clamp(min=1), 1 - self.decay)
         self.total.lerp_(sums / number.clamp(min=1), 1 - self.decay)
         fair = 1 / len(self.share)
@@ -86,13 +85,15 @@ class Codebook(nn.Module):
         self.share.copy_(torch.where(dead[:, 0], torch.full_like(self.share, fair), self.share))
         self.total.copy_(torch.where(dead, candidates * fair, self.total))
 
-    def _candidates(self, latents: Tensor, real: Tensor, uniform: Tensor) -> Tensor:
-        """(K, L) latents of real constituents in random order, those of the first process; zero in the others."""
-        if is_spread() and dist.get_rank():
-            return torch.zeros_like(self.codes)
-        order = torch.where(real > 0, uniform, 2.0).argsort()
-        place = torch.arange(len(self.codes), device=latents.device) % real.sum().long().clamp(min=1)
-        return latents[order[place]]
+    def _candidates(self, latents: Tensor, real: Tensor, uniform: Tensor, number: Tensor) -> Tensor:
+        """(K, L) latents of real constituents in random order, of the ``number`` that all processes have."""
+        most = len(self.codes)
+        key = torch.where(real > 0, uniform, 2.0)
+        first = key.argsort()[:most]
+        keyed, _ = gathered(torch.cat([key[first, None], latents[first]], dim=1))
+        keyed = keyed[keyed[:, 0].argsort()[:most]]
+        place = torch.arange(most, device=latents.device) % number.long().clamp(min=1)
+        return keyed[place, 1:]
 
     @property
     def usage(self) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def uniformity(z: Tensor) -> Tensor:
     squared = (2 - 2 * z @ z.T).clamp(min=0)
     pairs = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
     logs = (-2 * squared).masked_fill(~pairs, -torch.inf).flatten()
-    return torch.logsumexp(logs, 0) - torch.log(pairs.sum().clamp(min=1).float())
+    return torch.logsumexp(logs, 0) - torch.log(pairs.sum().clamp(min=1).to(z.dtype))
 
 
 def spread(z: Tensor) -> Tensor:

@@ -62,6 +62,11 @@ def _at_least_something(counts: Tensor) -> Tensor:
     return torch.where(counts > 0, counts, 1.0)
 
 
+def _moved(places: tuple[Tensor, ...], beside: Tensor) -> tuple[Tensor, ...]:
+    """Places that were found on the CPU, on the device of another tensor; nothing waits."""
+    return tuple(place.to(beside.device, non_blocking=True) for place in places)
+
+
 def positive_pairs(vertex: Tensor, track: Tensor) -> Tensor:
     """(B,) pairs of tracks with one vertex number; negative numbers never match."""
     known = track & (vertex >= 0)
@@ -107,6 +112,7 @@ class Flavour(Classification):
     """
 
     origin_weight: Tensor
+    task_weight: Tensor
     draws_from = ("features", "origin", "vertex")
 
     def __init__(
@@ -134,10 +140,11 @@ class Flavour(Classification):
         ]
         weights = [1.0]
         weights += [part.weight for part in (recipe.origin, recipe.vertex, *recipe.regression.values()) if part]
-        self.task_weight = tuple(weights)
+        self.register_buffer("task_weight", torch.tensor(weights), persistent=False)
         if recipe.combine == "uncertainty":
             self.log_variance = nn.Parameter(-torch.tensor(weights).log())
         self.register_buffer("origin_weight", torch.tensor(origin_weight or [1.0] * len(ORIGINS)), persistent=False)
+        self._on_host = {name: getattr(self, name).clone() for name in ("class_weight", "origin_weight")}
 
     def saved_settings(self) -> dict[str, Any]:
         """How `jettag.training.restore` builds the heads again."""
@@ -163,11 +170,22 @@ class Flavour(Classification):
         return self.jet_logits(self.encoded(jets), jets.mask)
 
     def draw(self, jets: Jets, chance: Chance) -> Tensor:
-        """(B, T), equal rows: the denominator of each task's loss over the whole batch, for each of its jets."""
+        """What a batch's losses rest on, (B, T + N) on the CPU.
+
+        First the denominator of each task's loss over the whole batch, for each of its jets, in equal rows; then 1
+        where a constituent is a track, so that no shape of `forward` has to be asked of the device.
+        """
+        jets = jets.to("cpu")
         counts, total = self._counts(jets), len(jets)
         if isinstance(chance, Shared):
             counts, total = chance.sum(counts), chance.total
-        return (_at_least_something(counts).clamp(min=TINY) / total).expand(len(jets), -1)
+        shared = (_at_least_something(counts).clamp(min=TINY) / total).expand(len(jets), -1)
+        return torch.cat([shared, self.tracks(jets).to(shared.dtype)], dim=1)
+
+    def _beside(self, name: str, x: Tensor) -> Tensor:
+        """Weights of classes where ``x`` is, which for `draw` is the CPU: no step waits for a copy of them."""
+        buffer: Tensor = getattr(self, name)
+        return buffer if x.device == buffer.device else self._on_host[name].to(buffer.dtype)
 
     def _counts(self, jets: Jets) -> Tensor:
         """(T,) what the loss of each task is a mean over, of these jets."""
@@ -175,7 +193,7 @@ class Flavour(Classification):
         track = self.tracks(jets)
         if self.recipe.origin is not None:
             origin = _present(jets.origin, "origin")
-            weight = self.origin_weight.to(origin.device)[origin.clamp(min=0)]
+            weight = self._beside("origin_weight", origin)[origin.clamp(min=0)]
             found.append((weight * (track & (origin >= 0))).sum())
         if self.recipe.vertex is not None:
             if self.recipe.vertex.normalise == "positives":
@@ -191,7 +209,7 @@ class Flavour(Classification):
 
     def jet_weight(self, jets: Jets) -> Tensor:
         """(B,) weight of each jet in the loss of jets: of its class, times its own where it has one."""
-        weight = self.class_weight.to(jets.mask.device)[self._label(jets)]
+        weight = self._beside("class_weight", jets.mask)[self._label(jets)]
         return weight if jets.weight is None else weight * jets.weight
 
     def _label(self, jets: Jets) -> Tensor:
@@ -205,7 +223,8 @@ class Flavour(Classification):
     ) -> dict[str, Tensor]:
         """``loss``, ``TASK_loss`` of each task, ``accuracy`` and ``origin_accuracy``, and what they are means over."""
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
-        shared = drawn[0].to(jets.mask.device, non_blocking=True)
+        count = len(self.tasks)
+        shared, is_track = drawn[0, :count].to(jets.mask.device, non_blocking=True), drawn[:, count:] > 0
         draw_dropout(self.backbone)
         with self._updates_once():
             encoded = self.encoded(jets)
@@ -214,14 +233,13 @@ class Flavour(Classification):
         smoothing = self.label_smoothing
         each = F.cross_entropy(logits, label, self.class_weight, label_smoothing=smoothing, reduction="none")
         sums = [(each if jets.weight is None else each * jets.weight).sum()]
-        track = self.tracks(jets)
         shares = {"accuracy": ((logits.argmax(1) == label).float().sum(), logits.new_full((), len(jets)))}
         if self.origin is not None:
-            loss, right, known = self._origin_sums(encoded, jets, track)
+            loss, right, known = self._origin_sums(encoded, jets, is_track)
             sums.append(loss)
             shares["origin_accuracy"] = (right, known)
         if self.vertex is not None:
-            sums.append(self._vertex_sum(encoded, jets, track))
+            sums.append(self._vertex_sum(encoded, jets, is_track))
         if self.regression is not None:
             sums += self._regression_sums(encoded, jets)
         total = torch.stack(sums)
@@ -238,7 +256,7 @@ class Flavour(Classification):
     def _origin_sums(self, encoded: Encoded, jets: Jets, track: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Summed loss, tracks told right, and tracks with a known origin."""
         assert self.origin is not None
-        owner, slot = track.nonzero(as_tuple=True)
+        owner, slot = _moved(track.nonzero(as_tuple=True), jets.mask)
         target = _present(jets.origin, "origin")[owner, slot]
         logits = widened(self.origin(encoded.constituents[owner, slot], encoded.jet, owner))
         loss = F.cross_entropy(logits, target, self.origin_weight, ignore_index=-1, reduction="sum")
@@ -247,8 +265,7 @@ class Flavour(Classification):
     def _vertex_sum(self, encoded: Encoded, jets: Jets, track: Tensor) -> Tensor:
         assert self.vertex is not None
         assert self.recipe.vertex is not None
-        pairs = track_pairs(track)
-        owner, i, j = pairs
+        owner, i, j = pairs = _moved(track_pairs(track), jets.mask)
         vertex = _present(jets.vertex, "vertex")
         same = (vertex[owner, i] == vertex[owner, j]) & (vertex[owner, i] >= 0)
         logits = widened(self.vertex(encoded.constituents, encoded.jet, pairs))
@@ -276,7 +293,7 @@ class Flavour(Classification):
             return (logs.sum() / present.sum().clamp(min=1)).exp()
         if self.recipe.combine == "uncertainty":
             return ((-self.log_variance).exp() * losses + self.log_variance).sum()
-        return (losses * losses.new_tensor(self.task_weight)).sum()
+        return (losses * self.task_weight).sum()
 
     @torch.no_grad()
     def outputs(self, jets: Jets) -> FlavourOutput:

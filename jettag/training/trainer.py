@@ -46,6 +46,9 @@ class Trainer:
         settings: what a checkpoint must say for its tensors to mean anything.
         files: the inputs' names, for messages about single jets.
         world: the processes that train together.
+
+    Raises:
+        ValueError: the loader deals batches for another number of pieces than the recipe cuts them in.
     """
 
     def __init__(
@@ -60,7 +63,10 @@ class Trainer:
         files: Sequence[str] = (),
         world: World = ALONE,
     ) -> None:
-        self.model = model.to(device)
+        if loader.pieces != recipe.accumulate:
+            msg = f"a loader of batches in {loader.pieces} pieces where training.accumulate is {recipe.accumulate}"
+            raise ValueError(msg)
+        self.model = model.to(device, torch.float64) if recipe.precision == "fp64" else model.to(device)
         self.loader = loader
         self.recipe = recipe
         self.device = device
@@ -217,7 +223,7 @@ class Trainer:
 
     def _chance(self, share: Share | None) -> Chance:
         """What the objective draws from: the same numbers for a jet whichever process has it."""
-        if self.world.size == 1 or share is None:
+        if share is None or (self.world.size == 1 and share.pieces == 1):
             return self.generator
         return Shared(self.generator, share.total, torch.from_numpy(share.places), self.world.sum)
 

@@ -244,13 +244,14 @@ def test_a_batch_tells_where_its_jets_come_from():
         np.testing.assert_array_equal(origin["entry"], 7 * origin["row"])
 
 
-@pytest.mark.parametrize("max_tokens", [None, 400])
-def test_of_a_table_on_disk_each_rank_reads_its_share(long_table, max_tokens, monkeypatch):
+@pytest.mark.parametrize(("max_tokens", "pieces"), [(None, 1), (400, 1), (None, 4)])
+def test_of_a_table_on_disk_each_rank_reads_its_share(long_table, max_tokens, pieces, monkeypatch):
     """Of 60 blocks four ranks read a quarter each, and what their neighbours read too; counting batches reads none."""
     read = []
     check = Shard.check_block
     monkeypatch.setattr(Shard, "check_block", lambda shard, block: (read.append(block), check(shard, block)))
     options = {"batch_size": 400, "seed": 3, "max_tokens": max_tokens and 400 * max_tokens, "world_size": 4}
+    options |= {"pieces": pieces}
     ranks = [Loader(long_table, **options, rank=rank) for rank in range(4)]
     assert len({rank.batches_per_epoch for rank in ranks}) == 1
     assert not read

@@ -25,8 +25,6 @@ def steps(
     model, table = shipped(name, mode, drop)
     recipe = TrainingRecipe(max_steps=10, **settings)
     loader = Loader(table, batch_size=16, seed=0, pieces=recipe.accumulate, device=device)
-    if recipe.precision == "fp64":
-        model.double()
     trainer = Trainer(model.train(), loader, recipe, device=device, seed=0, settings={})
     with contextlib.nullcontext() if device == CPU else no_waiting():
         found = [trainer.update(Limits(10))["loss"] for _ in range(2)]

@@ -27,12 +27,14 @@ from jettag.training.sharding import parts
 from ..conftest import make_table
 from ..objectives.test_classification import make_model as make_classifier
 from ..objectives.test_masked import make_model as make_masked
+from ..objectives.test_tokenizer import make_tokenizer
 from .test_trainer import make_comparing
 
 MODELS = {
     "masked": make_masked,
     "classification": lambda table: make_classifier(table, class_weight=[1.0, 2.5]),
     "contrastive": lambda table: make_comparing(table, "contrastive"),
+    "tokenizer": lambda table: make_tokenizer(table, codes=100, decay=0.3),  # codes die, and are replaced
     "lpft": lambda table: make_classifier(table, phases=Phases(frozen=0.5, restart=True)),
 }
 

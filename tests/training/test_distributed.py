@@ -67,6 +67,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, shards):
                 ("masked", True, {}),
                 ("classification", True, {}),
                 ("classification", True, {"max_tokens": 60}),  # of jets of up to 12: five at least
+                ("tokenizer", True, {}),
                 ("masked", True, {"shards": shards}),
                 ("masked", True, {"shards": shards, "accumulate": 3}),  # pieces have statistics of their own
                 ("masked", False, {"shards": shards, "steps": 1}),  # for the validation before it

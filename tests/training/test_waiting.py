@@ -22,6 +22,8 @@ from jettag.training import Limits, Trainer
 from jettag.training.optim import build_optimizer, unchanged_if
 
 from ..conftest import make_table
+from ..objectives.test_flavour import REGRESSION, truth_table
+from ..objectives.test_flavour import make_model as make_flavour
 from .test_loop import make_trainer
 
 MODES = {  # of fine-tuning, beside the one that trains everything
@@ -36,7 +38,7 @@ class _ToMeta:
     """A loader whose batches are the table's, packed for a device that is none."""
 
     def __init__(self, table):
-        self.table, self.batch_size = table, 16
+        self.table, self.batch_size, self.pieces = table, 16, 2
 
     def __next__(self):
         return self.table.batch_for(torch.device("meta"), np.arange(16))
@@ -51,6 +53,9 @@ class _ToMeta:
 def shipped(name, mode=None, drop=0.1):
     """The objective of a shipped recipe on the smallest backbone, and jets for it."""
     recipe = load_any_recipe(name)
+    if name == "flavour":
+        table = truth_table(40)
+        return make_flavour(table, {"class_weight": [1.0, 3.0, 0.5]}, regression=REGRESSION), table
     features = recipe.data.features
     table = make_table(40, features="jetclass_full" if features == "auto" else features)
     drops = {"dropout": drop, "attention_dropout": drop, "drop_path": drop, "num_layers": 2}
