@@ -193,6 +193,11 @@ for _name in IN_HALF:
     _autocast(_name, lambda: torch.get_autocast_dtype(NAME))
 for _name in IN_SINGLE:
     _autocast(_name, lambda: torch.float32)
+_kernels.impl(  # by which PyTorch copies what Python's numbers became
+    "_copy_from",
+    lambda source, to, non_blocking=False: _run(aten.copy_.default, (to, source, non_blocking), {}),
+    "PrivateUse1",
+)
 for _name in ("empty.memory_format", "empty_strided"):
     _packet, _, _overload = _name.partition(".")
     _kernels.impl(_name, _empty(getattr(getattr(aten, _packet), _overload or "default")), "PrivateUse1")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from jettag.config.recipe import TrainingRecipe
 from jettag.data.loader import Loader
 from jettag.training import Limits, Trainer
 
-from ..standin import no_waiting, on_standin
+from ..standin import Waits, no_waiting, on_standin
 from .test_waiting import shipped
 
 CPU = torch.device("cpu")
@@ -33,8 +34,43 @@ def steps(
     return {"steps": [loss.item() for loss in found], "validation": [trainer.validate(table, 16, 0)["loss"]]}
 
 
+ASKING: list[Callable[[torch.Tensor], object]] = [
+    lambda x: x.sum().item(),
+    lambda x: x.cpu(),
+    lambda x: float(x.sum()),
+    lambda x: int(x.sum()),
+    lambda x: bool(x.any()),
+    lambda x: x.nonzero(),
+    lambda x: x[x > 0],
+    lambda x: x.new_tensor([1.0, 2.0]),
+    lambda x: x.copy_(torch.ones(3)),
+    lambda x: torch.tensor([1.0, 2.0], device=x.device),
+]
+
+
+def refuse_to_wait(device: torch.device) -> None:
+    """What waits is seen, and so is what mixes devices: or nothing that follows would say anything."""
+    x = torch.zeros(3, device=device)
+    for number, ask in enumerate(ASKING):
+        try:
+            with no_waiting():
+                ask(x)
+        except Waits:
+            continue
+        msg = f"number {number} of what waits was not seen"
+        raise AssertionError(msg)
+    try:
+        x + torch.ones(3)
+    except RuntimeError:
+        return
+    msg = "devices were mixed"
+    raise AssertionError(msg)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    with on_standin() as device:
+        refuse_to_wait(device)
     answers = []
     for call in json.loads(sys.argv[1]):
         on_cpu = steps(CPU, **call)

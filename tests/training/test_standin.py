@@ -21,6 +21,7 @@ CALLS = [
     {"name": "both", "mode": None, "precision": "fp16", "accumulate": 3},
     *({"name": name, "mode": None, "precision": "fp64", "accumulate": 3} for name in ("both", "flavour")),
     *({"name": name, "mode": None, "precision": "bf16", "drop": 0.1} for name in ("both", "top")),
+    {"name": "top", "mode": "lora", "precision": "fp32", "drop": 0.1},
 ]
 
 
