@@ -18,7 +18,7 @@ from jettag.errors import DataError, ResourceError
 
 from ..cli.conftest import write_root
 from .make import make_columns
-from .test_prepare import content
+from .test_prepare import content, finished
 
 distributed = pytest.importorskip("distributed")
 
@@ -124,7 +124,7 @@ def test_killed_and_called_again_on_a_cluster_the_command_writes_the_shards_of_l
     words += ["--features", "jetclass_kin", "--shard-jets", "50", "--out"]
     out = tmp_path / "there"
     process = subprocess.Popen([*words, out, "--dask", cluster], stderr=subprocess.DEVNULL)
-    while not [*out.glob(".staging/*/index.json")] and process.poll() is None:
+    while not finished(out, "index.json") and process.poll() is None:
         time.sleep(0.002)
     process.kill()
     process.wait()
