@@ -33,8 +33,8 @@ def test_every_jet_is_read_and_every_length_stepped():
     points = jet_scaling([50, 500], on_point=told.append)
     assert [point.number for point in points] == [50, 500]
     assert all(point.jets == point.number and point.jets_per_second > 0 for point in points)
-    points += constituent_scaling([4, 8], size="tiny", batch_size=4, device="cpu", on_point=told.append)
-    assert [(p.what, p.number) for p in points[2:]] == [("train", 4), ("infer", 4), ("train", 8), ("infer", 8)]
+    points += constituent_scaling([4], size="tiny", batch_size=4, device="cpu", on_point=told.append)
+    assert [(p.what, p.number) for p in points[2:]] == [("train", 4), ("infer", 4)]  # more: tests/cli/test_bench.py
     assert points == told
     assert all(point.peak_bytes >= 0 for point in points)
 
