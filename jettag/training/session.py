@@ -65,7 +65,7 @@ def fit(
     if recipe.training.precision == "fp64":
         if device.type == "mps":
             raise RecipeError("mps has no double precision", where="training.precision", do="use --device cpu")
-        model.double()
+        model.double()  # before its memory is estimated, and a frozen backbone embeds
     if probe is not None and recipe.training.parallel == "fsdp" and world.size > 1:
         raise RecipeError(
             "a probe cannot ask a sharded backbone", where="probe", do="leave it out, or use parallel=ddp"
