@@ -29,9 +29,11 @@ GO_ON = (
     *(f"weak {method}" for method in ("cwola", "iad", "supervised", "scan", "compare", "cathode", "lacathode")),
     *(f"weak {method}" for method in ("anode", "ranode", "salad", "feta", "curtains", "f4f")),
 )
-OWN_FOLDER = ("quickstart",)  # has one without --out
+OWN_FOLDER = {"quickstart": "quickstart"}  # what has one without --out
 KILLED = 128 + signal.SIGUSR1  # exit code of what had not begun to handle it
 SECONDS_TO_SAVE = 180  # between the request to stop and the end of the job's time
+EARLIER = 60  # seconds by which Slurm may send it sooner
+HALF_WRITTEN = "! -path '*.part/*' ! -name '*.part' ! -name '*.tmp'"
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,17 @@ class Job:
     @property
     def goes_on(self) -> bool:
         """Whether it can be stopped, and does the rest when it is told once more."""
-        kept = self.out is not None or self.command in OWN_FOLDER
-        return self.is_training or (kept and self.command in GO_ON)
+        return self.is_training or (self.kept is not None and self.command in GO_ON)
+
+    @property
+    def kept(self) -> str | None:
+        """The folder of what is done."""
+        return self.out or OWN_FOLDER.get(self.words[0])
+
+    @property
+    def asked_after(self) -> int:
+        """Seconds until it is asked to stop."""
+        return max(self.seconds - SECONDS_TO_SAVE, 1)
 
     @property
     def out(self) -> str | None:
@@ -137,12 +148,21 @@ def _body(job: Job) -> list[str]:
     """Shell lines before the command; the request to stop may come at any time."""
     lines = []
     if job.goes_on:
-        lines += ["asked= early= child="]
+        lines += ["asked= early= child= SECONDS=0"]
         lines += ["""trap 'asked=yes; if [ -n "$child" ]; then kill -USR1 "$child"; else early=yes; fi' USR1"""]
     lines += [
         f"cd {shlex.quote(str(job.folder))}",
         f"export OMP_NUM_THREADS={max(job.cpus // max(job.gpus, 1), 1)} PYTHONUNBUFFERED=1",
     ]
+    if job.goes_on:
+        kept = shlex.quote(str(job.kept))
+        lines += [
+            "kept() {  # names and sizes of the files that are done",
+            f"    find {kept} -type f {HALF_WRITTEN} -printf '%P %s\\n' 2>/dev/null |",
+            "        LC_ALL=C sort | cksum",
+            "}",
+            "before=$(kept)",
+        ]
     if job.processes > 1:
         lines += [
             f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={SECONDS_TO_SAVE}  # torchrun's patience with the stopped",
@@ -173,13 +193,27 @@ def _status(job: Job) -> list[str]:
     torchrun reports any failure as 1. The run itself tells that it was stopped, but only once it has begun.
     """
     if job.processes == 1:
-        return [f'if [ "$status" -eq {KILLED} ]; then status=75; fi  # by USR1, while Python started']
+        return [f'if [ "$status" -eq {KILLED} ]; then status=75; fi  # by USR1, while Python started', *_in_vain(job)]
     facts = shlex.quote(f"{job.out}/run.json")
     return [
         "# torchrun tells any failure as 1: whether the training was stopped stands in run.json, if it is of this job.",
         f'if [ "$status" -ne 0 ] && [ "$(stat -c %Y {facts} 2>/dev/null || echo 0)" -ge "$begin" ]; then',
         f"    if grep -q '\"stopped\": 75' {facts}; then status=75; fi",
         'elif [ "$status" -ne 0 ] && [ -n "$asked" ]; then status=75; fi  # before the training began',
+        *_in_vain(job),
+    ]
+
+
+def _in_vain(job: Job) -> list[str]:
+    """Shell lines that end a job whose whole time was too short for anything: it would begin again for ever."""
+    told = f"error: --time {job.seconds}s was too short to finish anything in {job.kept}; submit it with a longer one"
+    limit = max(job.asked_after - EARLIER, 1)
+    return [
+        "# Stopped after all its time with nothing done, it would begin again for ever.",
+        f'if [ "$status" -eq 75 ] && [ "$SECONDS" -ge {limit} ] && [ "$(kept)" = "$before" ]; then',
+        f"    echo {shlex.quote(told)} >&2",
+        f"    status={ResourceError.exit_code}",
+        "fi",
     ]
 
 
@@ -236,7 +270,7 @@ def condor(job: Job) -> dict[str, str]:
     command = _command(job, "--standalone")
     script = ["#!/bin/bash", *_body(job)]
     if job.goes_on:
-        limit = max(job.seconds - SECONDS_TO_SAVE, 1)
+        limit = job.asked_after
         reach = "--foreground " if job.processes == 1 else ""  # worker processes hear of it from the command
         script += [
             f"# {SECONDS_TO_SAVE} s before the time is over, or when HTCondor wants the machine, USR1 is sent:",

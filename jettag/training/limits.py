@@ -1,7 +1,7 @@
 """When a run ends."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Limits"]
 
@@ -15,6 +15,10 @@ class Limits:
 
     max_steps: int
     max_seconds: float = math.inf
+
+    def sooner(self, seconds: float) -> "Limits":
+        """The limits of training alone, when what comes after the last step takes so many ``seconds``."""
+        return replace(self, max_seconds=max(self.max_seconds - seconds, 1e-3))
 
     def progress(self, step: int, seconds: float) -> float:
         """Fraction of the run that is done."""

@@ -88,6 +88,7 @@ def train(
     trainer.model.train()
     begin = time.monotonic() - trainer.seconds
     last_save = trainer.seconds
+    whole = limits  # of which the last validation needs its part
     ended = limits.reached(trainer.step, trainer.seconds) or ("patience" if trainer.out_of_patience else None)
     if probe and not trainer.step:  # what an untrained network gives: growth is seen from there
         record(probe(trainer.averaged.backbone, trainer.device))
@@ -123,6 +124,8 @@ def train(
                     note(alarm)
                 trainer.save(run, is_best=is_best)
                 last_save = trainer.seconds
+                (now,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
+                limits = whole.sooner(now - clock)
                 ended = ended or ("patience" if trainer.out_of_patience else None)
             elif signalled or trainer.seconds - last_save > SECONDS_BETWEEN_SAVES:
                 trainer.save(run, is_best=False)

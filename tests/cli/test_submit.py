@@ -92,10 +92,10 @@ def submitted(jettag, *words):
 RUN_JSON = {"stopped": '{\n "stopped": 75\n}', "begun": '{\n "stopped": null\n}'}
 
 
-def stand_in(machine, *, exit_code, told=None, waits=True):
+def stand_in(machine, *, exit_code, told=None, waits=True, keeps=None):
     """In the place of the command: ends, when USR1 comes if it ``waits``, with what it has ``told`` in run.json.
 
-    Without an exit code it dies of the signal.
+    Without an exit code it dies of the signal. Before, it has written a file that it ``keeps``.
     """
     program = machine / "python"
     program.write_text(
@@ -108,6 +108,9 @@ def stop(*_):
     sys.exit({exit_code})
 if {exit_code is not None}:
     signal.signal(signal.SIGUSR1, stop)
+if {keeps is not None}:
+    pathlib.Path("runs/p").mkdir(parents=True, exist_ok=True)
+    pathlib.Path("runs/p", {keeps!r}).touch()
 pathlib.Path("ready").touch()
 if {waits}:
     time.sleep(30)
@@ -196,11 +199,49 @@ def test_a_slurm_job_that_is_asked_while_it_starts_hands_it_on(machine, jettag, 
 def test_a_condor_job_hands_the_signal_on_and_ends_with_75(
     machine, jettag, monkeypatch, gpus, exit_code, told, again, to
 ):
-    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=exit_code, told=told))
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=exit_code, told=told, keeps="part-1"))
     answer = submitted(jettag, "--condor", "--gpus", gpus, "--time", "4h" if to else "181s", "--", *TRAIN)
     description = (machine / answer["scripts"][0]).read_text()
     assert "on_exit_remove = (ExitBySignal == False) && (ExitCode != 75)" in description
     assert run_script(machine, answer["scripts"][1], to) == (75 if again else exit_code)
+
+
+@pytest.mark.parametrize(
+    ("system", "limit", "keeps", "again"),
+    [
+        ("condor", "181s", "part-1", False),  # there from the time before
+        ("condor", "181s", "part-2", True),
+        ("condor", "181s", ".part-2.tmp", False),  # half-written
+        ("slurm", "181s", "part-1", False),
+        ("slurm", "181s", "part-2", True),
+        ("slurm", "4h", "part-1", True),  # preempted: its time was not over
+    ],
+)
+def test_a_job_whose_time_is_too_short_for_anything_does_not_begin_again_for_ever(
+    machine, jettag, monkeypatch, system, limit, keeps, again
+):
+    (machine / "runs" / "p").mkdir(parents=True)
+    (machine / "runs" / "p" / "part-1").touch()
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=75, keeps=keeps))
+    path = submitted(jettag, f"--{system}", "--time", limit, "--", *TRAIN)["scripts"][-1]
+    if system == "slurm":  # which sends the signal at the limit
+        text = Path(path).read_text()
+        Path(path).write_text(text.replace("child=$!\n", 'child=$!\nsleep 1.1; kill -USR1 "$child"\n'))
+        assert Path(path).read_text() != text
+    job = subprocess.run(
+        ["bash", path],
+        env=os.environ | {"SLURM_JOB_ID": "7"},
+        timeout=20,
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert job.returncode == (75 if again else 7)
+    told = [line for line in job.stderr.splitlines() if line.startswith("error: ")]
+    assert told == (
+        [] if again else ["error: --time 181s was too short to finish anything in runs/p; submit it with a longer one"]
+    )
+    assert ("scontrol requeue 7" in calls(machine)) == (again and system == "slurm")
 
 
 def test_time_that_is_all_for_saving_is_told(machine, jettag):

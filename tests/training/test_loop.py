@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -277,6 +278,25 @@ def test_time_ends_a_run_as_finished_with_the_rate_brought_down(tmp_path, table)
     assert records[-1]["progress"] == 1.0
     rates = [r["learning_rate"] for r in records if "learning_rate" in r]
     assert rates[-1] < 0.1 * max(rates)
+
+
+def test_the_time_of_a_run_has_its_last_validation_and_save_in_it(tmp_path, table, monkeypatch):
+    clock, trainer = [0.0], make_trainer(table)
+    monkeypatch.setattr("jettag.training.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def takes(seconds, function):
+        def slow(*arguments, **settings):
+            clock[0] += seconds
+            return function(*arguments, **settings)
+
+        return slow
+
+    for name, seconds in (("update", 1), ("validate", 10), ("save", 2)):
+        monkeypatch.setattr(trainer, name, takes(seconds, getattr(trainer, name)))
+    records = []
+    assert run_to(trainer, tmp_path / "run", 10**9, log=records.append, max_seconds=60) == "max_time"
+    assert 60 - 13 < clock[0] <= 60 + 1  # the step after which the rest of the time would be too short for more
+    assert records[-1]["progress"] == 1.0
 
 
 def test_another_model_is_not_resumed(tmp_path, table):
