@@ -118,5 +118,6 @@ def out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         return True
     return isinstance(problem, RuntimeError) and any(
-        words in str(problem) for words in ("can't allocate memory", "not enough memory", "out of memory")
+        words in str(problem)
+        for words in ("can't allocate memory", "not enough memory", "out of memory", "Invalid buffer size")
     )

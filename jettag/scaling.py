@@ -290,7 +290,11 @@ def _network(what: str, side: Side, number: int, size: str, batch_size: int, dev
         optimizer.step()
         loss.item()
     rates = _rates(STEPS * batch_size, begin)
-    peak = torch.cuda.max_memory_allocated(place) if place.type == "cuda" else _peak()
+    peak = _peak()
+    if place.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(place)
+    elif place.type == "mps":  # which keeps what it had, and is not this process's
+        before, peak = 0, torch.mps.driver_allocated_memory()
     seen = {"number": number, "jets": STEPS * batch_size, "device": place.type}
     return seen | rates | {"peak_bytes": max(peak - before, 0)}
 

@@ -2,8 +2,8 @@
 
 To PyTorch they are tensors of a device of their own (`PrivateUse1`), with autograd and autocast, so that jettag goes
 the way it goes on CUDA: jets are packed for the device, one group a batch, fused attention, losses that stay there.
-What a GPU would refuse, or wait for, is an error: a tensor of the CPU among those of the device, and within
-`no_waiting` everything that hands a number to the host.
+What a GPU would refuse, or wait for, is an error: a tensor of the CPU among those of the device, within `no_waiting`
+everything that hands a number to the host, and within `no_doubles` double precision, which Apple's GPUs do not have.
 
 For a process of its own (`python -m tests.standin`): a device must be known before the first backward pass.
 """
@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-__all__ = ["DEVICE", "Waits", "no_waiting", "on_standin"]
+__all__ = ["DEVICE", "Waits", "no_doubles", "no_waiting", "on_standin"]
 
 NAME = "standin"
 aten = torch.ops.aten
@@ -34,6 +34,7 @@ HANDS_OVER = {
 }
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 MOVES = {aten._to_copy.default, aten.copy_.default}
+DOUBLES = {torch.float64, torch.complex128}
 # As PyTorch's documentation lists them for CUDA, as far as jettag comes by.
 IN_HALF = ("addmm", "baddbmm", "bmm", "linear", "matmul", "mm", "scaled_dot_product_attention")
 IN_SINGLE = (
@@ -75,6 +76,7 @@ class _Module:
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
 DEVICE = torch.device(NAME, 0)
 _waiting = [True]  # whether that is allowed, in all threads
+_ran: list[set[str] | None] = [None]  # names of what runs on the device where double precision is not allowed
 
 
 @contextlib.contextmanager
@@ -87,6 +89,26 @@ def no_waiting() -> Iterator[None]:
         _waiting[0] = True
 
 
+@contextlib.contextmanager
+def no_doubles() -> Iterator[set[str]]:
+    """Within, no tensor of the device may have double precision; gives the names of the operators that run there."""
+    _ran[0] = ran = set()
+    # What scales gradients does without on MPS, and looks for nothing but its name.
+    known = {**vars(torch), "device": lambda name: DEVICE if name == "mps:0" else torch.device(name)}
+    torch.amp.grad_scaler.torch = types.SimpleNamespace(**known)
+    try:
+        yield ran
+    finally:
+        _ran[0] = None
+        torch.amp.grad_scaler.torch = torch
+
+
+def _refuse_double(dtype: torch.dtype) -> None:
+    if _ran[0] is not None and dtype in DOUBLES:  # as PyTorch refuses it on MPS
+        msg = f"{dtype} on {NAME}, which has no double precision"
+        raise TypeError(msg)
+
+
 class _OnDevice(torch.Tensor):
     """A tensor of the device; ``inner`` is one of the CPU, and has its numbers."""
 
@@ -94,6 +116,7 @@ class _OnDevice(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "_OnDevice":
+        _refuse_double(inner.dtype)
         place = {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
         return torch.Tensor._make_wrapper_subclass(cls, inner.shape, **place, dtype=inner.dtype, device=DEVICE)
 
@@ -134,6 +157,10 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if to is not None:
         kwargs["device"] = torch.device("cpu")
     result = operation(*args, **kwargs)
+    if mine and operation in MOVES:  # on its way to the host it would be converted on the device
+        _refuse_double(result.dtype)
+    if _ran[0] is not None and (mine or stays):
+        _ran[0].add(operation.name())
     # What was changed in place is the tensor that it was.
     return pytree.tree_map_only(
         torch.Tensor, lambda x: mine[id(x)] if id(x) in mine else _OnDevice(x) if stays else x, result

@@ -58,5 +58,6 @@ def test_memory_that_ran_out_is_told_from_other_errors():
         torch.empty(2**56, dtype=torch.uint8)  # more than an address space holds
     assert errors.out_of_memory(caught.value)
     assert errors.out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert errors.out_of_memory(RuntimeError("Invalid buffer size: 19.45 GB"))  # one tensor beyond what MPS has
     assert errors.out_of_memory(MemoryError())
     assert not errors.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from jettag.data.transfer import sent
+
 __all__ = ["CPU", "NO_TRUTH", "TRUTH", "Batch", "JetTable", "Jets", "PackedJets", "Table", "concatenate"]
 
 TRUTH = ("origin", "vertex")  # constituent columns that batches carry where a table has them
@@ -53,7 +55,7 @@ class Jets:
 
     def to(self, device: torch.device | str) -> "Jets":
         """The same batch on a device; the copy does not wait."""
-        return _each(self, lambda x: x.to(device, non_blocking=True))
+        return _each(self, lambda x: sent(x, device))
 
     def pad(self, only: Collection[str] | None = None) -> "Jets":  # noqa: ARG002
         """This batch: it is padded."""
@@ -128,14 +130,13 @@ class PackedJets:
 
     def to(self, device: torch.device | str) -> Jets:
         """The batch on a device, padded there; the copy, of real constituents only, does not wait."""
-        return _each(self, lambda x: x.to(device, non_blocking=True)).pad()
+        return _each(self, lambda x: sent(x, device)).pad()
 
     def pad(self, only: Collection[str] | None = None) -> Jets:
         """The padded batch, where this one is; nothing waits for the device.
 
         Args:
-            only: columns of constituents that are wanted; ``features`` and ``p4`` that are not are (B, N, 0), truths
-                None. None wants all.
+            only: columns of constituents that are wanted; other ``features`` and ``p4`` are (B, N, 0), truths None.
         """
         place = torch.arange(self.width, device=self.counts.device)
         mask = place < self.counts[:, None]

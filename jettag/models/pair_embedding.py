@@ -1,17 +1,17 @@
 """The pair bias U of the Particle Transformer, and batch normalisation that sees real entries only."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.utils.checkpoint import checkpoint
 
 from jettag.models.attention import gelu
 from jettag.models.direct_layer import DirectLayer
 from jettag.models.layout import Group
+from jettag.models.recompute import recomputed
 from jettag.models.synchronise import is_spread, summed
 from jettag.models.threads import shared
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, indexed_pair_features, pair_coordinates
@@ -198,7 +198,7 @@ class PairEmbedding(nn.Module):
         folded: tuple[Tensor, ...] = ()
         for layer in self._layers():
             folded += _folded(layer, pieces, groups, before=folded)
-        return [torch.cat([_recomputed(_through, chunk, *folded) for chunk in _chunks(piece)]) for piece in pieces]
+        return [torch.cat([recomputed(_through, chunk, *folded) for chunk in _chunks(piece)]) for piece in pieces]
 
     def _in_chunks(self, p4: Tensor, group: Group) -> Tensor:
         """(P, H) of one group in inference, where no batch statistics tie pairs together, a few pairs at a time.
@@ -225,11 +225,6 @@ def _features(p4: Tensor, group: Group) -> Tensor:
 def _chunks(rows: Tensor) -> tuple[Tensor, ...]:
     """(P, ...) in pieces of `CHUNK` rows."""
     return torch.split(rows, CHUNK if rows.device.type == "cpu" else CHUNK_ELSEWHERE)
-
-
-def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function`` of these, with what it needs for its gradient computed a second time instead of kept."""
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def _through(rows: Tensor, *folded: Tensor) -> Tensor:
@@ -340,7 +335,7 @@ def _sums_after(piece: Tensor, weight: Tensor | None, before: Sequence[Tensor]) 
         return _sums(piece, weight)
     chunks = _chunks(piece)
     weights = [None] * len(chunks) if weight is None else _chunks(weight)
-    both = [_recomputed(_sums, *pair, *before) for pair in zip(chunks, weights, strict=True)]
+    both = [recomputed(_sums, *pair, *before) for pair in zip(chunks, weights, strict=True)]
     first, second = (torch.stack(parts).sum(0) for parts in zip(*both, strict=True))
     return first, second
 

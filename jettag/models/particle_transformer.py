@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.checkpoint import checkpoint
 
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
@@ -28,6 +27,7 @@ from jettag.models.attention import Block, ClassBlock
 from jettag.models.compiling import compiles_for_each_thread, is_first_time
 from jettag.models.layout import Group, Layout
 from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
+from jettag.models.recompute import recomputed
 from jettag.models.threads import are_worth_it, shared_graphs
 
 __all__ = ["ConstituentEmbedding", "Encoded", "ParticleTransformer"]
@@ -336,7 +336,7 @@ class ParticleTransformer(nn.Module):
         recompute = self.checkpointing and torch.is_grad_enabled()
         means = []
         for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
-            x = checkpoint(block, x, bias, use_reentrant=False) if recompute else block(x, bias)
+            x = recomputed(block, x, bias, draws=self.training) if recompute else block(x, bias)
             if 0 < left < self.summary_blocks:
                 means.append(_mean(x[:, number:], group))
         return (x, self._pooled(x[:, number:], group), *means) if read_out else (x,)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from jettag.config.objectives import ContrastiveRecipe
 from jettag.data.jets import Jets
+from jettag.data.transfer import sent
 from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.models.precision import widened
@@ -190,7 +191,7 @@ class Contrastive(Objective):
             compared: of the batch that this is a piece of.
         """
         numbers = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
-        views = self.views(jets, numbers.to(jets.mask.device, non_blocking=True))
+        views = self.views(jets, sent(numbers, jets.mask.device))
         jet = self.backbone(side_by_side(*views)).summary
         points = self.project(jet)
         jet = jet[: len(points)]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from jettag.config.flavour import ORIGINS, FlavourRecipe, RegressionTask
 from jettag.data.jets import Jets
+from jettag.data.transfer import sent
 from jettag.models.adapters import draw_dropout
 from jettag.models.heads import ClassHead
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
@@ -64,7 +65,7 @@ def _at_least_something(counts: Tensor) -> Tensor:
 
 def _moved(places: tuple[Tensor, ...], beside: Tensor) -> tuple[Tensor, ...]:
     """Places that were found on the CPU, on the device of another tensor; nothing waits."""
-    return tuple(place.to(beside.device, non_blocking=True) for place in places)
+    return tuple(sent(place, beside.device) for place in places)
 
 
 def positive_pairs(vertex: Tensor, track: Tensor) -> Tensor:
@@ -224,7 +225,7 @@ class Flavour(Classification):
         """``loss``, ``TASK_loss`` of each task, ``accuracy`` and ``origin_accuracy``, and what they are means over."""
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         count = len(self.tasks)
-        shared, is_track = drawn[0, :count].to(jets.mask.device, non_blocking=True), drawn[:, count:] > 0
+        shared, is_track = sent(drawn[0, :count], jets.mask.device), drawn[:, count:] > 0
         draw_dropout(self.backbone)
         with self._updates_once():
             encoded = self.encoded(jets)

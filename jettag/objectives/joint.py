@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jettag.data.jets import Jets, Table
+from jettag.data.transfer import sent
 from jettag.models.particle_transformer import Encoded
 from jettag.objectives.chance import Chance
 from jettag.objectives.contrastive import Compared, Contrastive, side_by_side
@@ -78,7 +79,7 @@ class Joint(Objective):
         """
         drawn = self.draw(jets, generator or torch.default_generator) if drawn is None else drawn
         views_end = self.contrastive.views.num_drawn(jets)
-        first, second = self.contrastive.views(jets, drawn[:, :views_end].to(jets.mask.device, non_blocking=True))
+        first, second = self.contrastive.views(jets, sent(drawn[:, :views_end], jets.mask.device))
         rest = drawn[:, views_end:]
         slots = jets.mask.shape[1]
         hiding = self.masked.hide(first, rest if rest.shape[1] == slots else rest.view(len(jets), slots, -1))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from jettag.config.objectives import MaskPattern
 from jettag.data.jets import Jets, Table
+from jettag.data.transfer import sent
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
 from jettag.objectives.chance import Chance
 from jettag.objectives.decoders import Scene
@@ -142,12 +143,12 @@ class MaskedModelling(Objective):
         most_hidden = max(int((fate == HIDDEN).sum(1).max()), 1)
         rows = (fate == HIDDEN).flatten().nonzero().flatten()
         if numbers is not None:
-            numbers = numbers.flatten(0, 1).index_select(0, rows).to(device, non_blocking=True)
-        hidden = (fate == HIDDEN).to(device, non_blocking=True)
+            numbers = sent(numbers.flatten(0, 1).index_select(0, rows), device)
+        hidden = sent(fate == HIDDEN, device)
         return Hiding(
             seen=jets.keep(jets.mask & ~hidden, width),
             hidden=hidden,
-            rows=rows.to(device, non_blocking=True),
+            rows=sent(rows, device),
             numbers=numbers,
             most_hidden=most_hidden,
         )

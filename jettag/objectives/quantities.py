@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from jettag.data.transfer import sent
 from jettag.errors import RecipeError
 
 __all__ = ["IDENTITIES", "IMPACT", "KINEMATIC", "Quantities", "has_identity", "identity_of"]
@@ -36,7 +37,7 @@ def identity_of(features: Tensor, feature_names: Sequence[str]) -> Tensor:
     """(M, F) features -> (M,) int64 place in `IDENTITIES`."""
     flags = torch.stack([features[:, feature_names.index(name)] for name in FLAGS], dim=1)
     species = torch.cat([flags, torch.full_like(flags[:, :1], 0.5)], dim=1).argmax(1)
-    first, signed = (torch.tensor(values).to(species.device, non_blocking=True) for values in (FIRST_OF_FLAG, SIGNED))
+    first, signed = (sent(torch.tensor(values), species.device) for values in (FIRST_OF_FLAG, SIGNED))
     positive = features[:, feature_names.index(CHARGE)] > 0
     return first[species] + signed[species] * positive
 

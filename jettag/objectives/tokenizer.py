@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jettag.data.features import FEATURE_SETS
 from jettag.data.jets import Jets, Table
 from jettag.data.loader import Loader
+from jettag.data.transfer import sent
 from jettag.errors import DataError
 from jettag.models.precision import widened
 from jettag.objectives.chance import Chance, uniform
@@ -202,7 +203,7 @@ class TokenizerTraining(Objective):
         index = book.nearest(latents.detach())
         coded = book.codes[index]
         if self.training:
-            book.follow(latents.detach(), index, real, drawn.to(real.device, non_blocking=True).flatten())
+            book.follow(latents.detach(), index, real, sent(drawn, real.device).flatten())
         found = net.rebuild(latents + (coded - latents).detach(), jets.mask)
         values, counted, name = net.look(jets)
         count = len(net.quantities)

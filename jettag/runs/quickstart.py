@@ -1,7 +1,6 @@
 """From nothing to a rejection table: simulate, pre-train, fine-tune, train from scratch, judge."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from jettag.config.files import write_atomically
+from jettag.config.processes import usable_cores
 from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
 from jettag.errors import UsageError
 from jettag.run import Sources, Told, choose_device, finetune, load_recipe, pretrain
@@ -72,7 +72,7 @@ def make_plan(out: Path, *, jets: int | None, seconds: float, seed: int, workers
             )
         told.note(f"going on with the quickstart in {out}, whose budget is {plan.seconds / 60:g} minutes")
         return plan
-    workers = workers or min(os.cpu_count() or 1, 8)
+    workers = workers or min(usable_cores(), 8)
     if jets is None:
         rate = _simulation_rate(workers)
         jets = int(rate * seconds * SIMULATING / len(PROCESSES))

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jettag.models.randomness import forked
 from jettag.objectives import Objective
 from jettag.objectives.contrastive import Compared
 from jettag.training.pieces import Piece
-from jettag.training.randomness import forked
 
 __all__ = ["compare"]
 

@@ -24,6 +24,7 @@ from jettag.errors import JettagError, ResourceError, UsageError
 __all__ = ["ALONE", "World", "join", "spread"]
 
 T = TypeVar("T")
+MPS_IS_RIGHT = torch.__version__ >= "2.14"  # before, of layer normalisation on a frozen network, and fp16 overflows
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,15 @@ class World:
         return self.rank == 0
 
     def device(self, chosen: torch.device) -> torch.device:
-        """This process's own, of several CUDA devices on a machine."""
+        """This process's own, of several CUDA devices on a machine.
+
+        Raises:
+            ResourceError: processes cannot meet on MPS.
+        """
+        if self.size > 1 and chosen.type == "mps":
+            raise ResourceError(
+                f"{self.size} processes cannot train together on mps", do="use one process, or --device cpu"
+            )
         if self.size == 1 or chosen.type != "cuda":
             return chosen
         own = torch.device("cuda", self.local_rank)
@@ -162,18 +171,23 @@ def in_precision(device: torch.device, half: bool) -> torch.autocast:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU.
+    """``auto`` takes CUDA, then MPS if this PyTorch is right there, then the CPU.
 
     Raises:
         UsageError: no device has this name.
-        ResourceError: the device asked for is not there.
+        ResourceError: the device asked for is not there, or this PyTorch has wrong gradients on it.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise UsageError(f"no device is called {name!r}", where="--device", do="say auto, cpu, cuda or mps")
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("mps" if torch.backends.mps.is_available() and MPS_IS_RIGHT else "cpu")
+    if name == "mps" and not MPS_IS_RIGHT:
+        raise ResourceError(
+            f"PyTorch {torch.__version__} has wrong gradients on mps (pytorch #183825, #186360)",
+            do="use PyTorch 2.14 or later, or --device cpu",
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

@@ -50,7 +50,7 @@ def fit_head(
     mean, width = x.mean(0), x.std(0)
     width[width == 0] = 1.0
     x = (x - mean) / width
-    weight = model.class_weight.double().cpu().numpy()[label]
+    weight = model.class_weight.cpu().double().numpy()[label]  # in this order: MPS has no float64
     known = np.unique(label)
     if len(known) < 2:
         return

@@ -47,7 +47,7 @@ def refuse_unshardable(recipe: TrainingRecipe, device: torch.device, world: Worl
         raise RecipeError(
             f"parameters cannot be sharded on {device.type}",
             where="training.parallel=fsdp",
-            do="use parallel=ddp, or --device cpu",
+            do="use --device cpu",
         )
 
 

@@ -16,6 +16,7 @@ from jettag.data.loader import Share
 from jettag.data.prefetch import Batches
 from jettag.errors import CheckpointError, DivergenceError
 from jettag.models.compiling import compile_blocks
+from jettag.models.randomness import device_state, set_device_state
 from jettag.objectives import Objective
 from jettag.objectives.chance import Chance, Shared
 from jettag.training.blame import blame, suspects
@@ -25,7 +26,6 @@ from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate, unchanged_if
 from jettag.training.pieces import Means, Piece, cut
-from jettag.training.randomness import device_state, set_device_state
 from jettag.training.sharding import clip, like, load_whole, parts, refuse_unshardable, shard, whole
 from jettag.training.validation import validate
 

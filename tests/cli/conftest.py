@@ -46,6 +46,15 @@ def jets(count, name, factor, seed):
     }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_core():
+    """Tests share the cores already: the seconds in which a worker starts are for those that ask for workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("jettag.config.processes", "jettag.runs.weak_workers"):
+            patch.setattr(f"{module}.usable_cores", lambda: 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory):
     """Files of QCD and Tbqq, to train on and to judge, and a card with their two features."""

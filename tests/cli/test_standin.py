@@ -6,6 +6,7 @@ import pytest
 
 from ..training.test_distributed import records
 from ..training.test_standin import on_standin
+from .conftest import SMALL
 from .test_torchrun import QUIET
 
 
@@ -35,3 +36,18 @@ def test_from_pre_training_to_a_table_of_a_tagger(files, tmp_path, call_json):
             assert b == pytest.approx(a, abs=1e-9), run
     expected, found = ([row["auc"] for row in table["rows"]] for table in (rows, json.loads(there)))
     assert found == pytest.approx(expected, abs=1e-3)  # of some hundred jets, scored in single precision
+
+
+def test_no_command_needs_double_precision(files, tmp_path):
+    """Apple's GPUs have none. What a head begins with, or a probe says, is for the host to compute."""
+    train, test = (["--data", str(files / part / "*.root")] for part in ("train", "test"))
+    few, backbone, tagger = ["--max-steps", "2", "--json"], str(tmp_path / "backbone"), str(tmp_path / "lpft")
+    commands = [["pretrain", "both", *train, *SMALL, *few, "--probe", "QCD,Tbqq", "--out", backbone]]
+    for mode in ("attentive", "lora", "lpft"):
+        finetune = ["finetune", "--task", "top", "--from", backbone, "--mode", mode]
+        commands += [[*finetune, *train, *few, "--out", str(tmp_path / mode)]]
+    commands += [["eval", tagger, *test, "--json"]]
+    for word in ("predict", "embed"):
+        commands += [[word, tagger, *test, "--out", str(tmp_path / f"{word}.root"), "--json"]]
+    told = on_standin("tests.cli.on_standin", json.dumps(commands), "single").splitlines()
+    assert len(told) == len(commands)

@@ -1,11 +1,12 @@
 """Activation checkpointing: the same numbers for less memory."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 import torch
 
-from jettag.models import SIZES, ParticleTransformer, build_backbone, pair_embedding
+from jettag.models import SIZES, ParticleTransformer, build_backbone, pair_embedding, recompute
 
 from .conftest import random_jets
 from .test_particle_transformer import SMALL
@@ -76,3 +77,33 @@ def test_large_has_sixty_million_parameters_and_checkpoints():
         network = ParticleTransformer(17, **SIZES["large"])
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(60e6, rel=0.05)
     assert network.settings()["checkpointing"] is True
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_a_device_whose_generator_pytorch_forgets_drops_the_same_twice(monkeypatch, forgotten):
+    """A generator that PyTorch does not know stands for that of MPS."""
+    own = torch.Generator().manual_seed(3)
+
+    @contextlib.contextmanager
+    def forked(_):
+        state = own.get_state()
+        try:
+            yield
+        finally:  # the second time ends once the last number is there
+            own.set_state(state)
+
+    monkeypatch.setattr(recompute, "device_state", lambda _: own.get_state())
+    monkeypatch.setattr(recompute, "set_device_state", lambda _, state: own.set_state(state))
+    monkeypatch.setattr(recompute, "forked", forked)
+    monkeypatch.setattr(recompute, "FORGOTTEN", ("cpu",) if forgotten else ())
+
+    def drop(x):
+        return x * (torch.rand(64, generator=own) > 0.5)
+
+    x = torch.ones(64, requires_grad=True)
+    kept = recompute.recomputed(drop, x, draws=True)
+    torch.rand(5, generator=own)  # of other layers
+    before = own.get_state()
+    kept.sum().backward()
+    assert torch.equal(x.grad, kept.detach()) == forgotten
+    assert torch.equal(own.get_state(), before) == forgotten

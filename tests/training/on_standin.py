@@ -12,16 +12,25 @@ from jettag.config.recipe import TrainingRecipe
 from jettag.data.loader import Loader
 from jettag.training import Limits, Trainer
 
-from ..standin import Waits, no_waiting, on_standin
+from ..standin import Waits, no_doubles, no_waiting, on_standin
 from .test_waiting import shipped
 
 CPU = torch.device("cpu")
 
 
-def steps(
-    device: torch.device, name: str, mode: str | None, *, drop: float = 0.0, **settings: Any
-) -> dict[str, list[float]]:
-    """Losses of some steps and of a validation; on the device nothing waits for it until the steps are done."""
+def steps(device: torch.device, name: str, mode: str | None, *, drop: float = 0.0, **settings: Any) -> dict[str, Any]:
+    """Losses of some steps and of a validation; on the device nothing waits for it until the steps are done.
+
+    Unless they are taken in double precision, nothing there may have it; and the operators that run there are told.
+    """
+    exact = device == CPU or settings["precision"] == "fp64"
+    with contextlib.nullcontext(set()) if exact else no_doubles() as ran:
+        found = losses(device, name, mode, drop=drop, **settings)
+    return found | {"operators": sorted(ran)}
+
+
+def losses(device: torch.device, name: str, mode: str | None, *, drop: float, **settings: Any) -> dict[str, Any]:
+    """Of some steps and of a validation."""
     torch.manual_seed(0)
     model, table = shipped(name, mode, drop)
     recipe = TrainingRecipe(max_steps=10, **settings)
@@ -67,10 +76,41 @@ def refuse_to_wait(device: torch.device) -> None:
     raise AssertionError(msg)
 
 
+DOUBLE: list[Callable[[torch.Tensor], object]] = [
+    lambda x: x.double(),
+    lambda x: x.to("cpu", torch.float64),
+    lambda x: torch.zeros(3).double().copy_(x),
+    lambda x: torch.zeros(3, dtype=torch.float64).to(x.device),
+    lambda x: torch.zeros(3, dtype=torch.float64, device=x.device),
+    lambda x: torch.arange(3.0, dtype=torch.float64, device=x.device),
+    lambda x: x.sum(dtype=torch.float64),
+    lambda x: x.to(torch.complex128),
+]
+
+
+def refuse_doubles(device: torch.device) -> None:
+    """Double precision is refused wherever MPS refuses it, and nowhere else."""
+    x = torch.ones(3, device=device)
+    for number, ask in enumerate(DOUBLE):
+        try:
+            with no_doubles():
+                ask(x)
+        except TypeError:
+            continue
+        msg = f"number {number} of what has double precision was not seen"
+        raise AssertionError(msg)
+    with no_doubles() as ran:  # numbers of the host take the type of the device's; copies are converted before they go
+        assert (x * torch.tensor(0.5, dtype=torch.float64)).dtype is torch.float32
+        x.copy_(torch.zeros(3, dtype=torch.float64))
+        x.cpu().double()
+    assert "aten::mul.Tensor" in ran
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with on_standin() as device:
         refuse_to_wait(device)
+        refuse_doubles(device)
     answers = []
     for call in json.loads(sys.argv[1]):
         on_cpu = steps(CPU, **call)

@@ -1,4 +1,7 @@
-"""The code that trains on CUDA, on a stand-in: nothing waits, nothing mixes with the CPU, the losses are the CPU's."""
+"""The code that trains on CUDA, on a stand-in: nothing waits, nothing mixes with the CPU, the losses are the CPU's.
+
+But for the runs in double precision nothing has it, and every operator that runs is there on MPS.
+"""
 
 import json
 import os
@@ -8,6 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchgen
+from torchgen.gen import parse_native_yaml
+from torchgen.model import DispatchKey
 
 from .test_waiting import EVERY
 
@@ -17,13 +23,17 @@ TOLERANCE = {"fp64": 1e-9, "fp32": 2e-4, "bf16": 0.1, "fp16": 0.05}
 EACH = [training for training in EVERY if training[0] not in ("jetclr", "supervised", "weak")]  # parts of the others
 CALLS = [
     *({"name": name, "mode": mode, "optimizer": optimizer, "precision": "fp64"} for name, mode, optimizer in EACH),
-    *({"name": name, "mode": None, "precision": "fp32"} for name in ("both", "flavour")),
+    *({"name": name, "mode": mode, "precision": "fp32"} for name, mode, _ in EACH),
     *({"name": name, "mode": None, "precision": "bf16"} for name in ("both", "mpm-vqvae")),
     {"name": "both", "mode": None, "precision": "fp16", "accumulate": 3},
     *({"name": name, "mode": None, "precision": "fp64", "accumulate": 3} for name in ("both", "flavour")),
     *({"name": name, "mode": None, "precision": "bf16", "drop": 0.1} for name in ("both", "top")),
     {"name": "top", "mode": "lora", "precision": "fp32", "drop": 0.1},
 ]
+# Kernels of PyTorch for MPS, and those that are made of others.
+KEYS = ("MPS", "CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+# Attention without gradients in one piece, a shortcut on the CPU, on CUDA and on devices that are not PyTorch's.
+NOT_ON_MPS = {"aten::_native_multi_head_attention"}
 
 
 def on_standin(module: str, *words: object) -> str:
@@ -48,3 +58,18 @@ def test_an_accelerator_has_the_losses_of_the_cpu_and_waits_for_nothing(answers,
     tolerance = 1.0 if call.get("drop") else TOLERANCE[call["precision"]]  # what is dropped is another choice
     for part in ("steps", "validation"):
         assert there[part] == pytest.approx(on_cpu[part], abs=tolerance), part
+
+
+def on_mps() -> set[str]:
+    """Names of the operators that PyTorch has on MPS."""
+    folder = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native"
+    parsed = parse_native_yaml(str(folder / "native_functions.yaml"), str(folder / "tags.yaml"))
+    kernels = [parsed.backend_indices[DispatchKey.parse(key)] for key in KEYS]
+    own = {f.func.name for f in parsed.native_functions if any(index.has_kernel(f) for index in kernels)}
+    return {f"aten::{f.func.name}" for f in parsed.native_functions if {f.func.name, f.structured_delegate} & own}
+
+
+def test_every_operator_is_there_on_mps(answers):
+    ran = {name for _, there in answers for name in there["operators"]}
+    assert len(ran) > 100
+    assert ran - on_mps() <= NOT_ON_MPS

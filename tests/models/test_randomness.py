@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from jettag.models.randomness import device_state, forked, set_device_state
 from jettag.training import load_last_good
-from jettag.training.randomness import device_state, forked, set_device_state
 
 from ..conftest import make_table
-from .test_loop import RECIPE, make_trainer
+from ..training.test_loop import RECIPE, make_trainer
 
 
 @pytest.fixture
