@@ -314,7 +314,7 @@ def scale(
     lengths = [
         n for n in (most_constituents // 8, most_constituents // 4, most_constituents // 2, most_constituents) if n
     ]
-    place = choose_device(device).type
+    place = str(choose_device(device))
     check_network(size, weaver=against == "weaver")
 
     def tell(point: Point) -> None:
@@ -345,7 +345,7 @@ def scale(
                 "schema": 1,
                 "bench": "scale",
                 "size": size,
-                "device": place,
+                "device": place.partition(":")[0],
                 "batch_size": batch_size,
                 "random_jets": not data,
                 "points": [vars(point) for point in points],

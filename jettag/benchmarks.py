@@ -27,7 +27,7 @@ from jettag.models import build_backbone
 from jettag.models.compiling import compile_blocks
 from jettag.objectives import Classification
 from jettag.random_jets import random_table
-from jettag.training.distributed import in_precision
+from jettag.training.devices import in_precision
 
 __all__ = ["BenchSettings", "Comparison", "Rate", "bench_jets", "compare", "weaver_twin"]
 

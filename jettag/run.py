@@ -23,7 +23,7 @@ from jettag.runs.weak_resonance import resonance_study
 from jettag.runs.weak_shift import shift_study
 from jettag.runs.weak_simulators import SimulatorStudy, simulator_study
 from jettag.runs.weak_study import NETWORKS, WeakStudy, default_rows, weak_study
-from jettag.training.distributed import choose_device, has_fast_bf16, in_precision
+from jettag.training.devices import choose_device, has_fast_bf16, in_precision
 from jettag.weak.autoencoders import AutoencoderSettings
 from jettag.weak.flow import FlowSettings
 from jettag.weak.hunt import HuntPlan, mass_edges

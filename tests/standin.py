@@ -19,6 +19,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from jettag.data import transfer
+
 __all__ = ["DEVICE", "Waits", "no_doubles", "no_waiting", "on_standin"]
 
 NAME = "standin"
@@ -33,6 +35,7 @@ HANDS_OVER = {
     aten._unique2.default,
 }
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+PINNED = "_is_page_locked"  # attribute of tensors of the CPU
 MOVES = {aten._to_copy.default, aten.copy_.default}
 DOUBLES = {torch.float64, torch.complex128}
 # As PyTorch's documentation lists them for CUDA, as far as jettag comes by.
@@ -143,11 +146,12 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if mine and not _waiting[0] and (operation in HANDS_OVER or by_mask or not stays):
         raise Waits(str(operation))
     if operation in MOVES and stays and not _waiting[0]:
-        # A copy from the host waits for what the device does, unless it is told not to.
+        # A copy from the host waits, unless it is told not to and its memory is page-locked.
         source = args[1] if operation is aten.copy_.default else args[0]
         told = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
-        if not isinstance(source, _OnDevice) and source.ndim and not told:
-            msg = f"{operation} of {tuple(source.shape)} from the host"
+        beside = told and getattr(source, PINNED, False)
+        if not isinstance(source, _OnDevice) and source.ndim and not beside:
+            msg = f"{operation} of {tuple(source.shape)} from the host, {'' if told else 'not '}told to go on"
             raise Waits(msg)
     strangers = [x for x in tensors if not isinstance(x, _OnDevice) and x.ndim]
     if mine and strangers and operation not in MOVES:
@@ -204,6 +208,12 @@ def _empty(operation: Any) -> Callable[..., _OnDevice]:
     return lambda *args, **kwargs: _OnDevice(operation(*args, **{**kwargs, "device": torch.device("cpu")}))
 
 
+def _page_locked(x: torch.Tensor) -> torch.Tensor:
+    copy = x.clone()
+    setattr(copy, PINNED, True)
+    return copy
+
+
 @contextlib.contextmanager
 def on_standin() -> Iterator[torch.device]:
     """Within, tensors can be made on the device that is given."""
@@ -211,6 +221,9 @@ def on_standin() -> Iterator[torch.device]:
     without = {**vars(torch), "Generator": lambda **_: torch.Generator()}
     timm.utils.model_ema.torch = types.SimpleNamespace(**without)
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
+    transfer.PINNED = (*transfer.PINNED, NAME)
+    torch.Tensor.is_pinned = lambda x: getattr(x, PINNED, False)
+    torch.Tensor.pin_memory = _page_locked
     with _Mode():
         yield DEVICE
 

@@ -101,8 +101,8 @@ class TrainingRecipe(Section):
     accumulate: int = Field(1, ge=1)
     # Of several processes: ddp keeps all parameters on each, fsdp deals them out (for networks too big for one device).
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    # auto: bf16 on an accelerator, fp32 on a CPU. fp64 is slow, and rounds so little that without dropout any number of
-    # processes gives the same losses; what a frozen backbone has embedded once is kept in single precision.
+    # auto: bf16 on an accelerator that has it, else fp32. fp64 is slow, and rounds so little that without dropout any
+    # number of processes gives the same losses; what a frozen backbone has embedded once is kept in single precision.
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     # The blocks through torch.compile; the first steps wait for the compiler, minutes on a CPU, which gains in bf16.
     compile: bool = False

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jettag.data.transfer import sent
+from jettag.data.transfer import reads_beside, sent
 
 __all__ = ["CPU", "NO_TRUTH", "TRUTH", "Batch", "JetTable", "Jets", "PackedJets", "Table", "concatenate"]
 
@@ -351,7 +351,7 @@ class JetTable:
         if device.type == "cpu":
             return self.batch(index, width)
         packed = self.pack(index, width)
-        return packed.pin() if device.type == "cuda" else packed
+        return packed.pin() if reads_beside(device) else packed
 
     def _columns(self, index: npt.NDArray[np.int64]) -> Tensor | None:
         """(B, K) of the jet columns that batches carry."""

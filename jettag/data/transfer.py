@@ -1,15 +1,22 @@
-"""Copies to a device that do not wait for it."""
+"""Copies to a device for which the host does not wait."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["sent"]
+__all__ = ["reads_beside", "sent"]
+
+PINNED = ("cuda",)  # kinds of device that read memory of the host beside it, where that memory is page-locked
+UNSAFE = ("mps",)  # that read memory which the host may have given away by then (pytorch #139550, #189690)
+
+
+def reads_beside(device: torch.device) -> bool:
+    """Whether memory that goes there should be page-locked."""
+    return device.type in PINNED
 
 
 def sent(x: Tensor, device: torch.device | str) -> Tensor:
-    """``x`` on a device; the host goes on at once, but for MPS.
-
-    There the device reads from memory of the host that may have been given away by then: what arrives is something else
-    (pytorch #139550, #189690).
-    """
-    return x.to(device, non_blocking=torch.device(device).type != "mps")
+    """``x`` of the CPU on a device; the host goes on at once where that is safe."""
+    device = torch.device(device)
+    if reads_beside(device) and x.device.type == "cpu" and not x.is_pinned():
+        x = x.pin_memory()
+    return x.to(device, non_blocking=device.type not in UNSAFE)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jettag.models.attention import ClassBlock
+from jettag.models.precision import unrounded
 
 __all__ = ["AttentiveHead", "ClassHead"]
 
@@ -73,6 +74,6 @@ class AttentiveHead(nn.Module):
 
 def _unrounded(layers: nn.Module, x: Tensor) -> Tensor:
     """Logits in the precision of the weights, in mixed precision too: in bf16 the scores of many jets would tie."""
-    with torch.autocast(x.device.type, enabled=False):
+    with unrounded(x):
         logits: Tensor = layers(x.to(next(layers.parameters()).dtype))
     return logits

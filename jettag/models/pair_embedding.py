@@ -11,6 +11,7 @@ from torch.autograd.function import FunctionCtx
 from jettag.models.attention import gelu
 from jettag.models.direct_layer import DirectLayer
 from jettag.models.layout import Group
+from jettag.models.precision import unrounded
 from jettag.models.recompute import recomputed
 from jettag.models.synchronise import is_spread, summed
 from jettag.models.threads import shared
@@ -181,7 +182,7 @@ class PairEmbedding(nn.Module):
     def _layers(self) -> list["_Layer"]:
         """The layers in turn; the first one scales its input as `norm` would, so no gradient goes to every pair's."""
         layers = []
-        with _exact(self.norm.weight):
+        with unrounded(self.norm.weight):
             for place, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
                 weight, bias = cast("Tensor", linear.weight), cast("Tensor", linear.bias)
                 if not place:
@@ -247,11 +248,6 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, rows, weight.T.contiguous())
 
 
-def _exact(weight: Tensor) -> torch.autocast:
-    """Statistics, and what is folded with them, stay in the precision of the weights."""
-    return torch.autocast(weight.device.type, enabled=False)
-
-
 def _normalised(
     layer: _Layer, pieces: Sequence[Tensor], groups: Sequence[Group], *, activate: bool = True
 ) -> list[Tensor]:
@@ -268,7 +264,7 @@ def _normalised(
         weight, bias = _folded(layer, pieces, groups)
         rows = [_linear(piece, weight, bias) for piece in pieces]
         return [gelu(piece) for piece in rows] if activate else rows
-    with _exact(weight):
+    with unrounded(weight):
         mean, variance, count, *results = DirectLayer.apply(
             weight, bias, norm.weight, norm.bias, norm.eps, activate, _real(pieces, groups), *pieces
         )
@@ -292,7 +288,7 @@ def _folded(
     ``pieces`` are the layer's input; where layers ``before`` are given, those layers' and what follows from it.
     """
     weight, bias, norm = layer
-    with _exact(weight):
+    with unrounded(weight):
         if _is_taught(norm, pieces):
             input_mean, products, count = _means(pieces, groups, before)
             covariance = products - input_mean[:, None] * input_mean

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-__all__ = ["widened"]
+__all__ = ["unrounded", "widened"]
+
+
+def unrounded(like: Tensor) -> torch.autocast:
+    """Within, mixed precision rounds nothing on the device of ``like``: products too are in the type of their factors.
+
+    To widen what goes into a matrix product is not enough: autocast would narrow it again.
+    """
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def widened(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jettag.models.precision import unrounded
 from jettag.models.synchronise import gathered, summed
 
 __all__ = ["Codebook", "usage"]
@@ -60,7 +61,8 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def nearest(self, latents: Tensor) -> Tensor:
         """(P, L) -> (P,) int64."""
-        return (self.codes.square().sum(1) - 2 * latents @ self.codes.T).argmin(1)
+        with unrounded(latents):
+            return (self.codes.square().sum(1) - 2 * latents.to(self.codes.dtype) @ self.codes.T).argmin(1)
 
     @torch.no_grad()
     def follow(self, latents: Tensor, chosen: Tensor, real: Tensor, uniform: Tensor) -> None:

@@ -23,7 +23,7 @@ from jettag.data.jets import Jets
 from jettag.data.transfer import sent
 from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
-from jettag.models.precision import widened
+from jettag.models.precision import unrounded, widened
 from jettag.models.synchronise import gathered
 from jettag.objectives.chance import Chance
 from jettag.objectives.objective import Objective
@@ -57,7 +57,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, *, everyone: bool
     """
     own = widened(torch.cat([first, second]))
     others, begin = gathered(own) if everyone else (own, 0)
-    similarity = own @ others.T / temperature
+    with unrounded(own):
+        similarity = own @ others.T / temperature
     rows = torch.arange(len(own), device=own.device)
     partner = begin + (rows + len(first)) % len(own)
     itself = rows[:, None] + begin == torch.arange(len(others), device=own.device)
@@ -231,11 +232,12 @@ def condition(jet: Tensor) -> dict[str, Tensor]:
     Before the projection: its batch normalisation would pull apart even what lies nearly together.
     """
     jet = widened(jet)
-    return {"spread": spread(F.normalize(jet, dim=1)), "rank": rank(jet)}
+    with unrounded(jet):
+        return {"spread": spread(F.normalize(jet, dim=1)), "rank": rank(jet)}
 
 
 def contrast(first: Tensor, second: Tensor, temperature: float, *, everyone: bool) -> dict[str, Tensor]:
     """Loss, alignment and uniformity of two projected views (B, P) each, a mean over B jets."""
-    with torch.no_grad():
+    with unrounded(first), torch.no_grad():
         told = {"alignment": alignment(first, second), "uniformity": uniformity(first)}
     return {"loss": nt_xent(first, second, temperature, everyone=everyone), **told}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from jettag.config.observables import COMPUTED, RATIOS, columns_behind
 from jettag.data.jets import Jets, Table
 from jettag.errors import DataError, RecipeError
-from jettag.models.precision import widened
+from jettag.models.precision import unrounded, widened
 from jettag.physics.correlations import energy_correlations
 
 __all__ = ["Observables"]
@@ -126,7 +126,8 @@ class Observables(nn.Module):
         """The same of what constituents tell."""
         found: dict[str, Tensor] = {}
         if "c2" in self.computed or "d2" in self.computed:
-            two, three = energy_correlations(jets.p4.float(), jets.mask)
+            with unrounded(jets.p4):
+                two, three = energy_correlations(jets.p4.float(), jets.mask)
             found |= {"c2": three.log() - 2 * two.log(), "d2": three.log() - 3 * two.log()}
         if self.impact:
             d0, error = (jets.features[..., place].float() for place in self.impact)

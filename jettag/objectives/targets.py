@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jettag.data.jets import Jets, Table
-from jettag.models.precision import widened
+from jettag.models.precision import unrounded, widened
 from jettag.objectives.chance import Chance, normal
 from jettag.objectives.quantities import IDENTITIES, Quantities, has_identity, identity_of
 from jettag.objectives.tokenizer import Tokenizer
@@ -228,7 +228,7 @@ class Flow(_Continuous):
         values, counted = self.quantities(chosen(jets, rows))
         noise, time = drawn[:, :-1], drawn[:, -1:]
         mixed = _mixed(values, counted, noise, time)
-        with torch.autocast(decoded.device.type, enabled=False):
+        with unrounded(decoded):
             found = self.velocity(torch.cat([widened(decoded), mixed, _waves(time)], dim=1))
         return {"loss": _mean((found - (noise - values)).square(), counted)}
 
@@ -280,6 +280,6 @@ class SetFlow(_Continuous):
             msg = "a flow needs the noise that `draw` gives"
             raise ValueError(msg)
         values, counted = self._wanted(jets, rows)
-        with torch.autocast(decoded.device.type, enabled=False):
+        with unrounded(decoded):
             found = self.head(widened(decoded))
         return {"loss": _mean((found - (drawn[:, :-1] - values)).square(), counted)}

@@ -11,6 +11,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from jettag.errors import DataError, RecipeError
+from jettag.models.precision import unrounded
 
 __all__ = ["TOKEN_FEATURES", "KmeansTokens"]
 
@@ -73,4 +74,5 @@ class KmeansTokens(nn.Module):
         """(M, F) standardised features -> (M,) int64 tokens."""
         x = (features[:, self.columns].float() - self.mean) / self.std
         # |x - c|^2 without the |x|^2 that is the same for all centres: one matrix product.
-        return (self.centres.square().sum(1) - 2 * x @ self.centres.T).argmin(1)
+        with unrounded(x):
+            return (self.centres.square().sum(1) - 2 * x @ self.centres.T).argmin(1)

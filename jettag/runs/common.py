@@ -314,7 +314,7 @@ def carry_out(
         table,
         jets.val_table,
         out=out,
-        device=world.device(device),
+        device=device,
         world=world,
         settings=_settings(recipe, model, table),
         files=origin_names(jets.train_inputs),

@@ -36,7 +36,7 @@ from jettag.runs.holding import hold_run
 from jettag.runs.settling import as_begun, settle_size, settled_with
 from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
-from jettag.training.distributed import choose_device
+from jettag.training.devices import choose_device
 
 __all__ = ["finetune"]
 
@@ -145,7 +145,7 @@ def finetune(
             pictures=pictures,
         )
         if isinstance(model, Flavour):
-            facts = world.first(lambda: store_choices(out, jets.val_table, world.device(chosen), told.note))
+            facts = world.first(lambda: store_choices(out, jets.val_table, chosen, told.note))
         return facts
 
 

@@ -1,10 +1,10 @@
 """Asking trained networks: class probabilities, embeddings, and the rows of the rejection table."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -47,6 +47,7 @@ __all__ = ["Judgement", "apply_to_all", "embed", "embeddings", "evaluate", "pred
 
 BATCH_SIZE = 512  # jets; inference holds no gradients
 Progress = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,23 @@ def apply_to_all(
     """``function`` of every jet, (J, ...), in the table's order."""
     result: npt.NDArray[np.float32] | None = None
     done = 0
-    for index, jets in once(table, BATCH_SIZE, device):
-        values = function(jets).float().cpu().numpy()
+    for index, values in _one_behind((index, function(jets)) for index, jets in once(table, BATCH_SIZE, device)):
         if result is None:
             result = np.empty((len(table), *values.shape[1:]), dtype=np.float32)
-        result[index] = values
+        result[index] = values.float().cpu().numpy()
         done += len(index)
         if on_progress:
             on_progress(done)
     return np.empty((0, 0), dtype=np.float32) if result is None else result
+
+
+def _one_behind(each: Iterable[T]) -> Iterator[T]:
+    """The same, each once the next has begun: an accelerator then works while the host reads what it did before."""
+    waiting: list[T] = []
+    for one in each:
+        yield from waiting
+        waiting = [one]
+    yield from waiting
 
 
 def probabilities(

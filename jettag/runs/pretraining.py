@@ -26,7 +26,7 @@ from jettag.runs.common import (
 )
 from jettag.runs.holding import hold_run
 from jettag.runs.settling import as_begun, settle_size, settled_with
-from jettag.training.distributed import choose_device
+from jettag.training.devices import choose_device
 from jettag.training.restore import load_tokenizer
 
 __all__ = ["pretrain"]

@@ -30,7 +30,7 @@ from jettag.runs.seen import refuse_shared, seen_in_training
 from jettag.runs.settling import settle_features
 from jettag.training import load_tagger
 from jettag.training.checkpoint import load_model_state, resolve_checkpoint
-from jettag.training.distributed import choose_device
+from jettag.training.devices import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.training.session import BATCH_SIZES
 

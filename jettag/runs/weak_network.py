@@ -15,7 +15,7 @@ from jettag.runs.finetuning import finetune
 from jettag.runs.inference import probabilities
 from jettag.runs.weak_data import Pools
 from jettag.training import load_tagger
-from jettag.training.distributed import choose_device
+from jettag.training.devices import choose_device
 from jettag.training.precompute import KNOWN
 from jettag.training.run_directory import read_run
 from jettag.weak.measures import argos

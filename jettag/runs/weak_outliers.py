@@ -19,7 +19,7 @@ from jettag.evaluation.weak_report import NO_SIGNAL, outlier_markdown
 from jettag.runs.common import NOBODY, Told
 from jettag.runs.seen import refuse_shared
 from jettag.runs.weak_data import Pool, Reader, class_names_of, embed_pool, make_pool
-from jettag.training.distributed import choose_device
+from jettag.training.devices import choose_device
 from jettag.training.restore import features_of
 from jettag.weak.autoencoders import AutoencoderSettings, jet_images
 from jettag.weak.checks import check_features

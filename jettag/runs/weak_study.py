@@ -27,7 +27,7 @@ from jettag.runs.weak_data import Pool, Pools, WeakSources, read_pools, several_
 from jettag.runs.weak_network import train_network
 from jettag.runs.weak_plan import settle_study
 from jettag.runs.weak_workers import train_points
-from jettag.training.distributed import choose_device
+from jettag.training.devices import choose_device
 from jettag.training.run_directory import occupy, read_run
 from jettag.weak.classifiers import make_linear, make_principal_trees, make_trees
 from jettag.weak.features import with_noise

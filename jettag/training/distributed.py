@@ -8,9 +8,9 @@ and never through an accelerator.
 import contextlib
 import inspect
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,42 +19,25 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from jettag.errors import JettagError, ResourceError, UsageError
+from jettag.errors import JettagError, ResourceError, Stopped
 
-__all__ = ["ALONE", "World", "join", "spread"]
+__all__ = ["ALONE", "World", "join", "processes", "spread"]
 
 T = TypeVar("T")
-MPS_IS_RIGHT = torch.__version__ >= "2.14"  # before, of layer normalisation on a frozen network, and fp16 overflows
+PATIENCE = timedelta(hours=4)  # with a process that does something alone, such as reading terabytes for their checksums
 
 
 @dataclass(frozen=True)
 class World:
-    """Who trains: ``rank`` of ``size`` processes, the ``local_rank``-th on its machine."""
+    """Who trains: ``rank`` of ``size`` processes."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
 
     @property
     def is_first(self) -> bool:
         """The process that writes and speaks."""
         return self.rank == 0
-
-    def device(self, chosen: torch.device) -> torch.device:
-        """This process's own, of several CUDA devices on a machine.
-
-        Raises:
-            ResourceError: processes cannot meet on MPS.
-        """
-        if self.size > 1 and chosen.type == "mps":
-            raise ResourceError(
-                f"{self.size} processes cannot train together on mps", do="use one process, or --device cpu"
-            )
-        if self.size == 1 or chosen.type != "cuda":
-            return chosen
-        own = torch.device("cuda", self.local_rank)
-        torch.cuda.set_device(own)
-        return own
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over all processes, on the tensor's device."""
@@ -125,6 +108,11 @@ def _ddp_options() -> set[str]:
     return set(inspect.signature(DistributedDataParallel.__init__).parameters)
 
 
+def processes() -> int:
+    """How many torchrun started to train together, this one among them."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
 @contextlib.contextmanager
 def join() -> Iterator[World]:
     """Meet the processes that torchrun started beside this one; leave them at the end.
@@ -132,24 +120,30 @@ def join() -> Iterator[World]:
     Raises:
         ResourceError: another process ended in the middle; its own message tells why.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    if processes() == 1:
         yield ALONE
         return
-    world = World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    world = World(int(os.environ["RANK"]), processes())
+    by_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if by_nccl else "gloo", timeout=PATIENCE)
+    in_step = False  # with the others at the end
     try:
         yield world
+        in_step = True
+    except Stopped:
+        in_step = True
+        raise
     except (dist.DistError, RuntimeError) as error:
         if not _is_lost_peer(error):
             raise
         raise ResourceError(
-            f"another process of this training ended (seen by process {world.rank} of {size})",
+            f"another process of this training ended (seen by process {world.rank} of {world.size})",
             do="its message is the cause; go on with --resume",
         ) from None
     finally:
-        with contextlib.suppress(RuntimeError):
-            dist.destroy_process_group()
+        if in_step or not by_nccl:  # NCCL's would wait for those that wait for this one
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
 
 
 def _is_lost_peer(error: Exception) -> bool:
@@ -158,40 +152,3 @@ def _is_lost_peer(error: Exception) -> bool:
         return True
     text = str(error)
     return "gloo" in text or "Connection closed by peer" in text or "Connection reset by peer" in text
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 is what the device multiplies fastest: every accelerator here, and CPUs with instructions for it."""
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def in_precision(device: torch.device, half: bool) -> torch.autocast:
-    """bf16 mixed precision within, where ``half`` says so."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS if this PyTorch is right there, then the CPU.
-
-    Raises:
-        UsageError: no device has this name.
-        ResourceError: the device asked for is not there, or this PyTorch has wrong gradients on it.
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(f"no device is called {name!r}", where="--device", do="say auto, cpu, cuda or mps")
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() and MPS_IS_RIGHT else "cpu")
-    if name == "mps" and not MPS_IS_RIGHT:
-        raise ResourceError(
-            f"PyTorch {torch.__version__} has wrong gradients on mps (pytorch #183825, #186360)",
-            do="use PyTorch 2.14 or later, or --device cpu",
-        )
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]  # what follows is pages of backends
-        raise ResourceError(f"device {name!r} cannot be used ({reason})", do="use --device auto or cpu") from None
-    return device

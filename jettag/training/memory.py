@@ -45,7 +45,7 @@ class Memory:
         parts = ("parameters", "gradients", "optimizer", "average")
         fixed = ", ".join(f"{name} {size(getattr(self, name))}" for name in parts)
         return (
-            f"memory: at most about {size(self.total(jets))} in a step ({fixed}, activations {size(self.jet)} a jet"
+            f"memory: about {size(self.total(jets))} in a step ({fixed}, activations {size(self.jet)} a jet"
             f" x {jets} jets), besides torch and the data"
         )
 
@@ -63,8 +63,8 @@ def estimate(model: Objective, recipe: TrainingRecipe, jets: Jets) -> Memory:
     """Train a copy of ``model`` with ``jets``, and count what it keeps; the random state is left as it was.
 
     Activations are the tensors that autograd saves, each storage once, on the device and in the precision of the
-    parameters: half precision and an accelerator's fused attention keep less. On a CPU every thread has a gradient of
-    every parameter for a moment, which is not counted.
+    parameters: half precision and an accelerator's fused attention keep less, what is padded there keeps more. On a
+    CPU every thread has a gradient of every parameter for a moment, which is not counted.
     """
     with torch.random.fork_rng(devices=[]):
         twin = copy.deepcopy(model).train()

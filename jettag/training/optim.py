@@ -34,6 +34,7 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Opt
     undecayed = {f"backbone.{name}" for name in backbone.no_weight_decay()} if backbone is not None else set()
     depths = _depths(backbone) if backbone is not None and recipe.layer_decay != 1 else {}
     trained = model.trained() if isinstance(model, Objective) else None
+    on_cuda = next(model.parameters()).device.type == "cuda"  # where one kernel does what else are a dozen
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not (parameter.requires_grad if trained is None else name in trained):
@@ -53,7 +54,7 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Opt
             for (in_backbone, decays, scale), parameters in groups.items()
         ],
         **(RANGER_IS if recipe.optimizer == RANGER else {"opt": recipe.optimizer}),
-        **({"fused": True} if (recipe.optimizer, recipe.precision) == ("adamw", "fp16") else {}),
+        **({"fused": True} if recipe.optimizer == "adamw" and (on_cuda or recipe.precision == "fp16") else {}),
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
     )

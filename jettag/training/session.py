@@ -78,6 +78,11 @@ def fit(
             f"training.accumulate={recipe.training.accumulate} pieces of the {own} jets that a process has of a batch"
         )
         raise RecipeError(what, do=f"set it to {own} or less")
+    if recipe.training.compile and recipe.training.accumulate > 1 and model.compares and device.type != "cpu":
+        # Pieces are embedded twice, and must drop the same; one program with gradients and one without may not there.
+        what = "compiled blocks drop other entries when a batch that is compared is cut in pieces"
+        if any(value for name, value in model.backbone.settings().items() if "drop" in name):
+            raise RecipeError(what, where="training.compile", do="set it to false, or training.accumulate to 1")
     wanted = recipe.data.sampling
     if wanted and wanted.method == "weights" and not model.weighs_jets:
         do = "use accept"

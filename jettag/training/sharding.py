@@ -67,10 +67,28 @@ def shard(model: nn.Module, device: torch.device, world: World) -> nn.Module:
     for module in (*blocks, model):
         if any(True for _ in module.parameters()):
             fully_shard(module, mesh=mesh)
+    # FSDP moves arguments to the device, and waits for that; what was drawn is read on the host first.
+    model.register_forward_pre_hook(_hidden, with_kwargs=True, prepend=True)
+    model.register_forward_pre_hook(_shown, with_kwargs=True)
     for module in model.modules():
         if isinstance(module, FSDPModule) and device.type == "cpu":
             module.set_force_sum_reduction_for_comms(True)  # gloo cannot average
     return model
+
+
+class _OnHost:
+    """A tensor that stays where it is."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def _hidden(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {name: _OnHost(x) if isinstance(x, Tensor) else x for name, x in kwargs.items()}
+
+
+def _shown(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {name: x.tensor if isinstance(x, _OnHost) else x for name, x in kwargs.items()}
 
 
 def _calls(module: nn.Module) -> bool:

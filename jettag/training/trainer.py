@@ -22,6 +22,7 @@ from jettag.objectives.chance import Chance, Shared
 from jettag.training.blame import blame, suspects
 from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
 from jettag.training.comparing import compare
+from jettag.training.devices import has_fast_bf16
 from jettag.training.distributed import ALONE, World, spread
 from jettag.training.limits import Limits
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate, unchanged_if
@@ -105,7 +106,7 @@ class Trainer:
         self.diverged: Tensor | None = None  # () bool on the accelerator, since the last look
         self.precision = recipe.precision
         if self.precision == "auto":
-            self.precision = "fp32" if device.type == "cpu" else "bf16"
+            self.precision = "bf16" if device.type != "cpu" and has_fast_bf16(device) else "fp32"
         # A step that overflows in half precision is left out, and the scale halved. Optimizers other than AdamW wait
         # for the device to say whether it did, so bf16, which needs no scaler, is the default.
         self.scaler = torch.amp.GradScaler(device.type) if self.precision == "fp16" else None

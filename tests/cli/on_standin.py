@@ -7,12 +7,12 @@ import contextlib
 import json
 import sys
 
-import jettag.training.distributed
+import jettag.training.devices
 
 from ..standin import DEVICE, no_doubles, on_standin
 
 if __name__ == "__main__":
-    jettag.training.distributed.choose_device = lambda _: DEVICE  # before others take it by name
+    jettag.training.devices.choose_device = lambda _: DEVICE  # before others take it by name
     from jettag_cli.main import app
 
     with on_standin(), no_doubles() if sys.argv[2:] == ["single"] else contextlib.nullcontext():

@@ -53,6 +53,8 @@ ASKING: list[Callable[[torch.Tensor], object]] = [
     lambda x: x[x > 0],
     lambda x: x.new_tensor([1.0, 2.0]),
     lambda x: x.copy_(torch.ones(3)),
+    lambda x: x.copy_(torch.ones(3), non_blocking=True),
+    lambda x: torch.ones(3).to(x.device, non_blocking=True),
     lambda x: torch.tensor([1.0, 2.0], device=x.device),
 ]
 

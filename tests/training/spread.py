@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.distributed.fsdp._fully_shard import _fsdp_state
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data.card import load_card
@@ -57,6 +59,20 @@ class Spoiling(Trainer):
         if place == self.spoilt and self.world.rank == self.world.size - 1:
             features[0, 0, 0] = torch.nan
         return replace(jets, features=features)
+
+
+def as_on_cuda() -> list[bool]:
+    """Let FSDP take the CPU for an accelerator, to which it moves arguments: each time, whether that was a tensor."""
+    parts = types.SimpleNamespace(**{**vars(torch._C), "_get_privateuse1_backend_name": lambda: "cpu"})
+    _fsdp_state.torch = types.SimpleNamespace(**{**vars(torch), "_C": parts})
+    seen = []
+
+    def move(args: tuple[object, ...], kwargs: dict[str, object], *_: object) -> tuple[object, object]:
+        seen.append(any(isinstance(x, torch.Tensor) for x in kwargs.values()))
+        return (args,), (kwargs,)
+
+    _fsdp_state._to_kwargs = move
+    return seen
 
 
 def run(
@@ -112,6 +128,7 @@ def run(
     trainer.nan_at, trainer.looks_at_each_step = nan_at, looks
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
+    moved = as_on_cuda() if trainer.sharded else [False]
     before = trainer.validate(val_table, 16, 0)
     if world.is_first:
         (folder / "before.json").write_text(json.dumps(before))
@@ -124,6 +141,8 @@ def run(
 
     try:
         train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb, note=print)
+        assert moved, "FSDP does not look at arguments where it did"
+        assert not any(moved), "what was drawn goes to the device before the host reads it"
     except DivergenceError as error:
         same = all(map(torch.equal, trainer.then, parts(trainer.model.parameters())))
         raise DivergenceError(
