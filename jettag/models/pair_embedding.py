@@ -23,6 +23,7 @@ __all__ = ["PairEmbedding", "RealBatchNorm"]
 # the cache of a core, or in 0.3 GB elsewhere.
 CHUNK = 2048
 CHUNK_ELSEWHERE = 1 << 20
+ALIGNED = 16  # rows of the bias begin at multiples of so many numbers, or fused attention copies it in every layer
 
 
 class RealBatchNorm(nn.BatchNorm1d):
@@ -81,7 +82,10 @@ class _Square(torch.autograd.Function):
         b, n = group.real.shape
         hidden = values.new_full((1, values.shape[1]), -torch.inf)
         table = torch.cat([values, hidden, torch.zeros_like(hidden)])
-        return table.index_select(0, group.square).view(b, n, n, -1).permute(0, 3, 1, 2).contiguous()
+        square = table.index_select(0, group.square).view(b, n, n, -1).permute(0, 3, 1, 2)
+        if values.device.type == "cpu":
+            return square.contiguous()
+        return values.new_empty(b, values.shape[1], n, -(-n // ALIGNED) * ALIGNED)[..., :n].copy_(square)
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:

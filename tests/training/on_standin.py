@@ -8,39 +8,20 @@ from typing import Any
 
 import torch
 
-from jettag.config.recipe import TrainingRecipe
-from jettag.data.loader import Loader
-from jettag.training import Limits, Trainer
-
 from ..standin import Waits, no_doubles, no_waiting, on_standin
-from .test_waiting import shipped
-
-CPU = torch.device("cpu")
+from .some_steps import CPU, losses
 
 
-def steps(device: torch.device, name: str, mode: str | None, *, drop: float = 0.0, **settings: Any) -> dict[str, Any]:
+def steps(device: torch.device, **call: Any) -> dict[str, Any]:
     """Losses of some steps and of a validation; on the device nothing waits for it until the steps are done.
 
     Unless they are taken in double precision, nothing there may have it; and the operators that run there are told.
     """
-    exact = device == CPU or settings["precision"] == "fp64"
-    with contextlib.nullcontext(set()) if exact else no_doubles() as ran:
-        found = losses(device, name, mode, drop=drop, **settings)
+    if device == CPU:
+        return losses(device, contextlib.nullcontext(), **call)
+    with contextlib.nullcontext(set()) if call["precision"] == "fp64" else no_doubles() as ran:
+        found = losses(device, no_waiting(), **call)
     return found | {"operators": sorted(ran)}
-
-
-def losses(device: torch.device, name: str, mode: str | None, *, drop: float, **settings: Any) -> dict[str, Any]:
-    """Of some steps and of a validation."""
-    torch.manual_seed(0)
-    model, table = shipped(name, mode, drop)
-    recipe = TrainingRecipe(max_steps=10, **settings)
-    loader = Loader(table, batch_size=16, seed=0, pieces=recipe.accumulate, device=device)
-    trainer = Trainer(model.train(), loader, recipe, device=device, seed=0, settings={})
-    with contextlib.nullcontext() if device == CPU else no_waiting():
-        found = [trainer.update(Limits(10))["loss"] for _ in range(2)]
-    assert all(loss.device.type == device.type for loss in found)
-    trainer.refuse_divergence()
-    return {"steps": [loss.item() for loss in found], "validation": [trainer.validate(table, 16, 0)["loss"]]}
 
 
 ASKING: list[Callable[[torch.Tensor], object]] = [

@@ -15,21 +15,9 @@ import torchgen
 from torchgen.gen import parse_native_yaml
 from torchgen.model import DispatchKey
 
-from .test_waiting import EVERY
+from .some_steps import CALLS, NAMES, tolerance
 
 ROOT = Path(__file__).resolve().parents[2]
-# Half precision rounds by 4e-3 in every operation, and some recipes' first steps are long: it is there to run at all.
-TOLERANCE = {"fp64": 1e-9, "fp32": 2e-4, "bf16": 0.1, "fp16": 0.05}
-EACH = [training for training in EVERY if training[0] not in ("jetclr", "supervised", "weak")]  # parts of the others
-CALLS = [
-    *({"name": name, "mode": mode, "optimizer": optimizer, "precision": "fp64"} for name, mode, optimizer in EACH),
-    *({"name": name, "mode": mode, "precision": "fp32"} for name, mode, _ in EACH),
-    *({"name": name, "mode": None, "precision": "bf16"} for name in ("both", "mpm-vqvae")),
-    {"name": "both", "mode": None, "precision": "fp16", "accumulate": 3},
-    *({"name": name, "mode": None, "precision": "fp64", "accumulate": 3} for name in ("both", "flavour")),
-    *({"name": name, "mode": None, "precision": "bf16", "drop": 0.1} for name in ("both", "top")),
-    {"name": "top", "mode": "lora", "precision": "fp32", "drop": 0.1},
-]
 # Kernels of PyTorch for MPS, and those that are made of others.
 KEYS = ("MPS", "CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 # Attention without gradients in one piece, a shortcut on the CPU, on CUDA and on devices that are not PyTorch's.
@@ -52,12 +40,11 @@ def answers():
     return json.loads(on_standin("tests.training.on_standin", json.dumps(CALLS)))
 
 
-@pytest.mark.parametrize("number", range(len(CALLS)), ids=["-".join(map(str, call.values())) for call in CALLS])
+@pytest.mark.parametrize("number", range(len(CALLS)), ids=NAMES)
 def test_an_accelerator_has_the_losses_of_the_cpu_and_waits_for_nothing(answers, number):
-    call, (on_cpu, there) = CALLS[number], answers[number]
-    tolerance = 1.0 if call.get("drop") else TOLERANCE[call["precision"]]  # what is dropped is another choice
+    on_cpu, there = answers[number]
     for part in ("steps", "validation"):
-        assert there[part] == pytest.approx(on_cpu[part], abs=tolerance), part
+        assert there[part] == pytest.approx(on_cpu[part], abs=tolerance(CALLS[number])), part
 
 
 def on_mps() -> set[str]:
