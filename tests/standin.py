@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from jettag.data import transfer
+from jettag.models import precision
+from jettag.models.precision import WITHOUT_DOUBLES
 
 __all__ = ["DEVICE", "Waits", "no_doubles", "no_waiting", "on_standin"]
 
@@ -96,6 +98,7 @@ def no_waiting() -> Iterator[None]:
 def no_doubles() -> Iterator[set[str]]:
     """Within, no tensor of the device may have double precision; gives the names of the operators that run there."""
     _ran[0] = ran = set()
+    precision.WITHOUT_DOUBLES = (*WITHOUT_DOUBLES, NAME)
     # What scales gradients does without on MPS, and looks for nothing but its name.
     known = {**vars(torch), "device": lambda name: DEVICE if name == "mps:0" else torch.device(name)}
     torch.amp.grad_scaler.torch = types.SimpleNamespace(**known)
@@ -103,6 +106,7 @@ def no_doubles() -> Iterator[set[str]]:
         yield ran
     finally:
         _ran[0] = None
+        precision.WITHOUT_DOUBLES = WITHOUT_DOUBLES
         torch.amp.grad_scaler.torch = torch
 
 

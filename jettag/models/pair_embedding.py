@@ -1,4 +1,4 @@
-"""The pair bias U of the Particle Transformer, and batch normalisation that sees real entries only."""
+"""The pair bias U of the Particle Transformer."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, cast
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from jettag.models.attention import gelu
+from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.direct_layer import DirectLayer
 from jettag.models.layout import Group
 from jettag.models.precision import unrounded
@@ -17,60 +18,13 @@ from jettag.models.synchronise import is_spread, summed
 from jettag.models.threads import shared
 from jettag.physics.kinematics import NUM_PAIR_FEATURES, indexed_pair_features, pair_coordinates
 
-__all__ = ["PairEmbedding", "RealBatchNorm"]
+__all__ = ["PairEmbedding"]
 
 # Pairs that are embedded at a time, in inference and where training saves memory: what they need in between stays in
 # the cache of a core, or in 0.3 GB elsewhere.
 CHUNK = 2048
 CHUNK_ELSEWHERE = 1 << 20
 ALIGNED = 16  # rows of the bias begin at multiples of so many numbers, or fused attention copies it in every layer
-
-
-class RealBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of rows (M, K) whose statistics are those of the real rows.
-
-    A batch with a single row has no spread: it is normalised with the running statistics, which it leaves alone.
-    Where several processes train together, the rows of all of them are one batch.
-    """
-
-    def forward(self, x: Tensor, is_real: Tensor | None = None, *, scaled: bool = True) -> Tensor:
-        """Normalise (M, K).
-
-        Args:
-            x: the rows.
-            is_real: (M,) marks the rows that count; None for all.
-            scaled: multiply by the weight and add the bias; without, a linear layer that follows may do it.
-        """
-        spread = is_spread()
-        weight, bias = (self.weight, self.bias) if scaled else (None, None)
-        train = self.training and (len(x) > 1 or spread)
-        if not train or (is_real is None and not spread):
-            if train:
-                cast("Tensor", self.num_batches_tracked).add_(1)
-            momentum = 0.0 if self.momentum is None else self.momentum
-            return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, train, momentum, self.eps)
-        share = x.new_ones(len(x), 1) if is_real is None else is_real.to(x.dtype)[:, None]
-        total, count = summed((x * share).sum(0), share.sum())
-        mean = total / count.clamp(min=1)
-        centred = x - mean
-        variance = summed((centred.square() * share).sum(0))[0] / count.clamp(min=1)
-        self.track(mean, variance, count)
-        standard = centred * (variance + self.eps).rsqrt()
-        return standard if weight is None or bias is None else standard * weight + bias
-
-    @torch.no_grad()
-    def track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
-        """Move the running statistics towards those of a batch of ``count`` rows.
-
-        As PyTorch does, the running variance is the unbiased one while a batch is divided by the biased one.
-        """
-        count = torch.as_tensor(count, dtype=variance.dtype, device=variance.device)
-        running_mean, running_variance = cast("Tensor", self.running_mean), cast("Tensor", self.running_var)
-        momentum = 0.0 if self.momentum is None else self.momentum
-        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        unbiased = variance * count / (count - 1).clamp(min=1)
-        running_variance.lerp_(unbiased.to(running_variance.dtype), momentum)
-        cast("Tensor", self.num_batches_tracked).add_(1)
 
 
 class _Square(torch.autograd.Function):

@@ -24,9 +24,10 @@ from torch.nn.utils import parametrize
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
 from jettag.models.attention import Block, ClassBlock
+from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.compiling import compiles_for_each_thread, is_first_time
 from jettag.models.layout import Group, Layout
-from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
+from jettag.models.pair_embedding import PairEmbedding
 from jettag.models.recompute import recomputed
 from jettag.models.threads import are_worth_it, shared_graphs
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jettag.models.attention import Block, ClassBlock
+from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.heads import AttentiveHead, ClassHead
-from jettag.models.pair_embedding import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.physics.kinematics import pair_features
 

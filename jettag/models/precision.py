@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
-__all__ = ["unrounded", "widened"]
+__all__ = ["doubled", "unrounded", "widened"]
+
+WITHOUT_DOUBLES = ("mps",)  # kinds of device
+
+
+def doubled(like: Tensor) -> torch.dtype:
+    """The type of sums whose last digits matter: double precision, where the device of ``like`` has it."""
+    return widened(like).dtype if like.device.type in WITHOUT_DOUBLES else torch.float64
 
 
 def unrounded(like: Tensor) -> torch.autocast:

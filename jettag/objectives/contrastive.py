@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from jettag.config.objectives import ContrastiveRecipe
 from jettag.data.jets import Jets
 from jettag.data.transfer import sent
-from jettag.models.pair_embedding import RealBatchNorm
+from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
 from jettag.models.precision import unrounded, widened
 from jettag.models.synchronise import gathered

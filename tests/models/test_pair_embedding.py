@@ -3,7 +3,7 @@ import torch
 
 from jettag.models import pair_embedding
 from jettag.models.layout import Layout
-from jettag.models.pair_embedding import PairEmbedding, RealBatchNorm
+from jettag.models.pair_embedding import PairEmbedding
 from jettag.physics.kinematics import pair_features
 
 from .conftest import random_jets
@@ -38,18 +38,6 @@ def test_bias_is_symmetric_hides_padding_and_is_the_plain_network():
     assert (bias > -torch.inf).any(-1).all(), "a row of only hidden keys is NaN after the softmax"
 
 
-def test_real_batch_norm_is_batch_norm_of_the_real_rows():
-    torch.manual_seed(0)
-    x = torch.randn(40, 3, dtype=torch.float64) * 3 + 1
-    real = torch.rand(40) < 0.6
-    ours, theirs = RealBatchNorm(3).double(), torch.nn.BatchNorm1d(3).double()
-    torch.testing.assert_close(ours(x, real)[real], theirs(x[real]))
-    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
-    torch.testing.assert_close(ours.running_var, theirs.running_var)
-    assert ours.num_batches_tracked == 1
-    torch.testing.assert_close(ours.eval()(x, real)[real], theirs.eval()(x[real]))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_moments_of_many_pairs_are_finite_in_half_precision(dtype):
     """Their sum of squares is above 65504, the largest number of fp16."""
@@ -63,13 +51,6 @@ def test_moments_of_many_pairs_are_finite_in_half_precision(dtype):
         (found,) = biases(half, layout, jets.p4)
     assert sum(len(group.pair_i) for group in layout.groups) > 65504
     assert (found.float() - expected).abs().max() < 0.05 * expected.abs().max()
-
-
-def test_a_single_row_is_left_to_the_running_statistics():
-    norm = RealBatchNorm(3)
-    x = torch.randn(1, 3)
-    torch.testing.assert_close(norm(x), x, rtol=1e-4, atol=1e-4)
-    assert norm.running_var.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", [Layout.packed, Layout.padded])

@@ -18,7 +18,7 @@ from jettag.data.loader import Loader
 from jettag.data.opening import expand_data, open_jets
 from jettag.errors import DivergenceError, JettagError, ResourceError
 from jettag.models import compiling
-from jettag.models.pair_embedding import RealBatchNorm
+from jettag.models.batch_norm import RealBatchNorm
 from jettag.objectives.phases import Phases
 from jettag.training import Limits, Trainer, load_last_good, train
 from jettag.training.checkpoint import has_checkpoint

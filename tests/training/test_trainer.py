@@ -8,7 +8,7 @@ import torch
 
 from jettag.config.objectives import ContrastiveRecipe, JointRecipe
 from jettag.models import build_backbone
-from jettag.models.pair_embedding import RealBatchNorm
+from jettag.models.batch_norm import RealBatchNorm
 from jettag.objectives.build import JetsAre, build_objective
 from jettag.training import Limits
 from jettag.training.memory import estimate, size
