@@ -56,7 +56,7 @@ def submit(
         why = " without --out" if job.command in GO_ON else ""
         say(f"note: this command cannot go on where it was stopped{why}: the job ends at its time limit")
     elif job.seconds < 2 * SECONDS_TO_SAVE:
-        say(f"note: {SECONDS_TO_SAVE} s of --time are to save in: ask for more, or the job may begin again and again")
+        say(f"note: {SECONDS_TO_SAVE} s of --time are to save in: ask for more, or the job may end with nothing done")
     if dry_run:
         files = scripts(system, job)
         if as_json:

@@ -33,7 +33,7 @@ OWN_FOLDER = {"quickstart": "quickstart"}  # what has one without --out
 KILLED = 128 + signal.SIGUSR1  # exit code of what had not begun to handle it
 SECONDS_TO_SAVE = 180  # between the request to stop and the end of the job's time
 EARLIER = 60  # seconds by which Slurm may send it sooner
-HALF_WRITTEN = "! -path '*.part/*' ! -name '*.part' ! -name '*.tmp'"
+HALF_WRITTEN = "! -path '*.part/*' ! -name '*.part' ! -path '*.tmp/*' ! -name '*.tmp'"
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,10 @@ def _body(job: Job) -> list[str]:
     if job.goes_on:
         kept = shlex.quote(str(job.kept))
         lines += [
-            "kept() {  # names and sizes of the files that are done",
-            f"    find {kept} -type f {HALF_WRITTEN} -printf '%P %s\\n' 2>/dev/null |",
+            "kept() {  # names and sizes of the files that are done, without this job's log",
+            f"    if [ ! -e {kept} ]; then return; fi",
+            f"    (cd {kept} && find . -type f {HALF_WRITTEN} \\",
+            f"        ! -name {shlex.quote(job.name + '-*.log')} -printf '%P %s\\n' || echo unknown $RANDOM) |",
             "        LC_ALL=C sort | cksum",
             "}",
             "before=$(kept)",
@@ -207,7 +209,7 @@ def _status(job: Job) -> list[str]:
 def _in_vain(job: Job) -> list[str]:
     """Shell lines that end a job whose whole time was too short for anything: it would begin again for ever."""
     told = f"error: --time {job.seconds}s was too short to finish anything in {job.kept}; submit it with a longer one"
-    limit = max(job.asked_after - EARLIER, 1)
+    limit = max(job.asked_after - EARLIER, job.asked_after // 2, 1)
     return [
         "# Stopped after all its time with nothing done, it would begin again for ever.",
         f'if [ "$status" -eq 75 ] && [ "$SECONDS" -ge {limit} ] && [ "$(kept)" = "$before" ]; then',

@@ -15,8 +15,8 @@ def reads_beside(device: torch.device) -> bool:
 
 
 def sent(x: Tensor, device: torch.device | str) -> Tensor:
-    """``x`` of the CPU on a device; the host goes on at once where that is safe."""
+    """``x`` on a device; on the way to an accelerator the host goes on at once, where that is safe."""
     device = torch.device(device)
     if reads_beside(device) and x.device.type == "cpu" and not x.is_pinned():
         x = x.pin_memory()
-    return x.to(device, non_blocking=device.type not in UNSAFE)
+    return x.to(device, non_blocking=device.type not in ("cpu", *UNSAFE))

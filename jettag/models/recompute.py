@@ -1,7 +1,7 @@
 """What is computed a second time in the backward pass, instead of kept from the forward pass."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,20 +28,25 @@ def recomputed(function: Callable[..., Any], *arguments: Any, draws: bool = Fals
     device = arguments[0].device
     if device.type not in FORGOTTEN:
         return checkpoint(function, *arguments, use_reentrant=False)
-    return checkpoint(function, *arguments, use_reentrant=False, context_fn=partial(_replayed, device))
+    return checkpoint(function, *arguments, use_reentrant=False, context_fn=partial(_twice, device))
 
 
-def _replayed(
-    device: torch.device,
-) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-    """For the first time nothing; for the second the device's generator as it was at the first."""
-    state = device_state(device)
-    assert state is not None  # those that PyTorch forgets have one
+class _Again:
+    """Within, the device's generator is as it was when this was made."""
 
-    @contextlib.contextmanager
-    def again() -> Iterator[None]:
-        with forked(device):
-            set_device_state(device, state)
-            yield
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._state = device, device_state(device)
 
-    return contextlib.nullcontext(), again()
+    def __enter__(self) -> None:
+        assert self._state is not None  # those that PyTorch forgets have one
+        self._forked = forked(self._device)
+        self._forked.__enter__()
+        set_device_state(self._device, self._state)
+
+    def __exit__(self, *problem: Any) -> None:
+        self._forked.__exit__(*problem)
+
+
+def _twice(device: torch.device) -> tuple[contextlib.AbstractContextManager[None], _Again]:
+    """What surrounds the first time, and every later one."""
+    return contextlib.nullcontext(), _Again(device)

@@ -16,6 +16,8 @@ MPS_IS_RIGHT = torch.__version__ >= "2.14"  # before, of layer normalisation on 
 def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS if this PyTorch is right there, then the CPU; of several GPUs each process its own.
 
+    On CUDA the device becomes the current one, and attention does without cuDNN from then on.
+
     Raises:
         UsageError: no device has this name, or several processes were given one.
         ResourceError: the device asked for is not there, is not for several processes, or this PyTorch has wrong
@@ -58,9 +60,9 @@ def _gpu(name: str) -> torch.device:
     """
     device = torch.device(name)
     if processes() > 1:
-        if name != "cuda":
-            raise UsageError(f"--device {name} for {processes()} processes", do="say cuda: each takes its own")
         own, seen = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if name not in ("cuda", f"cuda:{own}"):
+            raise UsageError(f"--device {name} for {processes()} processes", do="say cuda: each takes its own")
         if own >= seen:
             raise ResourceError(
                 f"no GPU for process {own} of this machine, which sees {seen}",
@@ -77,7 +79,8 @@ def _gpu(name: str) -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16: accelerators but old GPUs, and some CPUs."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

@@ -24,7 +24,9 @@ from jettag.errors import JettagError, ResourceError, Stopped
 __all__ = ["ALONE", "World", "join", "processes", "spread"]
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=4)  # with a process that does something alone, such as reading terabytes for their checksums
+# With one that does something alone, such as reading terabytes for their checksums; torchrun ends those that wait for
+# one that died.
+PATIENCE = timedelta(hours=4)
 
 
 @dataclass(frozen=True)

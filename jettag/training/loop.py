@@ -87,8 +87,8 @@ def train(
 
     trainer.model.train()
     begin = time.monotonic() - trainer.seconds
-    last_save = trainer.seconds
-    whole = limits  # of which the last validation needs its part
+    last_save, saving = trainer.seconds, 0.0
+    whole, limits = limits, limits.sooner(trainer.closing)
     ended = limits.reached(trainer.step, trainer.seconds) or ("patience" if trainer.out_of_patience else None)
     if probe and not trainer.step:  # what an untrained network gives: growth is seen from there
         record(probe(trainer.averaged.backbone, trainer.device))
@@ -116,6 +116,10 @@ def train(
                         ranked = {criterion.name: criterion.function(trainer.averaged, val_table, trainer.device)}
                 is_best = trainer.judge(-ranked[criterion.name] if criterion else losses_val["loss"])
                 (trainer.seconds,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
+                trainer.closing = max(trainer.closing, trainer.seconds - clock + saving)
+                limits = whole.sooner(trainer.closing)
+                ended = ended or limits.reached(trainer.step, trainer.seconds)
+                ended = ended or ("patience" if trainer.out_of_patience else None)
                 alarm = trainer.model.alarm(losses_val)
                 values = {f"val_{name}": value for name, value in (losses_val | ranked).items()}
                 values |= probe(trainer.averaged.backbone, trainer.device) if probe else {}
@@ -124,9 +128,7 @@ def train(
                     note(alarm)
                 trainer.save(run, is_best=is_best)
                 last_save = trainer.seconds
-                (now,) = world.most(time.monotonic() - begin if world.is_first else 0.0)
-                limits = whole.sooner(now - clock)
-                ended = ended or ("patience" if trainer.out_of_patience else None)
+                (saving,) = world.most(time.monotonic() - begin - last_save if world.is_first else 0.0)
             elif signalled or trainer.seconds - last_save > SECONDS_BETWEEN_SAVES:
                 trainer.save(run, is_best=False)
                 last_save = trainer.seconds

@@ -67,7 +67,7 @@ def shard(model: nn.Module, device: torch.device, world: World) -> nn.Module:
     for module in (*blocks, model):
         if any(True for _ in module.parameters()):
             fully_shard(module, mesh=mesh)
-    # FSDP moves arguments to the device, and waits for that; what was drawn is read on the host first.
+    # FSDP moves tensors that are given by name to the device, too, and waits for that; the host reads them first.
     model.register_forward_pre_hook(_hidden, with_kwargs=True, prepend=True)
     model.register_forward_pre_hook(_shown, with_kwargs=True)
     for module in model.modules():

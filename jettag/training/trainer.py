@@ -97,6 +97,7 @@ class Trainer:
         self.rate = 0.0  # learning rate at the latest step
         self.jets = 0
         self.seconds = 0.0
+        self.closing = 0.0  # seconds that a validation and the save after it take at most
         self.best_loss = math.inf
         self.stale = 0  # validations since the best one
         self.unchecked: list[tuple[int, dict[str, Any], Tensor]] = []  # step, loader's place before it, (loss, norm)
@@ -314,6 +315,7 @@ class Trainer:
                 "processes": self.world.size,
                 "jets": self.jets,
                 "seconds": self.seconds,
+                "closing": self.closing,
                 "optimizer": rest,
                 "scaler": self.scaler.state_dict() if self.scaler is not None else {},
             },
@@ -355,6 +357,7 @@ class Trainer:
         self.step = checkpoint.step
         self.jets = checkpoint.state["jets"]
         self.seconds = checkpoint.state["seconds"]
+        self.closing = checkpoint.state.get("closing", 0.0)
         best = checkpoint.state["best_loss"]
         self.best_loss = math.inf if best is None else best
         self.stale = checkpoint.state.get("stale", 0)

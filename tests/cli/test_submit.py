@@ -200,33 +200,38 @@ def test_a_condor_job_hands_the_signal_on_and_ends_with_75(
     machine, jettag, monkeypatch, gpus, exit_code, told, again, to
 ):
     monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=exit_code, told=told, keeps="part-1"))
-    answer = submitted(jettag, "--condor", "--gpus", gpus, "--time", "4h" if to else "181s", "--", *TRAIN)
+    answer = submitted(jettag, "--condor", "--gpus", gpus, "--time", "4h" if to else "184s", "--", *TRAIN)
     description = (machine / answer["scripts"][0]).read_text()
     assert "on_exit_remove = (ExitBySignal == False) && (ExitCode != 75)" in description
     assert run_script(machine, answer["scripts"][1], to) == (75 if again else exit_code)
 
 
+AT_ITS_LIMIT = 'until [ -e ready ] && [ "$SECONDS" -ge 2 ]; do sleep 0.1; done; kill -USR1 "$child"'
+
+
 @pytest.mark.parametrize(
     ("system", "limit", "keeps", "again"),
     [
-        ("condor", "181s", "part-1", False),  # there from the time before
-        ("condor", "181s", "part-2", True),
-        ("condor", "181s", ".part-2.tmp", False),  # half-written
-        ("slurm", "181s", "part-1", False),
-        ("slurm", "181s", "part-2", True),
+        ("condor", "184s", "part-1", False),  # there from the time before
+        ("condor", "184s", "part-2", True),
+        ("condor", "184s", ".part-2.tmp", False),  # half-written
+        ("slurm", "184s", "part-1", False),
+        ("slurm", "184s", "part-2", True),
         ("slurm", "4h", "part-1", True),  # preempted: its time was not over
     ],
 )
 def test_a_job_whose_time_is_too_short_for_anything_does_not_begin_again_for_ever(
     machine, jettag, monkeypatch, system, limit, keeps, again
 ):
-    (machine / "runs" / "p").mkdir(parents=True)
-    (machine / "runs" / "p" / "part-1").touch()
+    (machine / "disk").mkdir()
+    (machine / "runs").mkdir()
+    (machine / "runs" / "p").symlink_to(machine / "disk")  # as on a cluster
+    (machine / "disk" / "part-1").touch()
     monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=75, keeps=keeps))
     path = submitted(jettag, f"--{system}", "--time", limit, "--", *TRAIN)["scripts"][-1]
     if system == "slurm":  # which sends the signal at the limit
         text = Path(path).read_text()
-        Path(path).write_text(text.replace("child=$!\n", 'child=$!\nsleep 1.1; kill -USR1 "$child"\n'))
+        Path(path).write_text(text.replace("child=$!\n", f"child=$!\n{AT_ITS_LIMIT}\n"))
         assert Path(path).read_text() != text
     job = subprocess.run(
         ["bash", path],
@@ -239,9 +244,18 @@ def test_a_job_whose_time_is_too_short_for_anything_does_not_begin_again_for_eve
     assert job.returncode == (75 if again else 7)
     told = [line for line in job.stderr.splitlines() if line.startswith("error: ")]
     assert told == (
-        [] if again else ["error: --time 181s was too short to finish anything in runs/p; submit it with a longer one"]
+        [] if again else ["error: --time 184s was too short to finish anything in runs/p; submit it with a longer one"]
     )
     assert ("scontrol requeue 7" in calls(machine)) == (again and system == "slurm")
+
+
+def test_where_nobody_can_tell_what_is_done_a_job_is_queued_again(machine, jettag, monkeypatch):
+    (machine / "bin" / "find").write_text("#!/bin/bash\nexit 1\n")  # of a small system
+    (machine / "bin" / "find").chmod(0o755)
+    (machine / "runs" / "p").mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", stand_in(machine, exit_code=75))
+    path = submitted(jettag, "--condor", "--time", "181s", "--", *TRAIN)["scripts"][-1]
+    assert subprocess.run(["bash", path], timeout=20, check=False, stderr=subprocess.DEVNULL).returncode == 75
 
 
 def test_time_that_is_all_for_saving_is_told(machine, jettag):

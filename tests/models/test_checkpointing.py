@@ -104,6 +104,8 @@ def test_a_device_whose_generator_pytorch_forgets_drops_the_same_twice(monkeypat
     kept = recompute.recomputed(drop, x, draws=True)
     torch.rand(5, generator=own)  # of other layers
     before = own.get_state()
-    kept.sum().backward()
+    kept.sum().backward(retain_graph=True)
     assert torch.equal(x.grad, kept.detach()) == forgotten
+    kept.sum().backward()
+    assert torch.equal(x.grad, 2 * kept.detach()) == forgotten
     assert torch.equal(own.get_state(), before) == forgotten

@@ -26,7 +26,7 @@ def nearest(_):
 
 
 def tokens(table):
-    found = KmeansTokens(table.feature_names, 64)
+    found = KmeansTokens(table.feature_names, 512)
     found.fit(table.sample_features(10_000, 1), seed=1)
     return lambda: {"token": found(torch.from_numpy(table.features))}
 
@@ -44,7 +44,7 @@ def observables(table):
 @pytest.mark.parametrize("of", [compared, nearest, tokens, observables])
 def test_it_is_the_same_in_mixed_precision(of, dtype):
     torch.manual_seed(0)
-    ask = of(make_table(300))
+    ask = of(make_table(900))
     exact = ask()
     with torch.autocast("cpu", dtype):
         found = ask()

@@ -1,5 +1,7 @@
 """Which device trains: the one that was asked for, if it gives right gradients and processes can meet there."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -59,12 +61,13 @@ def test_each_process_takes_its_own_gpu_and_touches_no_other(gpus, asked, monkey
     beside_others(monkeypatch, 1)
     assert choose_device(name) == torch.device("cuda:1")
     assert gpus == asked == [torch.device("cuda:1")]
+    assert choose_device("cuda:1") == torch.device("cuda:1")  # as chosen before
 
 
 def test_a_gpu_for_several_processes_or_none_for_one_is_refused_at_once(gpus, asked, monkeypatch):
     beside_others(monkeypatch, 1)
-    with pytest.raises(UsageError, match="--device cuda:1 for 4 processes; say cuda"):
-        choose_device("cuda:1")
+    with pytest.raises(UsageError, match="--device cuda:0 for 4 processes; say cuda"):
+        choose_device("cuda:0")
     beside_others(monkeypatch, 2)
     with pytest.raises(ResourceError, match=r"no GPU for process 2 of this machine, which sees 2; .*--nproc-per-node"):
         choose_device("cuda")
@@ -72,6 +75,7 @@ def test_a_gpu_for_several_processes_or_none_for_one_is_refused_at_once(gpus, as
 
 
 def test_bf16_is_for_those_that_have_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     assert not has_fast_bf16(torch.device("cuda"))
     assert has_fast_bf16(MPS)

@@ -1,6 +1,7 @@
 """The loop: resumed equals uninterrupted, stops where told, never saves what is not finite."""
 
 import copy
+import itertools
 import json
 import os
 import signal
@@ -280,23 +281,41 @@ def test_time_ends_a_run_as_finished_with_the_rate_brought_down(tmp_path, table)
     assert rates[-1] < 0.1 * max(rates)
 
 
-def test_the_time_of_a_run_has_its_last_validation_and_save_in_it(tmp_path, table, monkeypatch):
-    clock, trainer = [0.0], make_trainer(table)
+@pytest.mark.parametrize("val_every", [4, 5, 7, 30, 46, 48, 1000])
+def test_the_time_of_a_run_has_its_last_validation_and_save_in_it(tmp_path, table, monkeypatch, val_every):
+    clock = [0.0]
     monkeypatch.setattr("jettag.training.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def takes(seconds, function):
         def slow(*arguments, **settings):
-            clock[0] += seconds
+            clock[0] += next(seconds)
             return function(*arguments, **settings)
 
         return slow
 
-    for name, seconds in (("update", 1), ("validate", 10), ("save", 2)):
-        monkeypatch.setattr(trainer, name, takes(seconds, getattr(trainer, name)))
-    records = []
+    def begun():
+        trainer = make_trainer(table, RECIPE.model_copy(update={"val_every": val_every}))
+        validations = itertools.chain([14], itertools.repeat(10))  # the first is slow, as of files that are not cached
+        for name, seconds in (
+            ("update", itertools.repeat(1)),
+            ("validate", validations),
+            ("save", itertools.repeat(2)),
+        ):
+            monkeypatch.setattr(trainer, name, takes(seconds, getattr(trainer, name)))
+        return trainer
+
+    records, trainer = [], begun()
     assert run_to(trainer, tmp_path / "run", 10**9, log=records.append, max_seconds=60) == "max_time"
-    assert 60 - 13 < clock[0] <= 60 + 1  # the step after which the rest of the time would be too short for more
-    assert records[-1]["progress"] == 1.0
+    known = val_every < 46  # what a validation takes, before the time is over
+    assert 60 - 2 * 16 < clock[0] <= 60 + (1 if known else 16)
+    progress = [record["progress"] for record in records]
+    assert progress == sorted(progress)  # phases and rates do not go back when a validation is faster
+    assert progress[-1] == 1.0
+    again = begun()
+    again.restore(load_last_good(tmp_path / "run", pytest.fail))
+    before = clock[0]
+    assert run_to(again, tmp_path / "run", 10**9, max_seconds=60) == "max_time"
+    assert (again.step, clock[0]) == (trainer.step, before)
 
 
 def test_another_model_is_not_resumed(tmp_path, table):
