@@ -57,8 +57,8 @@ def shards(tmp_path_factory):
 def test_two_processes_have_the_losses_of_one(tmp_path, shards):
     """Without dropout, which cannot be the same; the order, the masks, the weights and the batch statistics are.
 
-    Weights in double precision: in single precision rounding alone parts the losses by 2e-6 to 6e-6, from the first
-    step on, more or less with the processor.
+    In single precision a loss is held to some 1e-7, and twenty steps add a little to that; to a validation more, whose
+    batch statistics are those of steps before it.
     """
     calls = [
         {"folder": str(tmp_path / f"two-{number}"), "objective": name, "double": double, **more}
@@ -70,7 +70,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path, shards):
                 ("tokenizer", True, {}),
                 ("masked", True, {"shards": shards}),
                 ("masked", True, {"shards": shards, "accumulate": 3}),  # pieces have statistics of their own
-                ("masked", False, {"shards": shards, "steps": 1}),  # for the validation before it
+                ("classification", False, {}),
+                *((name, False, {"shards": shards}) for name in ("masked", "contrastive")),
             )
         )
     ]
@@ -84,16 +85,15 @@ def test_two_processes_have_the_losses_of_one(tmp_path, shards):
         spread.run(**{**call, "folder": folder, "accumulate": pieces}, world=ALONE)
         one, two = records(folder), records(Path(call["folder"]))
         assert [line["step"] for line in one] == [line["step"] for line in two]
-        assert len(one) in (2, 22)  # 20 steps, two validations: written once, not once a process
-        # In single precision a loss of 2.7 is held to 2.4e-7, and its sum over a batch to some of these.
-        tolerance = 1e-9 if call["double"] else 4e-6
+        assert len(one) == 22  # 20 steps, two validations: written once, not once a process
+        tolerance = 1e-9 if call["double"] else 2e-6
         for a, b in zip(one, two, strict=True):
             assert a.keys() == b.keys()
-            for name in a.keys() & {"loss", "val_loss"}:
+            for name in a.keys() & {"loss", "val_loss" if call["double"] else "loss"}:
                 assert b[name] == pytest.approx(a[name], abs=tolerance), (call["objective"], a["step"])
         before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
         for name, value in before[0].items():  # the same weights: only the order of a sum differs
-            assert before[1][name] == pytest.approx(value, rel=1e-12), name
+            assert before[1][name] == pytest.approx(value, rel=1e-12 if call["double"] else 1e-6), name
     compiled, plain = records(tmp_path / "two-compiled"), records(tmp_path / "two-1")
     assert [line.get("loss") for line in compiled] == pytest.approx([line.get("loss") for line in plain], abs=1e-6)
 
