@@ -11,6 +11,8 @@ import torch
 from ..standin import Waits, no_doubles, no_waiting, on_standin
 from .some_steps import CPU, losses
 
+Within = Callable[[], contextlib.AbstractContextManager[object]]
+
 
 def steps(device: torch.device, **call: Any) -> dict[str, Any]:
     """Losses of some steps and of a validation; on the device nothing waits for it until the steps are done.
@@ -40,23 +42,23 @@ ASKING: list[Callable[[torch.Tensor], object]] = [
 ]
 
 
-def refuse_to_wait(device: torch.device) -> None:
-    """What waits is seen, and so is what mixes devices: or nothing that follows would say anything."""
-    x = torch.zeros(3, device=device)
-    for number, ask in enumerate(ASKING):
+def refuse(asking: list[Callable[[torch.Tensor], object]], x: torch.Tensor, within: Within, error: type) -> None:
+    """Each of these is refused, or nothing that follows would say anything."""
+    for number, ask in enumerate(asking):
         try:
-            with no_waiting():
+            with within():
                 ask(x)
-        except Waits:
+        except error:
             continue
-        msg = f"number {number} of what waits was not seen"
+        msg = f"number {number} of what gives {error.__name__} was not seen"
         raise AssertionError(msg)
-    try:
-        x + torch.ones(3)
-    except RuntimeError:
-        return
-    msg = "devices were mixed"
-    raise AssertionError(msg)
+
+
+def refuse_to_wait(device: torch.device) -> None:
+    """What waits is seen, and so is what mixes devices."""
+    x = torch.zeros(3, device=device)
+    refuse(ASKING, x, no_waiting, Waits)
+    refuse([lambda x: x + torch.ones(3)], x, contextlib.nullcontext, RuntimeError)
 
 
 DOUBLE: list[Callable[[torch.Tensor], object]] = [
@@ -74,14 +76,7 @@ DOUBLE: list[Callable[[torch.Tensor], object]] = [
 def refuse_doubles(device: torch.device) -> None:
     """Double precision is refused wherever MPS refuses it, and nowhere else."""
     x = torch.ones(3, device=device)
-    for number, ask in enumerate(DOUBLE):
-        try:
-            with no_doubles():
-                ask(x)
-        except TypeError:
-            continue
-        msg = f"number {number} of what has double precision was not seen"
-        raise AssertionError(msg)
+    refuse(DOUBLE, x, no_doubles, TypeError)
     with no_doubles() as ran:  # numbers of the host take the type of the device's; copies are converted before they go
         assert (x * torch.tensor(0.5, dtype=torch.float64)).dtype is torch.float32
         x.copy_(torch.zeros(3, dtype=torch.float64))
