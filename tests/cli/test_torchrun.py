@@ -7,7 +7,7 @@ import pytest
 from ..training.test_distributed import records, torchrun
 from .conftest import SMALL, SMALL_DECODER
 
-EXACT = 1e-9  # of a loss in double precision; single precision rounds by 1e-7, and training can make 1e-2 of that
+EXACT = 1e-9  # of a loss in double precision; of single precision test_distributed asks
 QUIET = SMALL[1][:-1] + ", dropout: 0.0, attention_dropout: 0.0}"
 
 
