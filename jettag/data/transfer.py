@@ -17,6 +17,6 @@ def reads_beside(device: torch.device) -> bool:
 def sent(x: Tensor, device: torch.device | str) -> Tensor:
     """``x`` on a device; on the way to an accelerator the host goes on at once, where that is safe."""
     device = torch.device(device)
-    if reads_beside(device) and x.device.type == "cpu" and not x.is_pinned():
-        x = x.pin_memory()
+    if reads_beside(device) and x.device.type == "cpu" and not (x.is_pinned() and x.is_contiguous()):
+        x = x.contiguous().pin_memory()  # what has gaps PyTorch would gather in memory that is not page-locked
     return x.to(device, non_blocking=device.type not in ("cpu", *UNSAFE))
