@@ -61,11 +61,12 @@ def _gpu(name: str) -> torch.device:
     device = torch.device(name)
     if processes() > 1:
         own, seen = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        here = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # all refuse, and none waits for the others
         if name not in ("cuda", f"cuda:{own}"):
             raise UsageError(f"--device {name} for {processes()} processes", do="say cuda: each takes its own")
-        if own >= seen:
+        if here > seen:
             raise ResourceError(
-                f"no GPU for process {own} of this machine, which sees {seen}",
+                f"no GPU for process {seen} of this machine, which sees {seen}",
                 do="start as many processes as there are GPUs (--nproc-per-node), or use --device cpu",
             )
         device = torch.device("cuda", own)
