@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from ..standin import Waits, no_doubles, no_waiting, on_standin
-from .some_steps import CPU, losses
-
-Within = Callable[[], contextlib.AbstractContextManager[object]]
+from .some_steps import ASKING, CPU, losses, refuse
 
 
 def steps(device: torch.device, **call: Any) -> dict[str, Any]:
@@ -24,34 +22,6 @@ def steps(device: torch.device, **call: Any) -> dict[str, Any]:
     with contextlib.nullcontext(set()) if call["precision"] == "fp64" else no_doubles() as ran:
         found = losses(device, no_waiting(), **call)
     return found | {"operators": sorted(ran)}
-
-
-ASKING: list[Callable[[torch.Tensor], object]] = [
-    lambda x: x.sum().item(),
-    lambda x: x.cpu(),
-    lambda x: float(x.sum()),
-    lambda x: int(x.sum()),
-    lambda x: bool(x.any()),
-    lambda x: x.nonzero(),
-    lambda x: x[x > 0],
-    lambda x: x.new_tensor([1.0, 2.0]),
-    lambda x: x.copy_(torch.ones(3)),
-    lambda x: x.copy_(torch.ones(3), non_blocking=True),
-    lambda x: torch.ones(3).to(x.device, non_blocking=True),
-    lambda x: torch.tensor([1.0, 2.0], device=x.device),
-]
-
-
-def refuse(asking: list[Callable[[torch.Tensor], object]], x: torch.Tensor, within: Within, error: type) -> None:
-    """Each of these is refused, or nothing that follows would say anything."""
-    for number, ask in enumerate(asking):
-        try:
-            with within():
-                ask(x)
-        except error:
-            continue
-        msg = f"number {number} of what gives {error.__name__} was not seen"
-        raise AssertionError(msg)
 
 
 def refuse_to_wait(device: torch.device) -> None:

@@ -1,5 +1,9 @@
-"""Steps of every objective on a device: what test_standin and test_cuda compare with those on the CPU."""
+"""Steps of every objective on a device: what test_standin and test_cuda compare with those on the CPU.
 
+Also what waits for a device, and must be refused by all that say that nothing does.
+"""
+
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -53,3 +57,36 @@ def tolerance(call: dict[str, Any]) -> float:
         return 1.0  # what is dropped is another choice
     # Half precision rounds by 4e-3 in every operation, and some recipes' first steps are long: it is there to run.
     return {"fp64": 1e-9, "fp32": 2e-4, "bf16": 0.1, "fp16": 0.05}[call["precision"]]
+
+
+ASKING: list[Callable[[torch.Tensor], object]] = [
+    lambda x: x.sum().item(),
+    lambda x: x.cpu(),
+    lambda x: float(x.sum()),
+    lambda x: int(x.sum()),
+    lambda x: bool(x.any()),
+    lambda x: x.nonzero(),
+    lambda x: x[x > 0],
+    lambda x: x.new_tensor([1.0, 2.0]),
+    lambda x: x.copy_(torch.ones(3)),
+    lambda x: x.copy_(torch.ones(3), non_blocking=True),
+    lambda x: torch.ones(3).to(x.device, non_blocking=True),
+    lambda x: torch.tensor([1.0, 2.0], device=x.device),
+]
+
+
+def refuse(
+    asking: list[Callable[[torch.Tensor], object]],
+    x: torch.Tensor,
+    within: Callable[[], AbstractContextManager[object]],
+    error: type,
+) -> None:
+    """Each of these is refused, or nothing that follows would say anything."""
+    for number, ask in enumerate(asking):
+        try:
+            with within():
+                ask(x)
+        except error:
+            continue
+        msg = f"number {number} of what gives {error.__name__} was not seen"
+        raise AssertionError(msg)

@@ -21,9 +21,9 @@ from . import spread
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def torchrun(*words, check=True):
-    """Two processes on the CPU; returns (exit code, everything they said)."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+def torchrun(*words, check=True, **environment):
+    """Two processes on the CPU, or on what the environment says; returns (exit code, everything they said)."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | environment
     environment["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).strip(os.pathsep)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
     done = subprocess.run(

@@ -1,0 +1,67 @@
+"""Builds the GPU that computes nothing (`gpu.c`), and says how a process finds it.
+
+It stands for CUDA's runtime and driver, cuBLAS, cuSOLVER, cuSPARSE and NCCL, so that PyTorch's own code for CUDA runs:
+the dispatcher, the caching allocator, page-locked memory, streams, the mode in which waiting is an error, generators,
+process groups. Kernels are not run, so numbers mean nothing there: what a process can tell is where tensors are, what
+is copied how, and who waits.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+__all__ = ["SOURCE", "build", "found_by", "missing"]
+
+SOURCE = Path(__file__).with_name("gpu.c")
+PYTORCH = Path(torch.__file__).parent / "lib"
+ASKING = ("torch_cuda", "torch_cuda_linalg", "c10_cuda", "torch_python", "caffe2_nvrtc")  # libraries of PyTorch
+ASKED = re.compile(r"(cuda|cu|cublas|cublasLt|cusolver|cusparse|nccl)[A-Z]\w*")  # functions of those it stands for
+
+
+def missing() -> str | None:
+    """Why it cannot be built here, or is not needed."""
+    if torch.version.cuda is None or not sys.platform.startswith("linux"):
+        return "this PyTorch is not built for CUDA on Linux"
+    if torch.cuda.is_available():
+        return "a GPU that computes is at hand"
+    lacking = [tool for tool in ("gcc", "nm") if shutil.which(tool) is None]
+    if not _headers().is_dir():
+        lacking.append("triton's headers of CUDA")
+    return f"no {' and no '.join(lacking)}" if lacking else None
+
+
+def _headers() -> Path:
+    triton = importlib.util.find_spec("triton")
+    return Path(triton.origin if triton and triton.origin else "").parent / "backends" / "nvidia" / "include"
+
+
+def _functions(library: Path, *which: str) -> set[str]:
+    """Names of CUDA's functions that a library has or asks for."""
+    said = subprocess.run(["nm", *which, library], capture_output=True, text=True, check=True).stdout
+    names = (line.split()[-1].partition("@")[0] for line in said.splitlines())
+    return {name for name in names if ASKED.fullmatch(name)}
+
+
+def build(folder: Path) -> Path:
+    """Compile it in a folder; the library also has what PyTorch asks for and `gpu.c` says nothing about."""
+    known, others, library = folder / "gpu.o", folder / "others.c", folder / "libcuda.so.1"
+    compiler = ["gcc", "-fPIC", "-O1", "-Wall"]
+    subprocess.run([*compiler, "-c", "-I", _headers(), SOURCE, "-o", known], check=True)
+    asked = set().union(*(_functions(PYTORCH / f"lib{name}.so", "-D", "--undefined-only") for name in ASKING))
+    rest = sorted(asked - _functions(known, "--defined-only"))
+    others.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in rest))
+    named = f"-Wl,-soname,{library.name}"  # whoever opens the driver has it already
+    subprocess.run([*compiler, "-shared", named, known, others, "-o", library, "-lpthread"], check=True)
+    return library
+
+
+def found_by(library: Path, gpus: int) -> dict[str, str]:
+    """The environment of a process that finds so many GPUs."""
+    there = {"LD_PRELOAD": str(library), "NULLGPU_DEVICES": str(gpus), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **there}
