@@ -31,14 +31,21 @@ def missing() -> str | None:
     if torch.cuda.is_available():
         return "a GPU that computes is at hand"
     lacking = [tool for tool in ("gcc", "nm") if shutil.which(tool) is None]
-    if not _headers().is_dir():
-        lacking.append("triton's headers of CUDA")
+    if _version() != torch.version.cuda.partition(".")[0]:  # what describes a GPU has another form in each
+        lacking.append(f"headers of CUDA {torch.version.cuda} in triton")
     return f"no {' and no '.join(lacking)}" if lacking else None
 
 
 def _headers() -> Path:
     triton = importlib.util.find_spec("triton")
     return Path(triton.origin if triton and triton.origin else "").parent / "backends" / "nvidia" / "include"
+
+
+def _version() -> str:
+    """Of the CUDA whose headers Triton brings, without what follows the point."""
+    header = _headers() / "cuda_runtime_api.h"
+    said = re.search(r"#define CUDART_VERSION +(\d+)\d{3}\b", header.read_text() if header.is_file() else "")
+    return said[1] if said else ""
 
 
 def _functions(library: Path, *which: str) -> set[str]:

@@ -104,26 +104,27 @@ static cudaError_t take(void *pointer) {
 }
 
 cudaError_t cudaMalloc(void **pointer, size_t size) { return give(pointer, size, cudaMemoryTypeDevice); }
-cudaError_t cudaHostAlloc(void **pointer, size_t size, unsigned flags) { return give(pointer, size, cudaMemoryTypeHost); }
+cudaError_t cudaHostAlloc(void **pointer, size_t size, unsigned how) { return give(pointer, size, cudaMemoryTypeHost); }
 cudaError_t cudaFree(void *pointer) { return take(pointer); }
 cudaError_t cudaFreeHost(void *pointer) { return take(pointer); }
 cudaError_t cudaMemGetInfo(size_t *left, size_t *all) { *left = 70ul << 30; *all = 80ul << 30; return cudaSuccess; }
 
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *about, const void *pointer) {
     Memory memory = find(pointer);
-    void *device = memory.size ? (void *)pointer : NULL, *host = memory.kind == cudaMemoryTypeDevice ? NULL : (void *)pointer;
-    *about = (struct cudaPointerAttributes){memory.kind, memory.device, device, host};
+    *about = (struct cudaPointerAttributes){.type = memory.kind, .device = memory.device};
+    if (memory.size) about->devicePointer = (void *)pointer;
+    if (memory.kind != cudaMemoryTypeDevice) about->hostPointer = (void *)pointer;
     return cudaSuccess;
 }
 
 /* ---- Copies and waiting ---- */
 
-static cudaError_t wait(void) { return refuses ? cudaErrorNotPermitted : cudaSuccess; }
+static cudaError_t waits(void) { return refuses ? cudaErrorNotPermitted : cudaSuccess; }
 
 static cudaError_t copy(void *to, const void *from, size_t size) {
     Memory target = find(to), source = find(from);
     memcpy(to, from, size);
-    return target.size && source.size ? cudaSuccess : wait(); /* a GPU cannot read pageable memory beside the host */
+    return target.size && source.size ? cudaSuccess : waits(); /* a GPU cannot read pageable memory beside the host */
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, enum cudaMemcpyKind kind, cudaStream_t stream) {
@@ -132,12 +133,12 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, enum cudaMe
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t size, enum cudaMemcpyKind kind) {
     copy(to, from, size);
-    return wait();
+    return waits();
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return wait(); }
-cudaError_t cudaDeviceSynchronize(void) { return wait(); }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { return refuses == 2 ? wait() : cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return waits(); }
+cudaError_t cudaDeviceSynchronize(void) { return waits(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return refuses == 2 ? waits() : cudaSuccess; }
 
 /* ---- Streams, events and kernels ---- */
 
@@ -166,7 +167,7 @@ unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, struc
 }
 
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *about, const void *kernel) {
-    *about = (struct cudaFuncAttributes){.maxThreadsPerBlock = 1024, .numRegs = 32, .ptxVersion = 90, .binaryVersion = 90};
+    *about = (struct cudaFuncAttributes){.maxThreadsPerBlock = 1024, .ptxVersion = 90, .binaryVersion = 90};
     return cudaSuccess;
 }
 
@@ -209,8 +210,8 @@ CUresult cuCtxGetCurrent(CUcontext *context) { *context = (CUcontext)1; return C
 
 /* ---- cuBLAS and NCCL, whose headers PyTorch does not bring ---- */
 
-int cublasLtMatmulAlgoGetHeuristic(void *a, void *b, void *c, void *d, void *e, void *f, void *g, int asked, void *result,
-                                   int *found) {
+int cublasLtMatmulAlgoGetHeuristic(void *cublas, void *product, void *a, void *b, void *c, void *d, void *preference,
+                                   int asked, void *results, int *found) {
     *found = 1;
     return 0;
 }
