@@ -4,7 +4,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -73,9 +73,9 @@ class Random:
 
     def __init__(self, like: Tensor, number: int) -> None:
         self._share = 0.0
-        self._shares: tuple[Tensor, ...] = ()
+        self._shares: Sequence[Tensor] = ()
         if torch.compiler.is_compiling():
-            self._bytes, *self._shares = _drawn(like, number)
+            self._bytes, *self._shares = cast("tuple[Tensor, ...]", _drawn(like, number))
         else:
             self._bytes, self._share = _draw(number)
         self._place = 0
