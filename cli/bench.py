@@ -98,7 +98,7 @@ def train(
     ] = "double",
     dropout: Annotated[float | None, typer.Option("--dropout", min=0, max=0.9, help="Default: the size's.")] = None,
     trim: Annotated[bool, typer.Option(help="weaver-core drops constituents of the longest jets.")] = True,
-    compiled: Annotated[bool, typer.Option("--compile", help="Our blocks through torch.compile.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Ours through torch.compile, too.")] = False,
     bf16: Bf16 = None,
     device: Device = "cpu",
     as_json: JsonOption = False,

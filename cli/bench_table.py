@@ -11,14 +11,21 @@ __all__ = ["rates_json", "say_rates"]
 
 
 def say_rates(found: "Comparison", device: str) -> None:
-    """Print a line a side and precision, with its ratio to weaver-core in the same one, and to what it has on a CPU."""
-    sides = [("jettag", found.ours, found.weaver), ("weaver-core", found.weaver, None)]
-    sides += [("jettag, bf16", found.ours_mixed, found.weaver_mixed), ("weaver-core, bf16", found.weaver_mixed, None)]
-    for name, rate, rival in sides:
+    """Print a line a side and precision.
+
+    With the ratio to weaver-core in the same precision, that of compiled blocks to the others, and that to what
+    weaver-core has on a CPU.
+    """
+    sides = []
+    for more, ours, weaver, compiled in (
+        ("", found.ours, found.weaver, found.compiled),
+        (", bf16", found.ours_mixed, found.weaver_mixed, found.compiled_mixed),
+    ):
+        sides += [("jettag" + more, ours, weaver, "weaver-core's"), ("compiled" + more, compiled, ours, "uncompiled")]
+        sides += [("weaver-core" + more, weaver, None, "")]
+    for name, rate, other, whose in sides:
         if rate is not None:
-            ratio = (
-                f"   {rate.wall / rival.wall:.2f} and {rate.cpu / rival.cpu:.2f} times weaver-core's" if rival else ""
-            )
+            ratio = f"   {rate.wall / other.wall:.2f} and {rate.cpu / other.cpu:.2f} times {whose}" if other else ""
             say(f"{name:<18}{rate.wall:8.1f} jets/s   {rate.cpu:8.1f} jets per CPU second{ratio}")
     ours, theirs = found.ours_mixed, found.weaver
     if ours is not None and theirs is not None and device == "cpu":
@@ -27,15 +34,24 @@ def say_rates(found: "Comparison", device: str) -> None:
 
 
 def rates_json(found: "Comparison") -> dict[str, float | None]:
-    """Rates and ratios; ``_bf16`` in mixed precision, whose ratio is that to weaver-core in single precision."""
+    """Rates and ratios; ``_bf16`` in mixed precision, whose ratio is that to weaver-core in single precision.
+
+    ``compiled_ratio`` is that of compiled blocks to the others in the same precision.
+    """
     told: dict[str, float | None] = {}
-    sides = [("", "", found.ours), ("weaver_", "", found.weaver)]
+    sides = [("", "", found.ours), ("weaver_", "", found.weaver), ("compiled_", "", found.compiled)]
     sides += [("", "_bf16", found.ours_mixed), ("weaver_", "_bf16", found.weaver_mixed)]
+    sides += [("compiled_", "_bf16", found.compiled_mixed)]
     for side, precision, rate in sides:
         told[f"{side}jets_per_second{precision}"] = None if rate is None else round(rate.wall, 2)
         told[f"{side}jets_per_cpu_second{precision}"] = None if rate is None else round(rate.cpu, 2)
-    for precision, ours in (("", found.ours), ("_bf16", found.ours_mixed)):
-        both = (ours, found.weaver) if ours is not None and found.weaver is not None else None
-        told[f"ratio{precision}"] = None if both is None else round(both[0].wall / both[1].wall, 4)
-        told[f"ratio_cpu{precision}"] = None if both is None else round(both[0].cpu / both[1].cpu, 4)
+    for name, rate, other in (
+        ("ratio{}", found.ours, found.weaver),
+        ("ratio{}_bf16", found.ours_mixed, found.weaver),
+        ("compiled_ratio{}", found.compiled, found.ours),
+        ("compiled_ratio{}_bf16", found.compiled_mixed, found.ours_mixed),
+    ):
+        both = (rate, other) if rate is not None and other is not None else None
+        told[name.format("")] = None if both is None else round(both[0].wall / both[1].wall, 4)
+        told[name.format("_cpu")] = None if both is None else round(both[0].cpu / both[1].cpu, 4)
     return told

@@ -14,8 +14,13 @@ from jettag.models.attention import Block, ClassBlock
 __all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time"]
 
 BACKEND = "inductor"
-# Programs that call each other in C++ let go of Python's lock: on a CPU threads take groups through them side by side.
-OF_CPU = {"cpp_wrapper": True}
+OF_CPU = {
+    # Programs that call each other in C++ let go of Python's lock: threads take groups through them side by side.
+    "cpp_wrapper": True,
+    # What several passes read is computed once; else a GELU is computed in each of the three passes of a norm.
+    "realize_cpu_opcount_threshold": 6,
+    "realize_opusers_threshold": 1,
+}
 # Programs for one and the same code, after which PyTorch would give up without a word: gradients or not, two
 # precisions, batches of one jet, jets of one constituent, and what deep networks draw for whole jets.
 MOST_PROGRAMS = 32
@@ -27,7 +32,7 @@ def compile_blocks(network: nn.Module) -> None:
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
             on_cpu = BACKEND == "inductor" and block.residual_scale.device.type == "cpu"
-            block.compile(dynamic=True, backend=BACKEND, options=OF_CPU if on_cpu else None)
+            block.compile(dynamic=True, backend=BACKEND, options=_known(OF_CPU) if on_cpu else None)
 
 
 def compiles_for_each_thread(network: nn.Module) -> bool:
@@ -50,3 +55,10 @@ def _compiled(network: nn.Module) -> list[Block | ClassBlock]:
     """The blocks that are compiled, or will be at their first call."""
     blocks = (module for module in network.modules() if isinstance(module, (Block, ClassBlock)))
     return [block for block in blocks if block._compiled_call_impl is not None]
+
+
+def _known(options: dict[str, bool | int]) -> dict[str, bool | int]:
+    """Those that this PyTorch's compiler has; it takes seconds to import."""
+    from torch._inductor import config as inductor
+
+    return {name: value for name, value in options.items() if hasattr(inductor, name)}

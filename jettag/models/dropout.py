@@ -4,13 +4,15 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+from jettag.models.traced import is_traced, thinned
 
 __all__ = ["Kept", "Random", "drawing", "dropout", "source"]
 
@@ -32,11 +34,10 @@ def dropout(x: Tensor, drop: float, random: "Random | None" = None) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, drop)
-    kept = (random or Random(x, x.numel())).kept(x.shape, drop)
-    if torch.compiler.is_compiling():
-        mask: Tensor = _mask(x.detach(), kept.bytes, torch.as_tensor(kept.level))
-        return x * (mask * kept.height)
-    dropped: Tensor = _Dropout.apply(x, kept)
+    random = random or Random(x, x.numel())
+    if is_traced(x):
+        return random.thinned(x, drop)
+    dropped: Tensor = _Dropout.apply(x, random.kept(x.shape, drop))
     return dropped
 
 
@@ -71,20 +72,26 @@ class Random:
     """
 
     def __init__(self, like: Tensor, number: int) -> None:
-        self._bytes: Tensor
-        self._share: float | Tensor
-        self._bytes, self._share = _drawn(like, number) if torch.compiler.is_compiling() else _draw(number)
+        self._share = 0.0
+        self._shares: Sequence[Tensor] = ()
+        if torch.compiler.is_compiling():
+            self._bytes, *self._shares = cast("tuple[Tensor, ...]", _drawn(like, number))
+        else:
+            self._bytes, self._share = _draw(number)
         self._place = 0
 
     def kept(self, shape: Sequence[int], drop: float) -> "Kept":
         """Entries of this shape, dropped with probability ``drop``."""
+        return Kept(self._next(shape), min(int(LEVELS * drop + self._share), LEVELS - 1), 1 / (1 - drop))
+
+    def thinned(self, x: Tensor, drop: float) -> Tensor:
+        """``x`` without what is dropped, the rest multiplied, for a compiler."""
+        levels = [(LEVELS * drop + share).clamp(max=LEVELS - 1).to(torch.uint8) for share in self._shares]
+        return thinned(x, self._next(x.shape), levels[0], levels[1], 1 / (1 - drop))
+
+    def _next(self, shape: Sequence[int]) -> Tensor:
         begin, self._place = self._place, self._place + math.prod(shape)
-        level = LEVELS * drop + self._share
-        if isinstance(level, Tensor):
-            level = level.clamp(max=LEVELS - 1).to(torch.uint8)
-        else:
-            level = min(int(level), LEVELS - 1)
-        return Kept(self._bytes[begin : self._place].view(shape), level, 1 / (1 - drop))
+        return self._bytes[begin : self._place].view(shape)
 
 
 def _draw(number: int) -> tuple[Tensor, float]:
@@ -95,15 +102,16 @@ def _draw(number: int) -> tuple[Tensor, float]:
 
 
 @torch.library.custom_op("jettag::drawn", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def _drawn(like: Tensor, number: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001
-    """`_draw`, as one opaque operation for a compiler, whose own generator is slower."""
+def _drawn(like: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
+    """`_draw`, as one opaque operation for a compiler, whose own generator is slower; the share twice (`thinned`)."""
     draws, share = _draw(number)
-    return draws, torch.tensor(share, dtype=torch.float64)
+    return draws, torch.tensor(share, dtype=torch.float64), torch.tensor(share, dtype=torch.float64)
 
 
 @_drawn.register_fake
-def _(like: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    return like.new_empty((number + 7) // 8 * 8, dtype=torch.uint8), like.new_empty((), dtype=torch.float64)
+def _(like: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    draws = like.new_empty((number + 7) // 8 * 8, dtype=torch.uint8)
+    return draws, like.new_empty((), dtype=torch.float64), like.new_empty((), dtype=torch.float64)
 
 
 class Kept(NamedTuple):
@@ -116,7 +124,7 @@ class Kept(NamedTuple):
     """
 
     bytes: Tensor
-    level: int | Tensor
+    level: int
     height: float
 
     def as_numbers(self, dtype: torch.dtype) -> Tensor:
@@ -140,14 +148,3 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return Kept(*ctx.saved_tensors, *ctx.rest).thinned(gradient), None  # type: ignore[attr-defined]
-
-
-@torch.library.custom_op("jettag::mask", mutates_args=())
-def _mask(x: Tensor, draws: Tensor, level: Tensor) -> Tensor:
-    """What multiplies ``x``, as one opaque operation for a compiler, whose comparison of bytes is slower."""
-    return Kept(draws, int(level), 1.0).as_numbers(x.dtype)
-
-
-@_mask.register_fake
-def _(x: Tensor, draws: Tensor, level: Tensor) -> Tensor:  # noqa: ARG001
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)

@@ -13,7 +13,7 @@ from jettag.data.jets import Jets
 from jettag.models.adapters import adapters, add_lora, draw_dropout
 from jettag.models.heads import AttentiveHead, ClassHead
 from jettag.models.particle_transformer import ParticleTransformer
-from jettag.models.precision import widened
+from jettag.models.precision import doubled, widened
 from jettag.objectives.objective import Objective
 from jettag.objectives.phases import ALL_AT_ONCE, Phases
 
@@ -158,15 +158,13 @@ class Classification(Objective):
             logits = self.logits(jets)
         weight = self.jet_weight(jets)
         smoothing = self.label_smoothing
-        if jets.weight is None:
-            loss = F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=smoothing)
-        else:
-            each = F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=smoothing, reduction="none")
-            loss = (each * jets.weight).sum() / weight.sum()
+        each = F.cross_entropy(logits, jets.label, self.class_weight, label_smoothing=smoothing, reduction="none")
+        each = each if jets.weight is None else each * jets.weight
+        total = weight.sum(dtype=doubled(weight))
         return {
-            "loss": loss,
+            "loss": each.sum(dtype=doubled(each)) / total,
             "accuracy": (logits.argmax(1) == jets.label).float().mean().detach(),
-            "weight": torch.stack([weight.sum(), self.class_weight.new_full((), len(jets))]),
+            "weight": torch.stack([total, total.new_full((), len(jets))]),
         }
 
     def jet_weight(self, jets: Jets) -> Tensor:

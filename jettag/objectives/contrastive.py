@@ -23,7 +23,7 @@ from jettag.data.jets import Jets
 from jettag.data.transfer import sent
 from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.particle_transformer import ParticleTransformer
-from jettag.models.precision import unrounded, widened
+from jettag.models.precision import doubled, unrounded, widened
 from jettag.models.synchronise import gathered
 from jettag.objectives.chance import Chance
 from jettag.objectives.objective import Objective
@@ -63,7 +63,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, *, everyone: bool
     partner = begin + (rows + len(first)) % len(own)
     itself = rows[:, None] + begin == torch.arange(len(others), device=own.device)
     similarity = similarity.masked_fill(itself, -torch.inf)
-    return F.cross_entropy(similarity, partner)
+    return F.cross_entropy(similarity.to(doubled(own)), partner)
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from jettag.data.transfer import sent
 from jettag.models.adapters import draw_dropout
 from jettag.models.heads import ClassHead
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
-from jettag.models.precision import widened
+from jettag.models.precision import doubled, widened
 from jettag.models.track_heads import PairHead, TrackHead, track_pairs
 from jettag.objectives.chance import Chance, Shared
 from jettag.objectives.classification import Classification
@@ -233,7 +233,7 @@ class Flavour(Classification):
         label = self._label(jets)
         smoothing = self.label_smoothing
         each = F.cross_entropy(logits, label, self.class_weight, label_smoothing=smoothing, reduction="none")
-        sums = [(each if jets.weight is None else each * jets.weight).sum()]
+        sums = [(each if jets.weight is None else each * jets.weight).sum(dtype=doubled(each))]
         shares = {"accuracy": ((logits.argmax(1) == label).float().sum(), logits.new_full((), len(jets)))}
         if self.origin is not None:
             loss, right, known = self._origin_sums(encoded, jets, is_track)
@@ -260,8 +260,8 @@ class Flavour(Classification):
         owner, slot = _moved(track.nonzero(as_tuple=True), jets.mask)
         target = _present(jets.origin, "origin")[owner, slot]
         logits = widened(self.origin(encoded.constituents[owner, slot], encoded.jet, owner))
-        loss = F.cross_entropy(logits, target, self.origin_weight, ignore_index=-1, reduction="sum")
-        return loss, (logits.argmax(1) == target).float().sum(), (target >= 0).float().sum()
+        each = F.cross_entropy(logits, target, self.origin_weight, ignore_index=-1, reduction="none")
+        return each.sum(dtype=doubled(each)), (logits.argmax(1) == target).float().sum(), (target >= 0).float().sum()
 
     def _vertex_sum(self, encoded: Encoded, jets: Jets, track: Tensor) -> Tensor:
         assert self.vertex is not None
@@ -273,7 +273,8 @@ class Flavour(Classification):
         kind = self.recipe.vertex.pair_weights
         origin = vertex if kind == "none" else _present(jets.origin, "origin")
         weight = pair_weight(origin[owner, i], origin[owner, j], kind)
-        return F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype), weight, reduction="sum")
+        each = F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype), weight, reduction="none")
+        return each.sum(dtype=doubled(each))
 
     def _regression_sums(self, encoded: Encoded, jets: Jets) -> list[Tensor]:
         assert self.regression is not None
@@ -283,7 +284,8 @@ class Flavour(Classification):
             columns = _present(jets.columns, "columns")
             value, counts = regression_target(columns, self.recipe.jet_columns, target, task)
             distance = F.l1_loss if task.loss == "l1" else F.smooth_l1_loss
-            found.append((distance(column, value.to(column.dtype), reduction="none") * counts).sum())
+            each = distance(column, value.to(column.dtype), reduction="none") * counts
+            found.append(each.sum(dtype=doubled(each)))
         return found
 
     def _combined(self, losses: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from jettag.config.objectives import MaskPattern
 from jettag.data.jets import Jets, Table
 from jettag.data.transfer import sent
 from jettag.models.particle_transformer import Encoded, ParticleTransformer
+from jettag.models.precision import doubled
 from jettag.objectives.chance import Chance
 from jettag.objectives.decoders import Scene
 from jettag.objectives.masks import draw_hidden
@@ -182,7 +183,7 @@ class MaskedModelling(Objective):
         means = _per_jet(losses, hiding.hidden, rows)
         if self.observables is not None:
             told = self.observables(encoded.jet, jets) * (count[:, 0] > 0)
-            told = told.sum() / num_jets.clamp(min=1)
+            told = told.sum(dtype=doubled(told)) / num_jets.clamp(min=1)
             means = means | {
                 "loss": means["loss"] + self.observables_weight * told,
                 "observables_loss": told.detach(),
@@ -195,4 +196,4 @@ def _per_jet(losses: dict[str, Tensor], hidden: Tensor, rows: Tensor) -> dict[st
     count = hidden.sum(1, keepdim=True)
     share = (1.0 / count.clamp(min=1)).expand_as(hidden).flatten().index_select(0, rows)
     num_jets = (count > 0).sum().clamp(min=1)
-    return {name: (value * share).sum() / num_jets for name, value in losses.items()}
+    return {name: (value * share).sum(dtype=doubled(value)) / num_jets for name, value in losses.items()}

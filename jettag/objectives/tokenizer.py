@@ -17,7 +17,7 @@ from jettag.data.jets import Jets, Table
 from jettag.data.loader import Loader
 from jettag.data.transfer import sent
 from jettag.errors import DataError
-from jettag.models.precision import widened
+from jettag.models.precision import doubled, widened
 from jettag.objectives.chance import Chance, uniform
 from jettag.objectives.codebook import Codebook, usage
 from jettag.objectives.objective import Objective
@@ -216,7 +216,8 @@ class TokenizerTraining(Objective):
             losses["identity_accuracy"] = (logits.argmax(1) == name).float()
         share = real.view(jets.mask.shape) / jets.mask.sum(1, keepdim=True).clamp(min=1)
         jet = jets.mask.any(1).sum().to(real.dtype)
-        means = {key: (value * share.flatten()).sum() / jet.clamp(min=1) for key, value in losses.items()}
+        wide = doubled(share)
+        means = {key: (value * share.flatten()).sum(dtype=wide) / jet.clamp(min=1) for key, value in losses.items()}
         if self.training:
             means["codes_used"], means["code_perplexity"] = book.usage
         weight = jet.expand(len(means))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from jettag.data.jets import Jets
+from jettag.models.precision import doubled
 from jettag.training.distributed import World
 
 __all__ = ["TINY", "Means", "Piece", "cut"]
@@ -45,6 +46,7 @@ class Means:
     def add(self, losses: dict[str, Tensor], weight: Tensor) -> None:
         """Losses of a piece, and what each is a mean over, (K,)."""
         self._names = list(losses)
+        weight = weight.to(doubled(weight))
         values = torch.stack([value.detach().to(weight.dtype) for value in losses.values()])
         piece = torch.stack([values * weight, weight])
         self._sums = piece if self._sums is None else self._sums + piece

@@ -25,6 +25,15 @@ def test_groups_hold_each_jet_once_and_little_padding(jets):
     assert 1024 < max(group.real.numel() for group in fewer.groups) <= 4096
 
 
+def test_no_group_is_of_one_jet_or_of_one_slot():
+    """A compiler would make other programs for them."""
+    for lengths in ([50] * 21, [9] * 8 + [1], [1] * 9, [1, 1], [40] * 9 + [30] * 9 + [20] * 8 + [2], [0, 0, 0]):
+        layout = Layout.packed(random_jets(lengths).mask)
+        assert sum(len(group.real) for group in layout.groups) == len(lengths)
+        assert min(size for group in layout.groups for size in group.real.shape) >= 2, lengths
+    assert [tuple(group.real.shape) for group in Layout.packed(random_jets([7]).mask).groups] == [(1, 7)]
+
+
 @pytest.mark.parametrize("kind", [Layout.packed, Layout.padded])
 def test_every_unordered_pair_stands_once(jets, kind):
     layout = kind(jets.mask)
