@@ -277,7 +277,7 @@ def test_a_batch_in_pieces_has_the_losses_and_gradients_of_the_whole(flavours, p
     for got, wanted in zip(torch.autograd.grad(total / weight, model.head.parameters()), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
     for name in ("loss", "jet_loss", "origin_loss", "vertex_loss", "truth_pt_loss", "accuracy", "origin_accuracy"):
-        torch.testing.assert_close(found[name], whole[name].detach(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[name], whole[name].detach().double(), rtol=1e-4, atol=1e-6)
 
 
 def test_pair_weights_on_every_pair_of_origins():
