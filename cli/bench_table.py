@@ -13,8 +13,8 @@ __all__ = ["rates_json", "say_rates"]
 def say_rates(found: "Comparison", device: str) -> None:
     """Print a line a side and precision.
 
-    With the ratio to weaver-core in the same precision, that of compiled blocks to the others, and that to what
-    weaver-core has on a CPU.
+    Ratios are to weaver-core in the same precision, on a CPU to its single precision, too, and of compiled blocks to
+    the others.
     """
     sides = []
     for more, ours, weaver, compiled in (

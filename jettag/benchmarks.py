@@ -172,7 +172,7 @@ def compare(
             batches["weaver", mixed] = _batches(settings, table, bucket=False)
     done = 0
     for turn, step in enumerate(zip(*batches.values(), strict=True)):
-        for (name, _), side, jets in zip(sides, sides.values(), step, strict=True):
+        for ((name, _), side), jets in zip(sides.items(), step, strict=True):
             if turn < UNTIMED.get(name, 1):
                 side.run(jets.to(device), timed=False)
             side.run(jets.to(device))

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from jettag_cli.bench_table import rates_json
 
 from jettag.benchmarks import BenchSettings, bench_jets, compare
 from jettag.errors import DataError, ResourceError
+from jettag.models import compiling
 from jettag.random_jets import random_table
 
 QUICK = {"size": "tiny", "batch_size": 12, "steps": 2, "loss_steps": 50}
@@ -55,6 +57,22 @@ def test_both_precisions_are_timed_beside_each_other_and_learn_apart():
     inference = compare(replace(settings, mode="infer"), table, weaver=False)
     assert inference.ours_mixed is not None
     assert compare(replace(settings, mode="infer", mixed=False), table, weaver=False).ours_mixed is None
+
+
+def test_compiled_blocks_are_timed_beside_the_others(monkeypatch):
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    settings = BenchSettings("train", **QUICK | {"loss_steps": 0}, compiled=True, mixed=True)
+    found = compare(settings, bench_jets(settings, [], "jetclass"), weaver=False)
+    told = rates_json(found)
+    for precision, ours, compiled in (
+        ("", found.ours, found.compiled),
+        ("_bf16", found.ours_mixed, found.compiled_mixed),
+    ):
+        assert told[f"compiled_ratio{precision}"] == pytest.approx(compiled.wall / ours.wall, abs=1e-4)
+        assert told[f"compiled_ratio_cpu{precision}"] == pytest.approx(compiled.cpu / ours.cpu, abs=1e-4)
+        assert told[f"compiled_jets_per_second{precision}"] == pytest.approx(compiled.wall, abs=0.01)
+        assert told[f"jets_per_second{precision}"] == pytest.approx(ours.wall, abs=0.01)
+    assert told["ratio"] is None
 
 
 def test_logits_of_both_sides_agree():

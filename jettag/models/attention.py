@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from jettag.models.dropout import Kept, Random, dropout, source
-from jettag.models.traced import is_traced, linear, linear_of_normed, moved, normed
+from jettag.models.traced import is_traced, linear, linear_of_normed, normed, scaled_sum
 
 __all__ = ["Block", "ClassBlock", "attend", "gelu"]
 
@@ -185,27 +185,16 @@ class _Residual(nn.Module):
         """(b, q, D), heads side by side -> the branch (b, q, D) that joins the residual stream."""
         # Scaling the rows of the projection scales its outputs head by head, without a pass over every token.
         scale = self.head_scale.repeat_interleave(self.out.out_features // self.num_heads)
-        weight, bias = self.out.weight * scale[:, None], self.out.bias * scale
-        if is_traced(attended):
-            x = normed(self.norm_attention, linear(attended, weight, bias))
-        else:
-            x = self.norm_attention(F.linear(attended, weight, bias))
-        return self._dropout(x, random)
+        x = linear(attended, self.out.weight * scale[:, None], self.out.bias * scale)
+        return self._dropout(normed(self.norm_attention, x), random)
 
     def _mlp(self, x: Tensor, random: Random | None = None) -> Tensor:
-        hidden = self._dropout(gelu(_linear_of_normed(self.norm_mlp, self.fc1, x)), random)
-        return self._dropout(_linear_of_normed(self.norm_hidden, self.fc2, hidden), random)
+        hidden = self._dropout(gelu(linear_of_normed(self.norm_mlp, self.fc1, x)), random)
+        return self._dropout(linear_of_normed(self.norm_hidden, self.fc2, hidden), random)
 
     def _joined(self, x: Tensor, branch: Tensor) -> Tensor:
         """The residual stream (b, q, D) after the MLP."""
-        join = moved if is_traced(x) else torch.addcmul
-        joined: Tensor = join(self.drop_path(branch), self.residual_scale.to(x.dtype), x)
-        return joined
-
-
-def _linear_of_normed(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor) -> Tensor:
-    result: Tensor = linear_of_normed(norm, layer, x) if is_traced(x) else layer(norm(x))
-    return result
+        return scaled_sum(self.drop_path(branch), self.residual_scale.to(x.dtype), x)
 
 
 class Block(_Residual):
@@ -222,7 +211,7 @@ class Block(_Residual):
             (b, n, D).
         """
         random = self._random(x, x.shape[1])
-        query, key, value = self._split(_linear_of_normed(self.norm_in, self.qkv, x))
+        query, key, value = self._split(linear_of_normed(self.norm_in, self.qkv, x))
         attended = self._attend(query, key, value, bias, random).transpose(1, 2).flatten(2)
         x = x + self.drop_path(self._project(attended, random))
         return self._joined(x, self._mlp(x, random))
@@ -244,8 +233,7 @@ class ClassBlock(_Residual):
         """
         random = self._random(token, 1 + x.shape[1])
         heads, dim = self.num_heads, token.shape[-1]
-        seen = torch.cat([token, x], dim=1)
-        seen = (normed(self.norm_in, seen) if is_traced(seen) else self.norm_in(seen))[:, None]
+        seen = normed(self.norm_in, torch.cat([token, x], dim=1))[:, None]
         of_query, of_key, of_value = self.qkv.weight.view(3, heads, dim // heads, dim)
         query_bias, _, value_bias = self.qkv.bias.view(3, heads, dim // heads)
         # With one query a jet, q.(W u) = (W^T q).u and sum_n a_n W u_n = W sum_n a_n u_n spare two projections of

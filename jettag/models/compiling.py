@@ -22,7 +22,7 @@ OF_CPU = {
     "realize_opusers_threshold": 1,
 }
 # Programs for one and the same code, after which PyTorch would give up without a word: gradients or not, two
-# precisions, batches of one jet, jets of one constituent, and what deep networks draw for whole jets.
+# precisions, batches of one jet, and what deep networks draw for whole jets.
 MOST_PROGRAMS = 32
 
 

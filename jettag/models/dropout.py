@@ -4,7 +4,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from jettag.models.traced import is_traced, thinned
+from jettag.models.traced import dropped, is_traced
 
 __all__ = ["Kept", "Random", "drawing", "dropout", "source"]
 
@@ -36,9 +36,9 @@ def dropout(x: Tensor, drop: float, random: "Random | None" = None) -> Tensor:
         return F.dropout(x, drop)
     random = random or Random(x, x.numel())
     if is_traced(x):
-        return random.thinned(x, drop)
-    dropped: Tensor = _Dropout.apply(x, random.kept(x.shape, drop))
-    return dropped
+        return random.dropped(x, drop)
+    result: Tensor = _Dropout.apply(x, random.kept(x.shape, drop))
+    return result
 
 
 _OF_THREAD = threading.local()
@@ -72,22 +72,19 @@ class Random:
     """
 
     def __init__(self, like: Tensor, number: int) -> None:
-        self._share = 0.0
-        self._shares: Sequence[Tensor] = ()
-        if torch.compiler.is_compiling():
-            self._bytes, *self._shares = cast("tuple[Tensor, ...]", _drawn(like, number))
-        else:
-            self._bytes, self._share = _draw(number)
+        drawn: tuple[Any, ...] = _drawn(like, number) if torch.compiler.is_compiling() else _draw(number)
+        self._bytes: Tensor = drawn[0]
+        self._shares = drawn[1:]
         self._place = 0
 
     def kept(self, shape: Sequence[int], drop: float) -> "Kept":
         """Entries of this shape, dropped with probability ``drop``."""
-        return Kept(self._next(shape), min(int(LEVELS * drop + self._share), LEVELS - 1), 1 / (1 - drop))
+        return Kept(self._next(shape), min(int(LEVELS * drop + self._shares[0]), LEVELS - 1), 1 / (1 - drop))
 
-    def thinned(self, x: Tensor, drop: float) -> Tensor:
+    def dropped(self, x: Tensor, drop: float) -> Tensor:
         """``x`` without what is dropped, the rest multiplied, for a compiler."""
         levels = [(LEVELS * drop + share).clamp(max=LEVELS - 1).to(torch.uint8) for share in self._shares]
-        return thinned(x, self._next(x.shape), levels[0], levels[1], 1 / (1 - drop))
+        return dropped(x, self._next(x.shape), levels[0], levels[1], 1 / (1 - drop))
 
     def _next(self, shape: Sequence[int]) -> Tensor:
         begin, self._place = self._place, self._place + math.prod(shape)
@@ -103,7 +100,7 @@ def _draw(number: int) -> tuple[Tensor, float]:
 
 @torch.library.custom_op("jettag::drawn", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
 def _drawn(like: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
-    """`_draw`, as one opaque operation for a compiler, whose own generator is slower; the share twice (`thinned`)."""
+    """`_draw` as one opaque operation for a compiler, whose own generator is slower; the share twice (`dropped`)."""
     draws, share = _draw(number)
     return draws, torch.tensor(share, dtype=torch.float64), torch.tensor(share, dtype=torch.float64)
 

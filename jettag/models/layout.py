@@ -22,7 +22,6 @@ LARGEST_GROUP = 1024  # slots; from 1024 to 4096 the rate on one and two cores i
 LARGEST_HALF_GROUP = (
     4096  # in mixed precision, where weights are cast for every group: 1.14 times that of 1024; 1.46 on two
 )
-FEWEST = 2  # slots of a jet, and jets of a group where there are two: a compiler makes other programs for sizes of 1
 SHARED_GROUP = 256  # the fewest slots of a group that is made smaller so that every thread gets one
 
 
@@ -176,14 +175,14 @@ class Layout:
 
 
 def _cut(order: Tensor, lengths: list[int], largest: int) -> tuple[Tensor, ...]:
-    """Jets of descending length -> the jets of each group, of at most ``largest`` slots; `FEWEST` jets."""
+    """Jets of descending length -> the jets of each group, of at most ``largest`` slots; the last has more than one."""
     cuts = [0]
     for place, length in enumerate(lengths):
         widest, size = max(lengths[cuts[-1]], 1), place - cuts[-1]
         if size >= SMALLEST_GROUP and (length < FILLED * widest or (size + 1) * widest > largest):
             cuts.append(place)
     if len(cuts) > 1 and cuts[-1] == len(lengths) - 1:
-        cuts[-1] -= FEWEST - 1
+        cuts[-1] -= 1  # a compiler makes other programs for sizes of 1
     return torch.split(order, [end - begin for begin, end in pairwise([*cuts, len(lengths)])])
 
 
@@ -197,7 +196,7 @@ def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 def _packed_group(jets: Tensor, count: Tensor) -> Group:
     """The group of these jets (b,), which have ``count`` (b,) constituents each."""
-    b, n = len(jets), max(int(count.max()), FEWEST)
+    b, n = len(jets), max(int(count.max()), 2)
     real = torch.arange(n) < count[:, None]
     tri_i, tri_j, corner = _triangle(n, real.device)
     jet, which = (tri_j < count[:, None]).nonzero(as_tuple=True)

@@ -1,4 +1,4 @@
-"""What a compiler for the CPU is shown in place of layers: the same numbers, from what it makes fast code of.
+"""Layers of a block, and what a compiler for the CPU is shown in their place: the same numbers, from faster code.
 
 Inductor sums the columns of a matrix, as the gradients of biases, gains and scales ask for, eight columns at a time
 through rows that lie far apart. Here each such sum is a product with ones, and the gain and offset of a norm join the
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from jettag.models.precision import unrounded
 
-__all__ = ["is_traced", "linear", "linear_of_normed", "moved", "normed", "thinned"]
+__all__ = ["dropped", "is_traced", "linear", "linear_of_normed", "normed", "scaled_sum"]
 
 
 def is_traced(x: Tensor) -> bool:
@@ -23,28 +23,38 @@ def is_traced(x: Tensor) -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(..., K_in), (K_out, K_in), (K_out,) -> (..., K_out), in mixed precision where that is on."""
+    if not is_traced(x):
+        return F.linear(x, weight, bias)
     result: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
     return result.view(*x.shape[:-1], -1)
 
 
 def linear_of_normed(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor) -> Tensor:
     """``layer(norm(x))``."""
+    if not is_traced(x):
+        applied: Tensor = layer(norm(x))
+        return applied
     return linear(_standard(norm, x), layer.weight * norm.weight, layer.bias + (layer.weight * norm.bias).sum(1))
 
 
 def normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     """``norm(x)``, where no linear layer follows."""
-    return moved(norm.bias, norm.weight, _standard(norm, x))
+    if not is_traced(x):
+        applied: Tensor = norm(x)
+        return applied
+    return scaled_sum(norm.bias, norm.weight, _standard(norm, x)).to(x.dtype)
 
 
-def moved(x: Tensor, scale: Tensor, y: Tensor) -> Tensor:
+def scaled_sum(x: Tensor, scale: Tensor, y: Tensor) -> Tensor:
     """Sum x + scale * y of (..., K) or (K,), (K,) and (..., K)."""
-    result: Tensor = _Moved.apply(x, scale, y)
+    if not is_traced(y):
+        return torch.addcmul(x, scale, y)
+    result: Tensor = _ScaledSum.apply(x, scale, y)
     return result
 
 
-def thinned(x: Tensor, draws: Tensor, level: Tensor, again: Tensor, height: float) -> Tensor:
-    """``x``, multiplied where its byte is at least the level, and 0 elsewhere.
+def dropped(x: Tensor, draws: Tensor, level: Tensor, again: Tensor, height: float) -> Tensor:
+    """For a compiler only: ``x``, multiplied where its byte is at least the level, and 0 elsewhere.
 
     Args:
         x: of any shape.
@@ -53,7 +63,7 @@ def thinned(x: Tensor, draws: Tensor, level: Tensor, again: Tensor, height: floa
         again: the same in another tensor, for the gradient; of one, the compiler would keep the mask and not the bytes.
         height: the factor.
     """
-    result: Tensor = _Thinned.apply(x, draws, level, again, height)
+    result: Tensor = _Dropped.apply(x, draws, level, again, height)
     return result
 
 
@@ -84,7 +94,7 @@ class _Linear(torch.autograd.Function):
         return found[0].to(of_x), found[1].to(of_weight), found[2].to(of_bias)
 
 
-class _Moved(torch.autograd.Function):
+class _ScaledSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(scale, y)
@@ -99,7 +109,7 @@ class _Moved(torch.autograd.Function):
             return of_x, _over_rows(gradient * y), (gradient * scale).to(y.dtype)
 
 
-class _Thinned(torch.autograd.Function):
+class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, draws: Tensor, level: Tensor, again: Tensor, height: float) -> Tensor:
         ctx.save_for_backward(draws, again)

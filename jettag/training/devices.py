@@ -61,7 +61,9 @@ def _gpu(name: str) -> torch.device:
     device = torch.device(name)
     if processes() > 1:
         own, seen = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        here = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # all refuse, and none waits for the others
+        here = own + 1
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # all that torchrun starts see the same: all refuse, and none waits
+            here = max(here, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         if name not in ("cuda", f"cuda:{own}"):
             raise UsageError(f"--device {name} for {processes()} processes", do="say cuda: each takes its own")
         if here > seen:

@@ -220,7 +220,7 @@ class Trainer:
         found, weight = means.finish()
         if not alone:
             present = [p.grad for p in self.model.parameters() if p.grad is not None]
-            torch._foreach_mul_(parts(present), total / weight)
+            torch._foreach_mul_(parts(present), (total / weight).to(present[0].dtype))  # slow with another type
         return found
 
     def _chance(self, share: Share | None) -> Chance:

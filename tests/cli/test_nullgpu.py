@@ -47,7 +47,7 @@ def test_each_process_computes_on_its_own_gpu_and_waits_for_none(library, words,
 
 def test_fewer_gpus_than_processes_are_refused_before_anybody_is_waited_for(library, words, tmp_path):
     """There is no other process here that could come."""
-    beside = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    beside = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     environment = found_by(library, gpus=1) | beside
     command = [sys.executable, "-m", "jettag_cli", *words, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=100, check=False)

@@ -86,6 +86,19 @@ def test_neither_lengths_nor_depth_compile_anything_again(programs):
     assert programs.frame_count == warm <= special + 8
 
 
+def test_mixed_precision_has_a_program_of_each_block_and_the_types_of_plain_blocks(programs):
+    plain, compiled = both(num_layers=3, **DROPS)
+    made = []
+    with torch.autocast("cpu", torch.bfloat16):
+        for seed in range(3):
+            jets = random_jets(lengths(seed))
+            (jet, _), (jet_2, _) = gradients(plain, jets), gradients(compiled, jets)
+            torch.testing.assert_close(jet_2, jet, rtol=0.05, atol=0.05)
+            assert compiled(jets).constituents.dtype == plain(jets).constituents.dtype
+            made.append(programs.frame_count)
+    assert made[1] == made[2]
+
+
 def test_threads_with_groups_of_their_own_compile_no_more_with_every_batch(programs):
     """What one thread made serves the others."""
     plain, compiled = both(num_layers=3, **DROPS)

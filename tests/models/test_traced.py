@@ -5,13 +5,18 @@ import torch
 from torch import nn
 
 from jettag.models.dropout import Kept
-from jettag.models.traced import linear, linear_of_normed, moved, normed, thinned
+from jettag.models.traced import dropped, linear, linear_of_normed, normed, scaled_sum
+
+
+@pytest.fixture(autouse=True)
+def looking(monkeypatch):
+    monkeypatch.setattr("jettag.models.traced.is_traced", lambda _: True)
 
 
 @pytest.fixture
 def layers():
     torch.manual_seed(4)
-    norm, layer = nn.LayerNorm(6).double(), nn.Linear(6, 5).double()
+    norm, layer = nn.LayerNorm(6).double(), nn.Linear(6, 6).double()
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     return norm, layer
@@ -42,7 +47,7 @@ def test_the_sum_of_two_branches_is_addcmul():
     torch.manual_seed(5)
     x, y = torch.randn(2, 3, 4, 6, dtype=torch.float64, requires_grad=True).unbind()
     scale = torch.randn(6, dtype=torch.float64, requires_grad=True)
-    assert_same(lambda: moved(x, scale, y), lambda: torch.addcmul(x, scale, y), x, scale, y)
+    assert_same(lambda: scaled_sum(x, scale, y), lambda: torch.addcmul(x, scale, y), x, scale, y)
 
 
 def test_mixed_precision_rounds_products_and_neither_norms_nor_parameters(layers):
@@ -51,7 +56,9 @@ def test_mixed_precision_rounds_products_and_neither_norms_nor_parameters(layers
     with torch.autocast("cpu", torch.bfloat16):
         product, standard = linear_of_normed(norm, layer, x), normed(norm, x)
         (product.float().sum() + standard.sum()).backward()
+        of_half = normed(norm, product), norm(product)
     assert (product.dtype, standard.dtype) == (torch.bfloat16, torch.float32)
+    assert of_half[0].dtype == of_half[1].dtype == torch.bfloat16
     parameters = [*norm.parameters(), *layer.parameters()]
     found = [x.grad, *(p.grad for p in parameters)]
     expected = torch.autograd.grad(layer(norm(x)).sum() + norm(x).sum(), [x, *parameters])
@@ -66,7 +73,7 @@ def test_every_byte_decides_as_a_comparison_would(dtype):
     x = torch.full((8, 32), 3.0, dtype=dtype, requires_grad=True)
     for number in range(256):
         level = torch.tensor(number, dtype=torch.uint8)
-        found = thinned(x, draws, level, level.clone(), 2.0)
+        found = dropped(x, draws, level, level.clone(), 2.0)
         expected = Kept(draws, number, 2.0).thinned(x.detach())
         assert torch.equal(found, expected)
         assert torch.equal(torch.autograd.grad(found.sum(), x)[0], expected / 3)

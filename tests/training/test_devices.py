@@ -41,7 +41,8 @@ def gpus(asked, monkeypatch):
 def beside_others(monkeypatch, local_rank, size=4):
     for name, value in {"RANK": local_rank + 2, "LOCAL_RANK": local_rank, "WORLD_SIZE": size}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name in ("LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_auto_takes_what_is_there(apple, monkeypatch):
@@ -74,6 +75,9 @@ def test_a_gpu_for_several_processes_or_none_for_one_is_refused_at_once(gpus, as
         choose_device("cuda")
     beside_others(monkeypatch, 1)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert choose_device("cuda").index == 1  # of a launcher that may show each process others
+    asked.clear(), gpus.clear()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     with pytest.raises(ResourceError, match="no GPU for process 2 of this machine, which sees 2; "):
         choose_device("cuda")
     assert not asked

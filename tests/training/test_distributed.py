@@ -57,8 +57,7 @@ def shards(tmp_path_factory):
 def test_two_processes_have_the_losses_of_one(tmp_path, shards):
     """Without dropout, which cannot be the same; the order, the masks, the weights and the batch statistics are.
 
-    In single precision a loss is held to some 1e-7, and twenty steps add a little to that; to a validation more, whose
-    batch statistics are those of steps before it.
+    In single precision, too, but for validations, whose batch statistics are those of steps before them.
     """
     calls = [
         {"folder": str(tmp_path / f"two-{number}"), "objective": name, "double": double, **more}
