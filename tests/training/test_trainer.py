@@ -108,7 +108,7 @@ def test_pieces_are_compared_with_the_whole_batch_from_the_same_random_numbers(t
     losses = held.compare(torch.cat(seen), torch.cat(embedded))
     (losses["loss"] + sum(masked) / len(batch)).backward()
     for key in ("alignment", "uniformity", "spread", "rank"):
-        torch.testing.assert_close(found[key], losses[key], msg=key)
+        torch.testing.assert_close(found[key], losses[key].double(), msg=key)
     for (key, a), b in zip(model.named_parameters(), held.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=key)
     for (key, a), b in zip(model.named_buffers(), held.buffers(), strict=True):
