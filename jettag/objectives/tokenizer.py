@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import MiniBatchKMeans
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -185,6 +184,8 @@ class TokenizerTraining(Objective):
         latents, codes = np.concatenate(found), self.tokenizer.num_codes
         if len(latents) < codes:
             raise DataError(f"{len(latents)} constituents cannot fill {codes} codes", do="lower objective.codes")
+        from sklearn.cluster import MiniBatchKMeans  # seconds to import
+
         kmeans = MiniBatchKMeans(codes, batch_size=4096, n_init=1, random_state=seed, max_iter=20).fit(latents)
         self.tokenizer.codebook.begin(torch.from_numpy(kmeans.cluster_centers_.astype(np.float32)))
 

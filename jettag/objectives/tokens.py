@@ -7,7 +7,6 @@ tokenizer.
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from jettag.errors import DataError, RecipeError
@@ -63,6 +62,8 @@ class KmeansTokens(nn.Module):
             )
         mean, std = x.mean(0), x.std(0)
         std[std == 0] = 1.0
+        from sklearn.cluster import MiniBatchKMeans  # seconds to import
+
         kmeans = MiniBatchKMeans(num_codes, batch_size=4096, n_init=1, random_state=seed, max_iter=20)
         kmeans.fit((x - mean) / std)
         self.mean.copy_(torch.from_numpy(mean))

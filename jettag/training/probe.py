@@ -3,10 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from jettag.data.jets import Table
 from jettag.data.once import once
@@ -41,6 +37,11 @@ class Probe:
     @torch.no_grad()
     def __call__(self, backbone: ParticleTransformer, device: torch.device) -> dict[str, float]:
         """``probe_accuracy`` and ``probe_auc`` (one against one, averaged over pairs of classes)."""
+        from sklearn.linear_model import LogisticRegression  # seconds to import
+        from sklearn.metrics import roc_auc_score
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         was_training = backbone.training
         backbone.eval()
         found: npt.NDArray[np.float32] = np.empty((len(self.table), backbone.summary_dim), dtype=np.float32)

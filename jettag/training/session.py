@@ -19,7 +19,6 @@ from jettag.errors import RecipeError, ResourceError, out_of_memory
 from jettag.objectives import Classification, Objective
 from jettag.training.checkpoint import load_last_good
 from jettag.training.distributed import World
-from jettag.training.fitted import fit_head
 from jettag.training.limits import Limits
 from jettag.training.loop import Criterion, Log, train
 from jettag.training.memory import estimate
@@ -119,6 +118,8 @@ def fit(
         if isinstance(table, EmbeddedTable) and model.starts_fitted:
             model.phases = replace(model.phases, first_rate=1.0)  # for the steps that follow
             if not resume:
+                from jettag.training.fitted import fit_head  # sklearn: seconds to import
+
                 fit_head(model.to(device), table.embeddings, table.label, note)
     with contextlib.ExitStack() as stack:
         plain = Loader(
