@@ -6,9 +6,14 @@ for every group and layer. Its sizes are symbols, so that neither a batch of oth
 anything again; training and evaluation, another precision, and sizes of 1 have programs of their own.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
+from jettag.errors import ResourceError
 from jettag.models.attention import Block, ClassBlock
 
 __all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time"]
@@ -27,12 +32,33 @@ MOST_PROGRAMS = 32
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """Let every Particle Transformer block in ``network`` be compiled at its first call; names and state stay."""
+    """Let every Particle Transformer block in ``network`` be compiled at its first call; names and state stay.
+
+    That call raises `ResourceError` where this machine cannot compile.
+    """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_PROGRAMS)
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
             on_cpu = BACKEND == "inductor" and block.residual_scale.device.type == "cpu"
             block.compile(dynamic=True, backend=BACKEND, options=_known(OF_CPU) if on_cpu else None)
+            assert block._compiled_call_impl is not None
+            block._compiled_call_impl = _told(block._compiled_call_impl)
+
+
+def _told(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with the failure of a compiler in one line."""
+
+    @functools.wraps(call)
+    def compiled(*inputs: Any) -> Any:
+        try:
+            return call(*inputs)
+        except torch._dynamo.exc.BackendCompilerFailed as problem:
+            cause = problem.inner_exception
+            what = next(iter(str(cause).splitlines()), type(cause).__name__)
+            do = "install a C++ compiler, such as g++, or do without torch.compile (training.compile=false)"
+            raise ResourceError(f"torch.compile failed: {what}", do=do) from problem
+
+    return compiled
 
 
 def compiles_for_each_thread(network: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from jettag.errors import ResourceError
 from jettag.models import ParticleTransformer, compiling
 from jettag.models.compiling import compile_blocks
 
@@ -151,6 +152,22 @@ def test_checkpointed_blocks_compile_too(programs):
     plain, compiled = both(checkpointing=True, **DROPS)
     agree(plain, compiled, random_jets([5, 3, 9, 9]))
     assert programs.frame_count
+
+
+def test_a_machine_that_cannot_compile_says_so_in_one_line(monkeypatch):
+    def fails(*_):
+        msg = "No working C++ compiler found\nand more of it"
+        raise OSError(msg)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(compiling, "BACKEND", fails)
+    _, compiled = both()
+    with pytest.raises(
+        ResourceError, match=r"torch\.compile failed: .*No working C\+\+ compiler found; install"
+    ) as told:
+        compiled(random_jets([5, 3]))
+    assert "\n" not in str(told.value)
+    torch._dynamo.reset()
 
 
 @pytest.mark.slow
