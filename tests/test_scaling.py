@@ -30,11 +30,11 @@ def test_a_process_does_not_count_the_memory_of_its_parent():
 
 def test_every_jet_is_read_and_every_length_stepped():
     told = []
-    points = jet_scaling([50, 500], on_point=told.append)
-    assert [point.number for point in points] == [50, 500]
+    points = jet_scaling([50], on_point=told.append)
+    assert [point.number for point in points] == [50]
     assert all(point.jets == point.number and point.jets_per_second > 0 for point in points)
     points += constituent_scaling([4], size="tiny", batch_size=4, device="cpu", on_point=told.append)
-    assert [(p.what, p.number) for p in points[2:]] == [("train", 4), ("infer", 4)]  # more: tests/cli/test_bench.py
+    assert [(p.what, p.number) for p in points[1:]] == [("train", 4), ("infer", 4)]  # more: tests/cli/test_bench.py
     assert points == told
     assert all(point.peak_bytes >= 0 for point in points)
 
