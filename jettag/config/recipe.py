@@ -104,7 +104,7 @@ class TrainingRecipe(Section):
     # auto: bf16 on an accelerator that has it, else fp32. fp64 is slow, and rounds so little that without dropout any
     # number of processes gives the same losses; what a frozen backbone has embedded once is kept in single precision.
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
-    # The blocks through torch.compile; the first steps wait for the compiler, about a minute on a CPU.
+    # The blocks through torch.compile; the first steps wait for the compiler (RESULTS.md, Compilation).
     compile: bool = False
     log_every: int = Field(50, ge=1)
     val_every: int = Field(500, ge=1)
