@@ -9,9 +9,29 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from jettag.models.dropout import Kept, Random, dropout, source
+from jettag.models.layout import ALIGNED
 from jettag.models.traced import is_traced, linear, linear_of_normed, normed, scaled_sum
 
-__all__ = ["Block", "ClassBlock", "attend", "gelu"]
+__all__ = ["Block", "ClassBlock", "aligned", "attend", "gelu", "hide", "room"]
+
+
+def room(n: int) -> int:
+    """Numbers between the end of a row of n numbers of a bias and the next, on an accelerator; never none.
+
+    Without any, which is another layout, a compiler would make another program.
+    """
+    return ALIGNED - n % ALIGNED
+
+
+def aligned(bias: Tensor) -> Tensor:
+    """A bias (..., n) whose rows begin where fused attention wants them."""
+    n = bias.shape[-1]
+    return bias if bias.device.type == "cpu" else F.pad(bias, (0, room(n)))[..., :n]
+
+
+def hide(seen: Tensor, like: Tensor) -> Tensor:
+    """(b, n) bool -> a bias (b, 1, 1, n) in the type of ``like``, 0 where a key is seen and -inf elsewhere."""
+    return aligned(torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, -torch.inf)[:, None, None])
 
 
 def attend(

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.fx.experimental import _config as shapes
 
 from jettag.errors import ResourceError
 from jettag.models.attention import Block, ClassBlock
@@ -19,12 +20,16 @@ from jettag.models.attention import Block, ClassBlock
 __all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time"]
 
 BACKEND = "inductor"
-OF_CPU = {
+OF_CPU: dict[str, bool | int] = {
     # Programs that call each other in C++ let go of Python's lock: threads take groups through them side by side.
     "cpp_wrapper": True,
     # What several passes read is computed once; else a GELU is computed in each of the three passes of a norm.
     "realize_cpu_opcount_threshold": 6,
     "realize_opusers_threshold": 1,
+}
+OF_OTHERS: dict[str, bool | int] = {
+    # Else one program for few constituents in a batch and one for many.
+    "triton.mix_order_reduction_non_strict_mode": True,
 }
 # Programs for one and the same code, after which PyTorch would give up without a word: gradients or not, two
 # precisions, batches of one jet, and what deep networks draw for whole jets.
@@ -39,19 +44,26 @@ def compile_blocks(network: nn.Module) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_PROGRAMS)
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
-            on_cpu = BACKEND == "inductor" and block.residual_scale.device.type == "cpu"
-            block.compile(dynamic=True, backend=BACKEND, options=_known(OF_CPU) if on_cpu else None)
+            on_cpu = block.residual_scale.device.type == "cpu"
+            if not on_cpu:  # its first batch may have as many jets as the network is wide, the last has fewer
+                shapes.use_duck_shape = False
+            options = OF_CPU if on_cpu else OF_OTHERS
+            block.compile(dynamic=True, backend=BACKEND, options=_known(options) if BACKEND == "inductor" else None)
             assert block._compiled_call_impl is not None
             block._compiled_call_impl = _told(block._compiled_call_impl)
 
 
 def _told(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, with the failure of a compiler in one line."""
+    """The same, with the failure of a compiler in one line.
+
+    On an accelerator blocks give wide numbers in mixed precision, and get them: the first one, too, or it would be
+    another program.
+    """
 
     @functools.wraps(call)
-    def compiled(*inputs: Any) -> Any:
+    def compiled(x: Tensor, *others: Tensor) -> Any:
         try:
-            return call(*inputs)
+            return call(x if x.device.type == "cpu" else x.to(torch.promote_types(x.dtype, torch.float32)), *others)
         except torch._dynamo.exc.BackendCompilerFailed as problem:
             cause = problem.inner_exception
             what = next(iter(str(cause).splitlines()), type(cause).__name__)
@@ -87,4 +99,4 @@ def _known(options: dict[str, bool | int]) -> dict[str, bool | int]:
     """Those that this PyTorch's compiler has; it takes seconds to import."""
     from torch._inductor import config as inductor
 
-    return {name: value for name, value in options.items() if hasattr(inductor, name)}
+    return {name: value for name, value in options.items() if name in inductor.get_config_copy()}

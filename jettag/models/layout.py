@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-__all__ = ["Group", "Layout"]
+__all__ = ["ALIGNED", "Group", "Layout"]
 
 # A jet joins the group of a longer one if it fills this share of its row; below, a new group costs less than padding.
 FILLED = 0.8
@@ -23,6 +24,9 @@ LARGEST_HALF_GROUP = (
     4096  # in mixed precision, where weights are cast for every group: 1.14 times that of 1024; 1.46 on two
 )
 SHARED_GROUP = 256  # the fewest slots of a group that is made smaller so that every thread gets one
+# On an accelerator fused attention copies a bias in every layer unless its rows begin at multiples of so many numbers;
+# and a compiler has one program for jets whose length is such a multiple, and one for all others.
+ALIGNED = 16
 
 
 class _Pick(torch.autograd.Function):
@@ -94,21 +98,34 @@ class Layout:
         rows: (M,) position in the flattened (B, N) of each constituent, groups in turn; None for all slots in order.
         groups: the rectangles.
         counts: constituents m of each group.
+        spare: slots that the only group of an accelerator has beside those N, 0 or 1.
     """
 
     mask: Tensor
     rows: Tensor | None
     groups: tuple[Group, ...]
     counts: tuple[int, ...]
+    spare: int = 0
 
     @classmethod
-    def of(cls, mask: Tensor, *, whole: bool = False) -> "Layout":
-        """The layout that suits the device of a (B, N) mask; ``whole`` asks for one group on the CPU too."""
-        return cls.packed(mask) if mask.device.type == "cpu" and not whole else cls.padded(mask)
+    def of(cls, mask: Tensor, *, whole: bool = False, beside: int = 0) -> "Layout":
+        """The layout that suits the device of a (B, N) mask.
+
+        Args:
+            mask: True where there is a constituent.
+            whole: one group on the CPU too.
+            beside: other tokens that join the constituents of each jet.
+        """
+        return cls.packed(mask) if mask.device.type == "cpu" and not whole else cls.padded(mask, beside=beside)
 
     @classmethod
-    def padded(cls, mask: Tensor) -> "Layout":
-        """One group, every slot counts as a constituent; no shape depends on the mask's content."""
+    def padded(cls, mask: Tensor, *, beside: int = 0) -> "Layout":
+        """One group, every slot counts as a constituent; no shape depends on the mask's content.
+
+        The tokens of a jet are no multiple of `ALIGNED`, so that all lengths have the same program.
+        """
+        came, spare = mask, int((mask.shape[1] + beside) % ALIGNED == 0)
+        mask = F.pad(mask, (0, spare))
         b, n = mask.shape
         tri_i, tri_j, corner = _triangle(n, mask.device)
         row = torch.arange(b, device=mask.device)[:, None]
@@ -125,7 +142,7 @@ class Layout:
             pair_is_real=(mask[:, tri_i] & mask[:, tri_j]).flatten(),
             square=torch.where(visible[:, None, :], square, total).flatten(),
         )
-        return cls(mask=mask, rows=None, groups=(group,), counts=(b * n,))
+        return cls(mask=came, rows=None, groups=(group,), counts=(b * n,), spare=spare)
 
     @classmethod
     def packed(cls, mask: Tensor) -> "Layout":
@@ -146,14 +163,14 @@ class Layout:
     @property
     def is_real(self) -> Tensor | None:
         """(M,) bool: which rows of `pack` are constituents; None for all."""
-        return self.mask.flatten() if self.rows is None else None
+        return self.groups[0].real.flatten() if self.rows is None else None
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, N, K) -> (M, K); what stands in padded slots does not matter, not even NaN."""
-        flat = x.reshape(-1, x.shape[-1])
         if self.rows is None:
-            return flat.masked_fill(~self.mask.reshape(-1, 1), 0)
-        return _pick(flat, self.rows)
+            known = x.masked_fill(~self.mask[..., None], 0)
+            return F.pad(known, (0, 0, 0, self.spare)).reshape(-1, x.shape[-1])
+        return _pick(x.reshape(-1, x.shape[-1]), self.rows)
 
     def spread(self, tokens: Tensor) -> list[Tensor]:
         """(M, K) -> the rectangle (b, n, K) of each group."""
@@ -163,7 +180,7 @@ class Layout:
     def unpack(self, rectangles: list[Tensor]) -> Tensor:
         """Rectangles (b, n, K) -> (B, N, K), zero in padded slots."""
         if self.rows is None:
-            return rectangles[0].masked_fill(~self.mask[..., None], 0)
+            return rectangles[0][:, : self.mask.shape[1]].masked_fill(~self.mask[..., None], 0)
         b, n = self.mask.shape
         tokens = torch.cat([group.collect(x) for group, x in zip(self.groups, rectangles, strict=True)])
         return tokens.new_zeros(b * n, tokens.shape[-1]).index_copy(0, self.rows, tokens).view(b, n, -1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from jettag.models.attention import gelu
+from jettag.models.attention import gelu, room
 from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.direct_layer import DirectLayer
 from jettag.models.layout import Group
@@ -24,7 +24,6 @@ __all__ = ["PairEmbedding"]
 # the cache of a core, or in 0.3 GB elsewhere.
 CHUNK = 2048
 CHUNK_ELSEWHERE = 1 << 20
-ALIGNED = 16  # rows of the bias begin at multiples of so many numbers, or fused attention copies it in every layer
 
 
 class _Square(torch.autograd.Function):
@@ -39,7 +38,7 @@ class _Square(torch.autograd.Function):
         square = table.index_select(0, group.square).view(b, n, n, -1).permute(0, 3, 1, 2)
         if values.device.type == "cpu":
             return square.contiguous()
-        return values.new_zeros(b, values.shape[1], n, -(-n // ALIGNED) * ALIGNED)[..., :n].copy_(square)
+        return values.new_zeros(b, values.shape[1], n, n + room(n))[..., :n].copy_(square)
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:

@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
-from jettag.models.attention import Block, ClassBlock
+from jettag.models.attention import Block, ClassBlock, aligned, hide
 from jettag.models.batch_norm import RealBatchNorm
 from jettag.models.compiling import compiles_for_each_thread, is_first_time
 from jettag.models.layout import Group, Layout
@@ -273,7 +273,7 @@ class ParticleTransformer(nn.Module):
 
     def forward(self, jets: Jets) -> Encoded:
         """Embeddings of every constituent and of every jet, and what became of the registers."""
-        layout = Layout.of(jets.mask, whole=self.one_group)
+        layout = self._layout(jets)
         encoded, pooled, *means = zip(*self._encode(jets, layout, read_out=True), strict=True)
         constituents, registers = self._apart(encoded, layout)
         jet, *earlier = (layout.in_batch_order(self.norm(torch.cat(groups))) for groups in (pooled, *means))
@@ -282,9 +282,13 @@ class ParticleTransformer(nn.Module):
 
     def constituents(self, jets: Jets) -> Tensor:
         """(B, N, D) embeddings of the constituents, before pooling; zero in padded slots."""
-        layout = Layout.of(jets.mask, whole=self.one_group)
+        layout = self._layout(jets)
         encoded = [x for x, *_ in self._encode(jets, layout, read_out=False)]
         return layout.unpack(self._apart(encoded, layout)[0])
+
+    def _layout(self, jets: Jets) -> Layout:
+        beside = 0 if self.registers is None else self.registers.shape[1]
+        return Layout.of(jets.mask, whole=self.one_group, beside=beside)
 
     def _encode(self, jets: Jets, layout: Layout, *, read_out: bool) -> list[tuple[Tensor, ...]]:
         """What `_through` gives of each group, after what all jets share: the statistics of both embeddings."""
@@ -324,7 +328,7 @@ class ParticleTransformer(nn.Module):
             further block of the summary the means over constituents (b, D), the deepest last.
         """
         if self.pair_embedding is None:
-            bias = _hide(self._seen(group), inputs[0])
+            bias = hide(self._seen(group), inputs[0])
         else:
             inputs, pairs = inputs[:-1], inputs[-1]
             bias = self.pair_embedding.bias(pairs, group)
@@ -346,7 +350,7 @@ class ParticleTransformer(nn.Module):
         """The class blocks: constituents (b, n, D) -> jets (b, D), before the last norm."""
         if self.class_token is None:
             return _mean(x, group)
-        hidden = _hide(F.pad(group.real, (1, 0), value=True), x)
+        hidden = hide(F.pad(group.real, (1, 0), value=True), x)
         token = self.class_token.expand(len(x), -1, -1).contiguous()  # as all later tokens are
         for block in self.class_blocks:
             token = block(token, x, hidden)
@@ -384,16 +388,11 @@ class ParticleTransformer(nn.Module):
 def _beside_registers(bias: Tensor, seen: Tensor) -> Tensor:
     """The bias of constituents (b, H, n, n) and the keys seen (b, R + n) -> that of registers and constituents."""
     number = seen.shape[1] - bias.shape[-1]
-    of_registers = _hide(seen, bias).expand(-1, bias.shape[1], number, -1)
-    return torch.cat([of_registers, F.pad(bias, (number, 0))], dim=2)
+    of_registers = hide(seen, bias).expand(-1, bias.shape[1], number, -1)
+    return aligned(torch.cat([of_registers, F.pad(bias, (number, 0))], dim=2))
 
 
 def _mean(x: Tensor, group: Group) -> Tensor:
     """(b, n, D) -> (b, D), the mean over the constituents of each jet."""
     count = group.real.sum(1, keepdim=True).clamp(min=1)
     return (x * group.real[..., None]).sum(1) / count
-
-
-def _hide(seen: Tensor, like: Tensor) -> Tensor:
-    """(b, n) bool -> (b, 1, 1, n), 0 where a key is seen and -inf elsewhere."""
-    return torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, -torch.inf)[:, None, None]

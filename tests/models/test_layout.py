@@ -8,8 +8,11 @@ from jettag.models.layout import Layout
 from .conftest import random_jets
 
 
-def test_packing_loses_and_invents_nothing(jets):
-    for layout in (Layout.packed(jets.mask), Layout.padded(jets.mask)):
+@pytest.mark.parametrize("width", [15, 16, 17, 32])
+def test_packing_loses_and_invents_nothing(width):
+    jets = random_jets([5, 1, 15, 8], width=width)
+    assert [Layout.padded(jets.mask, beside=beside).spare for beside in (0, 1)] == [width % 16 == 0, width == 15]
+    for layout in (Layout.packed(jets.mask), Layout.padded(jets.mask), Layout.padded(jets.mask, beside=3)):
         rectangles = layout.spread(layout.pack(jets.features))
         torch.testing.assert_close(layout.unpack(rectangles), jets.features, rtol=0, atol=0)
 

@@ -2,8 +2,8 @@
 
 It stands for CUDA's runtime and driver, cuBLAS, cuSOLVER, cuSPARSE and NCCL, so that PyTorch's own code for CUDA runs:
 the dispatcher, the caching allocator, page-locked memory, streams, the mode in which waiting is an error, generators,
-process groups. Kernels are not run, so numbers mean nothing there: what a process can tell is where tensors are, what
-is copied how, and who waits.
+process groups, the compiler with Triton. Kernels are not run, so numbers mean nothing there: what a process can tell
+is where tensors are, what is copied how, who waits, and how many kernels there are.
 """
 
 import importlib.util
@@ -22,6 +22,7 @@ SOURCE = Path(__file__).with_name("gpu.c")
 PYTORCH = Path(torch.__file__).parent / "lib"
 ASKING = ("torch_cuda", "torch_cuda_linalg", "c10_cuda", "torch_python", "caffe2_nvrtc")  # libraries of PyTorch
 ASKED = re.compile(r"(cuda|cu|cublas|cublasLt|cusolver|cusparse|nccl)[A-Z]\w*")  # functions of those it stands for
+ASKED_OF_DRIVER = re.compile(r"\bcu[A-Z]\w+")  # in Triton's source
 
 
 def missing() -> str | None:
@@ -36,9 +37,14 @@ def missing() -> str | None:
     return f"no {' and no '.join(lacking)}" if lacking else None
 
 
-def _headers() -> Path:
+def _triton() -> Path:
+    """What it has for these GPUs."""
     triton = importlib.util.find_spec("triton")
-    return Path(triton.origin if triton and triton.origin else "").parent / "backends" / "nvidia" / "include"
+    return Path(triton.origin if triton and triton.origin else "").parent / "backends" / "nvidia"
+
+
+def _headers() -> Path:
+    return _triton() / "include"
 
 
 def _version() -> str:
@@ -61,6 +67,7 @@ def build(folder: Path) -> Path:
     compiler = ["gcc", "-fPIC", "-O1", "-Wall"]
     subprocess.run([*compiler, "-c", "-I", _headers(), SOURCE, "-o", known], check=True)
     asked = set().union(*(_functions(PYTORCH / f"lib{name}.so", "-D", "--undefined-only") for name in ASKING))
+    asked |= set(ASKED_OF_DRIVER.findall((_triton() / "driver.c").read_text()))
     rest = sorted(asked - _functions(known, "--defined-only"))
     others.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in rest))
     named = f"-Wl,-soname,{library.name}"  # whoever opens the driver has it already
@@ -71,4 +78,6 @@ def build(folder: Path) -> Path:
 def found_by(library: Path, gpus: int) -> dict[str, str]:
     """The environment of a process that finds so many GPUs."""
     there = {"LD_PRELOAD": str(library), "NULLGPU_DEVICES": str(gpus), "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **there}
+    # What is compiled for it stays apart: nothing was timed there, which choices between kernels rest on.
+    apart = {"TRITON_LIBCUDA_PATH": str(library.parent), "TORCHINDUCTOR_CACHE_DIR": str(library.parent / "compiled")}
+    return {**os.environ, **there, **apart}

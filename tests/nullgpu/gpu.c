@@ -172,7 +172,7 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *about, const void *
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int device) {
-    switch (which) {
+    switch (which) { /* the driver has the same numbers for them */
         case cudaDevAttrMultiProcessorCount: *value = 132; break;
         case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
         case cudaDevAttrMaxSharedMemoryPerBlock: *value = 49152; break;
@@ -180,6 +180,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int de
         case cudaDevAttrWarpSize: *value = 32; break;
         case cudaDevAttrMaxGridDimX: *value = 2147483647; break;
         case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 232448; break;
+        case cudaDevAttrMaxRegistersPerBlock: *value = 65536; break;
         default: *value = 0;
     }
     return cudaSuccess;
@@ -207,6 +208,18 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *activ
 }
 
 CUresult cuCtxGetCurrent(CUcontext *context) { *context = (CUcontext)1; return CUDA_SUCCESS; }
+CUresult cuCtxGetDevice(CUdevice *device) { *device = current; return CUDA_SUCCESS; }
+CUresult cuDriverGetVersion(int *version) { *version = CUDART_VERSION; return CUDA_SUCCESS; }
+
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device) {
+    cudaDeviceGetAttribute(value, (enum cudaDeviceAttr)which, device);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig *how, CUfunction kernel, void **inputs, void **extra) { /* Triton's */
+    __sync_add_and_fetch(&kernels, 1);
+    return CUDA_SUCCESS;
+}
 
 /* ---- cuBLAS and NCCL, whose headers PyTorch does not bring ---- */
 

@@ -1,6 +1,7 @@
 """What test_nullgpu starts where the only GPU computes nothing: steps of every objective, and what must be refused."""
 
 import contextlib
+import copy
 import json
 import sys
 import tempfile
@@ -10,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch._dynamo.utils import counters
 
 from jettag.config.recipe import TrainingRecipe
 from jettag.data import transfer
 from jettag.data.loader import Loader
 from jettag.data.prefetch import Prefetched
+from jettag.models import ParticleTransformer
+from jettag.models.compiling import compile_blocks
 from jettag.training import Limits, Trainer, load_last_good
 from jettag.training.devices import choose_device
 
+from ..models.conftest import random_jets
+from ..models.test_particle_transformer import SMALL
 from ..nullgpu.inside import Waits, kernels, no_waiting
 from .some_steps import ASKING, refuse
 from .test_waiting import shipped
@@ -77,6 +84,59 @@ def refused() -> None:
     refuse(asking, x, no_waiting, Waits)
 
 
+def biases() -> None:
+    """Fused attention copies no bias: all rows begin at multiples of eight numbers, for all lengths in one layout."""
+    seen: list[torch.Tensor] = []
+    fused = F.scaled_dot_product_attention
+
+    def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, drop: float) -> Any:
+        seen.append(bias)
+        return fused(query, key, value, bias, drop)
+
+    F.scaled_dot_product_attention = attention
+    try:
+        for changes in ({}, {"num_registers": 3}, {"pair_dims": ()}):
+            network = ParticleTransformer(17, **{**SMALL, **changes}).to(CUDA)
+            for length in (29, 31, 32, 45):
+                network(random_jets([length] * 3).to(CUDA))
+    finally:
+        F.scaled_dot_product_attention = fused
+    assert len(seen) == 3 * 4 * (SMALL["num_layers"] + SMALL["num_class_layers"])
+    for bias in seen:
+        *between, within = bias.stride()
+        assert within == 1
+        assert all(step % 8 == 0 for step in between), bias.stride()
+        assert between[-1] > bias.shape[-1]
+
+
+def compiled() -> None:
+    """Compiled blocks take fewer kernels than plain ones, nobody waits, and no length of jets makes another program.
+
+    The first batch has as many jets as the network is wide, and jets as long.
+    """
+    torch.manual_seed(0)
+    plain = ParticleTransformer(17, **{**SMALL, "dropout": 0.1, "attention_dropout": 0.1}).to(CUDA).train()
+    network = copy.deepcopy(plain)
+    compile_blocks(network)
+
+    def step(model: ParticleTransformer, number: int, length: int) -> int:
+        jets = random_jets([length] * number).to(CUDA)
+        before = kernels()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model(jets).jet.sum()
+        loss.backward()
+        return kernels() - before
+
+    step(network, network.dim, network.dim)
+    made = counters["stats"]["unique_graphs"]
+    assert made == 2, made  # of a block and of a class block
+    for number, length in ((5, 7), (16, 32), (9, 16), (40, 33), (3, 128)):
+        step(plain, number, length), step(network, number, length)  # memory that is new is page-locked, which waits
+        with no_waiting():
+            assert step(network, number, length) < 0.8 * step(plain, number, length)
+    assert counters["stats"]["unique_graphs"] == made
+
+
 def problem(what: Callable[..., None], **call: Any) -> str | None:
     """What goes wrong in it."""
     try:
@@ -89,6 +149,6 @@ def problem(what: Callable[..., None], **call: Any) -> str | None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(sys.stderr):
-        answers = [problem(refused), problem(pageable)]
+        answers = [problem(refused), problem(pageable), problem(biases), problem(compiled)]
         answers += [problem(steps, **call) for call in json.loads(sys.argv[1])]
     sys.stdout.write(json.dumps(answers))
