@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jettag.models.attention import ClassBlock
+from jettag.models.attention import ClassBlock, hide
 from jettag.models.precision import unrounded
 
 __all__ = ["AttentiveHead", "ClassHead"]
@@ -66,8 +66,7 @@ class AttentiveHead(nn.Module):
 
     def forward(self, constituents: Tensor, mask: Tensor) -> Tensor:
         """(B, N, D) constituents, (B, N) bool where they are real -> (B, C) logits."""
-        hidden = torch.zeros_like(mask, dtype=constituents.dtype).masked_fill(~mask, -torch.inf)
-        hidden = nn.functional.pad(hidden, (1, 0))[:, None, None]  # the token sees itself
+        hidden = hide(nn.functional.pad(mask, (1, 0), value=True), constituents)  # the token sees itself
         token = self.block(self.token.expand(len(mask), -1, -1), constituents, hidden)
         return _unrounded(self.layers, self.norm(token[:, 0]))
 
