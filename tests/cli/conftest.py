@@ -8,6 +8,8 @@ import uproot
 from jettag_cli.main import app
 from typer.testing import CliRunner
 
+from jettag.runs.training_picture import draw_training_picture
+
 from ..data.make import make_columns
 
 SMALL = [
@@ -52,6 +54,24 @@ def _one_core():
     with pytest.MonkeyPatch.context() as patch:
         for module in ("jettag.config.processes", "jettag.runs.weak_workers"):
             patch.setattr(f"{module}.usable_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures_only():
+    """The figure of a training is made of all that was told, and what goes wrong with it fails the test.
+
+    Turning it into files takes seconds, and is for `test_training_picture`.
+    """
+
+    def make(run, _note):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("jettag.evaluation.plots.save", lambda *_: [])
+            draw_training_picture(run, pytest.fail)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("common", "holding"):
+            patch.setattr(f"jettag.runs.{module}.draw_training_picture", make)
         yield
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from jettag.errors import Stopped
 from jettag.evaluation import plots
-from jettag.runs import holding
+from jettag.runs import common, holding
 from jettag.runs.common import NOBODY
 from jettag.runs.holding import hold_run
 from jettag.runs.training_picture import draw_training_picture
@@ -19,6 +19,13 @@ from jettag.training.run_directory import read_run, update_run
 from .conftest import SMALL
 
 OFTEN = ["--set", "training.val_every=5", "--set", "training.log_every=2"]
+
+
+@pytest.fixture(autouse=True)
+def _files_too(monkeypatch):
+    """The other tests of commands make figures only."""
+    for module in (common, holding):
+        monkeypatch.setattr(module, "draw_training_picture", draw_training_picture)
 
 
 @pytest.fixture
