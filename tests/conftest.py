@@ -1,5 +1,6 @@
 """Small jets for every test: made here, no file, no network."""
 
+import gc
 import signal
 
 import numpy as np
@@ -44,6 +45,13 @@ def make_table(jets: int = 200, *, seed: int = 0, features: str = "jetclass_kin"
 def table() -> JetTable:
     """200 jets of two classes."""
     return make_table()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_stay():
+    """What all tests have imported is no garbage: each full collection would spend most of its second on it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
