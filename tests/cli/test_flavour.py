@@ -69,6 +69,13 @@ def tagger(flavour_files, jettag, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def report(tagger, flavour_files, call_json, tmp_path_factory):
+    """What is said of the test files, and the folder it is written into."""
+    folder = tmp_path_factory.mktemp("judged") / "report"
+    return call_json("eval", tagger, "--data", flavour_files / "test" / "*.root", "--out", folder), folder
+
+
 def test_the_run_keeps_its_choices_and_settings(tagger):
     facts = json.loads((tagger / "run.json").read_text())
     assert facts["class_names"] == ["b", "c", "light"]
@@ -86,23 +93,23 @@ def test_the_run_keeps_its_choices_and_settings(tagger):
     assert {f"val_{task}_loss" for task in ("jet", "origin", "vertex", "truth_pt")} <= set(validated)
 
 
-def test_eval_has_rows_of_the_contract_and_what_flavour_adds(tagger, flavour_files, call_json, tmp_path):
-    test = flavour_files / "test" / "*.root"
-    found = call_json("eval", tagger, "--data", test, "--out", tmp_path / "report")
+def test_eval_has_rows_of_the_contract_and_what_flavour_adds(tagger, flavour_files, report, call_json):
+    found, folder = report
     pairs = {(row["signal"], row["background"]) for row in found["rows"]}
     assert pairs == {("b", "c"), ("b", "light"), ("c", "b"), ("c", "light")}
-    report = found["flavour"][0]
+    flavour = found["flavour"][0]
     stored = json.loads((tagger / "run.json").read_text())["flavour"]["discriminants"]
-    assert report["discriminants"]["b"]["fractions"] == stored["b"]["fractions"]
+    assert flavour["discriminants"]["b"]["fractions"] == stored["b"]["fractions"]
     truth = uproot.concatenate([str(path) + ":tree" for path in (flavour_files / "test").glob("*.root")])
-    assert report["origins"]["tracks"] == int(ak.sum(truth.part_origin >= 0))
-    rows = np.array(report["origins"]["confusion"]).sum(axis=1)
+    assert flavour["origins"]["tracks"] == int(ak.sum(truth.part_origin >= 0))
+    rows = np.array(flavour["origins"]["confusion"]).sum(axis=1)
     assert rows.tolist() == [int(ak.sum(truth.part_origin == k)) for k in range(8)]
-    assert report["vertices"]["exclusive"]["light"]["true"] == 0
-    assert (tmp_path / "report" / "eval.json").is_file()
-    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert flavour["vertices"]["exclusive"]["light"]["true"] == 0
+    assert (folder / "eval.json").is_file()
+    names = {path.name for path in folder.iterdir()}
     assert {"flavour.md", "rejection_b.png", "pt_b.pdf", "origins.png", "fractions_b.png", "roc.png"} <= names
-    given = call_json("eval", tagger, "--data", test, "--discriminant", "b:c=0.3,light=0.7")
+    words = ["eval", tagger, "--data", flavour_files / "test" / "*.root", "--discriminant", "b:c=0.3,light=0.7"]
+    given = call_json(*words)
     assert given["flavour"][0]["discriminants"]["b"]["fractions"] == {"c": 0.3, "light": 0.7}
 
 
@@ -118,16 +125,16 @@ def test_heads_whose_truth_the_files_lack_are_named(tagger, flavour_files, jetta
     assert (code, "not judged" in err) == (0, False)
 
 
-def test_eval_judges_what_predict_says_of_a_regression(tagger, flavour_files, call_json, jettag, tmp_path):
+def test_eval_judges_what_predict_says_of_a_regression(tagger, flavour_files, report, call_json, jettag, tmp_path):
     test = flavour_files / "test" / "*.root"
     call_json("predict", tagger, "--data", test, "--out", tmp_path / "p.parquet")
     source = uproot.concatenate([f"{path}:tree" for path in sorted((flavour_files / "test").glob("*.root"))])
     said = ak.from_parquet(tmp_path / "p.parquet").predicted_truth_pt
     response = np.asarray(said * source.jet_pt / source.jet_truth_pt)
-    code, out, err = jettag("eval", tagger, "--data", test, "--out", tmp_path / "report")
+    code, out, err = jettag("eval", tagger, "--data", test)
     assert code == 0, err
     assert "truth_pt, predicted / true, learnt divided by pt" in " ".join(out.split())
-    found = json.loads((tmp_path / "report" / "eval.json").read_text())["flavour"][0]["regression"]
+    found = json.loads((report[1] / "eval.json").read_text())["flavour"][0]["regression"]
     assert list(found) == ["truth_pt"]
     assert found["truth_pt"]["median"] == pytest.approx(np.median(response), rel=1e-5)
     assert found["truth_pt"]["jets"] == len(response)
