@@ -153,8 +153,13 @@ def run(
 if __name__ == "__main__":
     try:
         with join() as joined:
-            for call in json.loads(sys.argv[1]):
-                run(**{**call, "folder": Path(call["folder"])}, world=joined)
+            *others, last = json.loads(sys.argv[1])
+            for other in others:
+                try:
+                    run(**{**other, "folder": Path(other["folder"])}, world=joined)
+                except DivergenceError as error:  # of all processes at the same step
+                    sys.stderr.write(f"error: {error}\n")
+            run(**{**last, "folder": Path(last["folder"])}, world=joined)
     except JettagError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

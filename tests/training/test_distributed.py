@@ -54,71 +54,80 @@ def shards(tmp_path_factory):
     return str(folder / "shards")
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path, shards):
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, shards):
+    """How the trainings were called that two processes brought to an end, one after the other as they start slowly."""
+    quick = {"steps": 12, "val_every": 6}
+    losses = [
+        {"objective": name, "double": double, **more}
+        for name, double, more in (
+            ("masked", True, quick),
+            ("classification", True, quick),
+            ("classification", True, quick | {"max_tokens": 60}),  # of jets of up to 12: five at least
+            ("tokenizer", True, {}),
+            ("masked", True, quick | {"shards": shards}),
+            ("masked", True, quick | {"shards": shards, "accumulate": 3}),  # pieces have statistics of their own
+            ("classification", False, quick),
+            *((name, False, quick | {"shards": shards}) for name in ("masked", "contrastive")),
+            # Two pieces a process, four in all, and one of one process: jets are compared beyond piece and process.
+            ("contrastive", True, quick | {"batch_statistics": False, "accumulate": 2}),
+        )
+    ]
+    calls = {
+        "phases": {"objective": "lpft"},
+        "whole": {"objective": "masked", "dropout": 0.2, "steps": 12, "accumulate": 2, "shards": shards},
+        **{f"losses-{number}": call for number, call in enumerate(losses)},
+        "compiled": losses[1] | {"compile": True},
+    }
+    folder = tmp_path_factory.mktemp("two")
+    calls = {name: call | {"folder": str(folder / name)} for name, call in calls.items()}
+    spread_run(*calls.values())
+    return calls
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path, two):
     """Without dropout, which cannot be the same; the order, the masks, the weights and the batch statistics are.
 
     In single precision, too, but for validations, whose batch statistics are those of steps before them.
     """
-    calls = [
-        {"folder": str(tmp_path / f"two-{number}"), "objective": name, "double": double, **more}
-        for number, (name, double, more) in enumerate(
-            (
-                ("masked", True, {}),
-                ("classification", True, {}),
-                ("classification", True, {"max_tokens": 60}),  # of jets of up to 12: five at least
-                ("tokenizer", True, {}),
-                ("masked", True, {"shards": shards}),
-                ("masked", True, {"shards": shards, "accumulate": 3}),  # pieces have statistics of their own
-                ("classification", False, {}),
-                *((name, False, {"shards": shards}) for name in ("masked", "contrastive")),
-            )
-        )
-    ]
-    # Two pieces a process, four in all, and one of one process: jets are compared beyond their piece and their process.
-    compared = {"objective": "contrastive", "batch_statistics": False, "accumulate": 2, "double": True}
-    calls.append({"folder": str(tmp_path / "two-contrastive"), **compared})
-    spread_run(*calls, {**calls[1], "folder": str(tmp_path / "two-compiled"), "compile": True})
-    for number, call in enumerate(calls):
-        folder = tmp_path / f"one-{number}"
+    for name in (name for name in two if name.startswith("losses")):
+        call, folder = two[name], tmp_path / name
         pieces = call.get("accumulate", 1) if call.get("batch_statistics", True) else 1
         spread.run(**{**call, "folder": folder, "accumulate": pieces}, world=ALONE)
-        one, two = records(folder), records(Path(call["folder"]))
-        assert [line["step"] for line in one] == [line["step"] for line in two]
-        assert len(one) == 22  # 20 steps, two validations: written once, not once a process
+        one, other = records(folder), records(Path(call["folder"]))
+        assert [line["step"] for line in one] == [line["step"] for line in other]
+        assert len(one) == call.get("steps", 20) + 2  # two validations: written once, not once a process
         tolerance = 1e-9 if call["double"] else 1e-6
-        for a, b in zip(one, two, strict=True):
+        for a, b in zip(one, other, strict=True):
             assert a.keys() == b.keys()
-            for name in a.keys() & {"loss", "val_loss" if call["double"] else "loss"}:
-                assert b[name] == pytest.approx(a[name], abs=tolerance), (call["objective"], a["step"])
+            for key in a.keys() & {"loss", "val_loss" if call["double"] else "loss"}:
+                assert b[key] == pytest.approx(a[key], abs=tolerance), (call["objective"], a["step"])
         before = [json.loads((f / "before.json").read_text()) for f in (folder, Path(call["folder"]))]
-        for name, value in before[0].items():  # the same weights: only the order of a sum differs
-            assert before[1][name] == pytest.approx(value, rel=1e-12 if call["double"] else 1e-6), name
-    compiled, plain = records(tmp_path / "two-compiled"), records(tmp_path / "two-1")
+        for key, value in before[0].items():  # the same weights: only the order of a sum differs
+            assert before[1][key] == pytest.approx(value, rel=1e-12 if call["double"] else 1e-6), key
+    compiled, plain = (records(Path(two[name]["folder"])) for name in ("compiled", "losses-1"))
     assert [line.get("loss") for line in compiled] == pytest.approx([line.get("loss") for line in plain], abs=1e-6)
 
 
-def test_two_processes_embed_and_set_a_backbone_free_as_one_does(tmp_path):
+def test_two_processes_embed_and_set_a_backbone_free_as_one_does(tmp_path, two):
     """They share the work of embedding, and each learns at the change of phase which gradients it now exchanges."""
-    call = {"folder": str(tmp_path / "two"), "objective": "lpft"}
-    spread_run(call)
     spread.run(folder=tmp_path / "one", objective="lpft", world=ALONE)
-    one, two = records(tmp_path / "one"), records(tmp_path / "two")
-    assert len(one) == len(two) == 22
-    for a, b in zip(one, two, strict=True):
+    one, other = records(tmp_path / "one"), records(Path(two["phases"]["folder"]))
+    assert len(one) == len(other) == 22
+    for a, b in zip(one, other, strict=True):
         for name in a.keys() & {"loss", "val_loss"}:
             assert b[name] == pytest.approx(a[name], abs=2e-5), a["step"]
 
 
-def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_bit(tmp_path, shards):
+def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_bit(tmp_path, two):
     """From shards, with dropout: every process's random state is in the checkpoint."""
-    common = {"objective": "masked", "dropout": 0.2, "steps": 12, "accumulate": 2, "shards": shards}
-    spread_run({"folder": str(tmp_path / "whole"), **common})
-    code, _, err = spread_run({"folder": str(tmp_path / "parts"), **common, "term_at": [1, 7]}, check=False)
+    call = two["whole"] | {"folder": str(tmp_path / "parts")}
+    code, _, err = spread_run({**call, "term_at": [1, 7]}, check=False)
     assert code != 0
     # The signal comes while step 7 is logged; both processes agree on it after the next one.
     assert err.count("stopped at step 8 of 12, saved") == 2, err
-    spread_run({"folder": str(tmp_path / "parts"), **common})
-    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+    spread_run(call)
+    assert records(tmp_path / "parts") == records(Path(two["whole"]["folder"]))
 
 
 def test_a_process_that_fails_ends_the_others_and_tells_why(tmp_path):
@@ -130,22 +139,27 @@ def test_a_process_that_fails_ends_the_others_and_tells_why(tmp_path):
     assert not list((tmp_path / "run").glob("checkpoints/.*"))
 
 
-@pytest.mark.parametrize(
-    ("changes", "later"),
-    [({}, 0), ({"looks": False, "log_every": 100}, 3), ({"looks": False, "log_every": 100, "parallel": "fsdp"}, 3)],
-)
-def test_one_process_s_jet_that_is_not_finite_stops_every_process_before_the_step(tmp_path, changes, later):
+def test_one_process_s_jet_that_is_not_finite_stops_every_process_before_the_step(tmp_path):
     """The second of the batch, so the second process's; the last checkpoint is the one before.
 
     Without a look the weights stay as they are until the validation, whole or sharded.
     """
-    folder = tmp_path / "run"
-    call = {"folder": str(folder), "objective": "classification", "val_every": 4, "nan_at": 5, **changes}
-    code, _, err = spread_run(call, check=False)
+    blind = {"looks": False, "log_every": 100}
+    later = {"seen": 0, "whole": 3, "sharded": 3}
+    changes = {"seen": {}, "whole": blind, "sharded": blind | {"parallel": "fsdp"}}
+    common = {"objective": "classification", "val_every": 4, "nan_at": 5}
+    code, _, err = spread_run(
+        *({"folder": str(tmp_path / name), **common, **change} for name, change in changes.items()), check=False
+    )
     assert code != 0
-    assert "error: loss nan with gradient norm nan at step 5 (jets that are not finite themselves: row" in err
-    assert err.count(f" {later} steps later, weights kept") == 2, err
-    assert len(json.loads((folder / "bad_batch.json").read_text())["not_finite_jets"]) == 1
-    last = load_last_good(folder, pytest.fail)
-    assert last.step == 4
-    assert all(value.isfinite().all() for value in last.model.values())
+    told = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 2 * len(changes), err
+    for place, name in enumerate(changes):
+        for line in told[2 * place : 2 * place + 2]:
+            assert "error: loss nan with gradient norm nan at step 5 (jets that are not finite themselves: row" in line
+            assert f" {later[name]} steps later, weights kept" in line
+        folder = tmp_path / name
+        assert len(json.loads((folder / "bad_batch.json").read_text())["not_finite_jets"]) == 1
+        last = load_last_good(folder, pytest.fail)
+        assert last.step == 4
+        assert all(value.isfinite().all() for value in last.model.values())
