@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 RANGER = "ranger"  # timm has its two halves, Lookahead and RAdam
+USUAL = (RANGER, "adamw", "lion", "sgd")  # optimizers known without the seconds in which timm and torch load
 
 
 class DataRecipe(Section):
@@ -119,6 +120,8 @@ class TrainingRecipe(Section):
     @field_validator("optimizer")
     @classmethod
     def _known_optimizer(cls, name: str) -> str:
+        if name in USUAL:
+            return name
         from timm.optim import list_optimizers
 
         known = [*list_optimizers(), RANGER]

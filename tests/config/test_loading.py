@@ -206,3 +206,6 @@ def test_the_batch_size_is_a_number_or_auto(value, kept):
 def test_optimizers_and_schedules_may_be_spelled_as_papers_do():
     recipe = load_recipe("top", FinetuneRecipe, ["training.optimizer=AdamW", "training.schedule=One-Cycle"])
     assert (recipe.training.optimizer, recipe.training.schedule) == ("adamw", "one_cycle")
+    assert load_recipe("top", FinetuneRecipe, ["training.optimizer=NAdamW"]).training.optimizer == "nadamw"  # timm's
+    with pytest.raises(RecipeError, match="no optimizer of timm; did you mean adamw"):
+        load_recipe("top", FinetuneRecipe, ["training.optimizer=adamwe"])

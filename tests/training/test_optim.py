@@ -6,11 +6,17 @@ import pytest
 import torch
 from timm.optim import param_groups_layer_decay
 
-from jettag.config.recipe import TrainingRecipe
+from jettag.config.recipe import USUAL, TrainingRecipe
 from jettag.objectives import Classification
 from jettag.training.optim import build_optimizer, rate_factor, set_learning_rate
 
+from ..conftest import make_table
 from ..objectives.test_classification import make_model
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_an_optimizer_that_needs_no_look_into_timm_is_there(name):
+    assert build_optimizer(make_model(make_table()), TrainingRecipe(optimizer=name, epochs=1)).param_groups
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "flat_decay", "constant"])
