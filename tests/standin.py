@@ -15,7 +15,6 @@ from typing import Any
 
 import timm.utils.model_ema
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -138,9 +137,27 @@ class _OnDevice(torch.Tensor):
         return _run(operation, args, kwargs or {})
 
 
+def _changed(x: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """What an operation takes or gives, each tensor changed; with PyTorch's trees half of all time would go there."""
+    if isinstance(x, torch.Tensor):
+        return change(x)
+    if type(x) in (tuple, list):
+        return type(x)([_changed(part, change) for part in x])
+    if type(x) is dict:
+        return {name: _changed(part, change) for name, part in x.items()}
+    assert not isinstance(x, tuple | list | dict) or isinstance(x, torch.Size), type(x)
+    return x
+
+
+def _tensors(args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    _changed((args, kwargs), found.append)
+    return found
+
+
 def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Do it on the CPU, and give tensors of the device."""
-    tensors = [x for x in pytree.arg_tree_leaves(*args, **kwargs) if isinstance(x, torch.Tensor)]
+    tensors = _tensors(args, kwargs)
     mine = {id(x.inner): x for x in tensors if isinstance(x, _OnDevice)}
     to = kwargs.get("device")
     stays = bool(mine) if to is None else torch.device(to).type == NAME
@@ -161,7 +178,7 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if mine and strangers and operation not in MOVES:
         msg = f"{operation}: a tensor of {strangers[0].device} among those of {NAME}"
         raise RuntimeError(msg)
-    args, kwargs = pytree.tree_map_only(_OnDevice, lambda x: x.inner, (args, kwargs))
+    args, kwargs = _changed((args, kwargs), lambda x: x.inner if isinstance(x, _OnDevice) else x)
     if to is not None:
         kwargs["device"] = torch.device("cpu")
     result = operation(*args, **kwargs)
@@ -170,9 +187,7 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if _ran[0] is not None and (mine or stays):
         _ran[0].add(operation.name())
     # What was changed in place is the tensor that it was.
-    return pytree.tree_map_only(
-        torch.Tensor, lambda x: mine[id(x)] if id(x) in mine else _OnDevice(x) if stays else x, result
-    )
+    return _changed(result, lambda x: mine[id(x)] if id(x) in mine else _OnDevice(x) if stays else x)
 
 
 class _Mode(TorchDispatchMode):
@@ -181,7 +196,7 @@ class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         to = kwargs.get("device")
-        mine = any(isinstance(x, _OnDevice) for x in pytree.arg_tree_leaves(*args, **kwargs))
+        mine = any(isinstance(x, _OnDevice) for x in _tensors(args, kwargs))
         if mine or (to is not None and torch.device(to).type == NAME):
             return _run(operation, args, kwargs)
         return operation(*args, **kwargs)
@@ -200,8 +215,8 @@ def _autocast(name: str, kind: Callable[[], torch.dtype]) -> None:
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            args, kwargs = pytree.tree_map_only(
-                torch.Tensor, lambda x: x.to(kind()) if x.dtype in (torch.float32, *HALVES) else x, (args, kwargs)
+            args, kwargs = _changed(
+                (args, kwargs), lambda x: x.to(kind()) if x.dtype in (torch.float32, *HALVES) else x
             )
             return operation(*args, **kwargs)
 
