@@ -54,12 +54,21 @@ def manifest(folder):
     return json.loads((folder / "dataset.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(call_json, tmp_path_factory):
+    """A preparation that takes long enough for a signal: its words, and what comes of them."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    for seed in range(6):
+        write_root(folder / f"{seed}.root", make_columns(3000, seed=seed))
+    words = ["data", "prepare", "generated", folder / "*.root", "--shard-jets", 500, "--out"]
+    call_json(*words, folder / "whole", "--workers", 1)
+    return words, content(folder / "whole")
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are listed through /proc")
 @pytest.mark.parametrize(("number", "code"), [("SIGKILL", -9), ("SIGUSR1", 75)])
-def test_a_signal_leaves_no_worker_and_the_command_goes_on(call_json, tmp_path, number, code):
-    for seed in range(6):
-        write_root(tmp_path / f"{seed}.root", make_columns(3000, seed=seed))
-    words = ["data", "prepare", "generated", tmp_path / "*.root", "--shard-jets", 500, "--out"]
+def test_a_signal_leaves_no_worker_and_the_command_goes_on(uninterrupted, call_json, tmp_path, number, code):
+    words, whole = uninterrupted
     out = tmp_path / "shards"
     command = [sys.executable, "-m", "jettag_cli", *map(str, words), str(out), "--workers", "2"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
@@ -81,8 +90,7 @@ def test_a_signal_leaves_no_worker_and_the_command_goes_on(call_json, tmp_path, 
     assert "leaked" not in err or number == "SIGKILL"
     assert not (out / "dataset.json").exists()
     call_json(*words, out, "--workers", 2)
-    call_json(*words, tmp_path / "whole", "--workers", 1)
-    assert content(out) == content(tmp_path / "whole")
+    assert content(out) == whole
 
 
 def test_features_of_another_recipe_end_in_one_line(shards, jettag, tmp_path):
