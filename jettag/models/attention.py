@@ -9,29 +9,32 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from jettag.models.dropout import Kept, Random, dropout, source
-from jettag.models.layout import ALIGNED
 from jettag.models.traced import is_traced, linear, linear_of_normed, normed, scaled_sum
 
-__all__ = ["Block", "ClassBlock", "aligned", "attend", "gelu", "hide", "room"]
+__all__ = ["Block", "ClassBlock", "attend", "gelu", "hide", "room"]
 
 
-def room(n: int) -> int:
-    """Numbers between the end of a row of n numbers of a bias and the next, on an accelerator; never none.
+# On an accelerator fused attention copies a bias in every layer unless its rows begin at multiples of so many numbers.
+ALIGNED = 16
+
+
+def room(n: int, device: torch.device) -> int:
+    """Numbers between the end of a row of n numbers of a bias and the next; never none on an accelerator.
 
     Without any, which is another layout, a compiler would make another program.
     """
-    return ALIGNED - n % ALIGNED
-
-
-def aligned(bias: Tensor) -> Tensor:
-    """A bias (..., n) whose rows begin where fused attention wants them."""
-    n = bias.shape[-1]
-    return bias if bias.device.type == "cpu" else F.pad(bias, (0, room(n)))[..., :n]
+    return 0 if device.type == "cpu" else ALIGNED - n % ALIGNED
 
 
 def hide(seen: Tensor, like: Tensor) -> Tensor:
-    """(b, n) bool -> a bias (b, 1, 1, n) in the type of ``like``, 0 where a key is seen and -inf elsewhere."""
-    return aligned(torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, -torch.inf)[:, None, None])
+    """(b, n) bool -> a bias (b, 1, 1, n), 0 where a key is seen and -inf elsewhere.
+
+    It has the type that queries of the type of ``like`` have, in mixed precision too: all types have these numbers.
+    """
+    kind, n = like.device.type, seen.shape[1]
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+    bias = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, -torch.inf)[:, None, None]
+    return F.pad(bias, (0, between))[..., :n] if (between := room(n, like.device)) else bias
 
 
 def attend(

@@ -17,7 +17,7 @@ from torch.fx.experimental import _config as shapes
 from jettag.errors import ResourceError
 from jettag.models.attention import Block, ClassBlock
 
-__all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time"]
+__all__ = ["compile_blocks", "compiles_for_each_thread", "is_first_time", "spare_slots"]
 
 BACKEND = "inductor"
 OF_CPU: dict[str, bool | int] = {
@@ -34,6 +34,7 @@ OF_OTHERS: dict[str, bool | int] = {
 # Programs for one and the same code, after which PyTorch would give up without a word: gradients or not, two
 # precisions, batches of one jet, and what deep networks draw for whole jets.
 MOST_PROGRAMS = 32
+SPECIAL = 16  # tokens of a jet for which, and for whose multiples, there is a program of its own on an accelerator
 
 
 def compile_blocks(network: nn.Module) -> None:
@@ -41,20 +42,16 @@ def compile_blocks(network: nn.Module) -> None:
 
     That call raises `ResourceError` where this machine cannot compile.
     """
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_PROGRAMS)
+    options = _known(OF_CPU if next(network.parameters()).device.type == "cpu" else OF_OTHERS)
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
-            on_cpu = block.residual_scale.device.type == "cpu"
-            if not on_cpu:  # its first batch may have as many jets as the network is wide, the last has fewer
-                shapes.use_duck_shape = False
-            options = OF_CPU if on_cpu else OF_OTHERS
-            block.compile(dynamic=True, backend=BACKEND, options=_known(options) if BACKEND == "inductor" else None)
+            block.compile(dynamic=True, backend=BACKEND, options=options)
             assert block._compiled_call_impl is not None
-            block._compiled_call_impl = _told(block._compiled_call_impl)
+            block._compiled_call_impl = _prepared(block._compiled_call_impl)
 
 
-def _told(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, with the failure of a compiler in one line.
+def _prepared(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with what it takes to have few programs, and with the failure of a compiler in one line.
 
     On an accelerator blocks give wide numbers in mixed precision, and get them: the first one, too, or it would be
     another program.
@@ -62,8 +59,15 @@ def _told(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def compiled(x: Tensor, *others: Tensor) -> Any:
+        # Each thread has settings of its own, and setting them again takes longer than looking.
+        if torch._dynamo.config.recompile_limit < MOST_PROGRAMS:
+            torch._dynamo.config.recompile_limit = MOST_PROGRAMS
+        if x.device.type != "cpu":
+            if shapes.use_duck_shape:  # the first batch may have as many jets as the network is wide; the last has not
+                shapes.use_duck_shape = False
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
         try:
-            return call(x if x.device.type == "cpu" else x.to(torch.promote_types(x.dtype, torch.float32)), *others)
+            return call(x, *others)
         except torch._dynamo.exc.BackendCompilerFailed as problem:
             cause = problem.inner_exception
             what = next(iter(str(cause).splitlines()), type(cause).__name__)
@@ -71,6 +75,11 @@ def _told(call: Callable[..., Any]) -> Callable[..., Any]:
             raise ResourceError(f"torch.compile failed: {what}", do=do) from problem
 
     return compiled
+
+
+def spare_slots(network: nn.Module, tokens: int) -> int:
+    """Slots that jets of so many tokens get beside them, where all have as many, lest they have their own program."""
+    return int((tokens % SPECIAL == 0 or tokens == 1) and bool(_compiled(network)))
 
 
 def compiles_for_each_thread(network: nn.Module) -> bool:
@@ -95,8 +104,10 @@ def _compiled(network: nn.Module) -> list[Block | ClassBlock]:
     return [block for block in blocks if block._compiled_call_impl is not None]
 
 
-def _known(options: dict[str, bool | int]) -> dict[str, bool | int]:
-    """Those that this PyTorch's compiler has; it takes seconds to import."""
+def _known(options: dict[str, bool | int]) -> dict[str, bool | int] | None:
+    """Those that this PyTorch's compiler has, which takes seconds to import; None for another compiler."""
+    if BACKEND != "inductor":
+        return None
     from torch._inductor import config as inductor
 
     return {name: value for name, value in options.items() if name in inductor.get_config_copy()}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-__all__ = ["ALIGNED", "Group", "Layout"]
+__all__ = ["Group", "Layout"]
 
 # A jet joins the group of a longer one if it fills this share of its row; below, a new group costs less than padding.
 FILLED = 0.8
@@ -24,9 +24,6 @@ LARGEST_HALF_GROUP = (
     4096  # in mixed precision, where weights are cast for every group: 1.14 times that of 1024; 1.46 on two
 )
 SHARED_GROUP = 256  # the fewest slots of a group that is made smaller so that every thread gets one
-# On an accelerator fused attention copies a bias in every layer unless its rows begin at multiples of so many numbers;
-# and a compiler has one program for jets whose length is such a multiple, and one for all others.
-ALIGNED = 16
 
 
 class _Pick(torch.autograd.Function):
@@ -98,7 +95,7 @@ class Layout:
         rows: (M,) position in the flattened (B, N) of each constituent, groups in turn; None for all slots in order.
         groups: the rectangles.
         counts: constituents m of each group.
-        spare: slots that the only group of an accelerator has beside those N, 0 or 1.
+        spare: slots that the only group has beside those N, where there is one for the batch as it came.
     """
 
     mask: Tensor
@@ -108,24 +105,20 @@ class Layout:
     spare: int = 0
 
     @classmethod
-    def of(cls, mask: Tensor, *, whole: bool = False, beside: int = 0) -> "Layout":
-        """The layout that suits the device of a (B, N) mask.
+    def of(cls, mask: Tensor, *, whole: bool = False, spare: int = 0) -> "Layout":
+        """The layout that suits the device of a mask.
 
         Args:
-            mask: True where there is a constituent.
+            mask: (B, N) bool, True where there is a constituent.
             whole: one group on the CPU too.
-            beside: other tokens that join the constituents of each jet.
+            spare: slots that jets have beside those N where there is one group.
         """
-        return cls.packed(mask) if mask.device.type == "cpu" and not whole else cls.padded(mask, beside=beside)
+        return cls.packed(mask) if mask.device.type == "cpu" and not whole else cls.padded(mask, spare=spare)
 
     @classmethod
-    def padded(cls, mask: Tensor, *, beside: int = 0) -> "Layout":
-        """One group, every slot counts as a constituent; no shape depends on the mask's content.
-
-        The tokens of a jet are no multiple of `ALIGNED`, so that all lengths have the same program.
-        """
-        came, spare = mask, int((mask.shape[1] + beside) % ALIGNED == 0)
-        mask = F.pad(mask, (0, spare))
+    def padded(cls, mask: Tensor, *, spare: int = 0) -> "Layout":
+        """One group, every slot counts as a constituent; no shape depends on the mask's content."""
+        came, mask = mask, _wider(mask, spare)
         b, n = mask.shape
         tri_i, tri_j, corner = _triangle(n, mask.device)
         row = torch.arange(b, device=mask.device)[:, None]
@@ -168,8 +161,7 @@ class Layout:
     def pack(self, x: Tensor) -> Tensor:
         """(B, N, K) -> (M, K); what stands in padded slots does not matter, not even NaN."""
         if self.rows is None:
-            known = x.masked_fill(~self.mask[..., None], 0)
-            return F.pad(known, (0, 0, 0, self.spare)).reshape(-1, x.shape[-1])
+            return _wider(x.masked_fill(~self.mask[..., None], 0), self.spare).reshape(-1, x.shape[-1])
         return _pick(x.reshape(-1, x.shape[-1]), self.rows)
 
     def spread(self, tokens: Tensor) -> list[Tensor]:
@@ -189,6 +181,11 @@ class Layout:
         """(B, K) one row a jet, groups in turn -> the rows in the order of the batch."""
         jets = [group.jets for group in self.groups if group.jets is not None]
         return _pick(x, torch.argsort(torch.cat(jets))) if jets else x
+
+
+def _wider(x: Tensor, spare: int) -> Tensor:
+    """(B, N, ...) -> (B, N + spare, ...), 0 or False in what is new."""
+    return F.pad(x, (*[0] * 2 * (x.ndim - 2), 0, spare)) if spare else x
 
 
 def _cut(order: Tensor, lengths: list[int], largest: int) -> tuple[Tensor, ...]:

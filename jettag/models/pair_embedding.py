@@ -38,7 +38,7 @@ class _Square(torch.autograd.Function):
         square = table.index_select(0, group.square).view(b, n, n, -1).permute(0, 3, 1, 2)
         if values.device.type == "cpu":
             return square.contiguous()
-        return values.new_zeros(b, values.shape[1], n, n + room(n))[..., :n].copy_(square)
+        return values.new_zeros(b, values.shape[1], n, n + room(n, values.device))[..., :n].copy_(square)
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:

@@ -23,9 +23,9 @@ from torch.nn.utils import parametrize
 
 from jettag.data.jets import Jets
 from jettag.errors import RecipeError
-from jettag.models.attention import Block, ClassBlock, aligned, hide
+from jettag.models.attention import Block, ClassBlock, hide, room
 from jettag.models.batch_norm import RealBatchNorm
-from jettag.models.compiling import compiles_for_each_thread, is_first_time
+from jettag.models.compiling import compiles_for_each_thread, is_first_time, spare_slots
 from jettag.models.layout import Group, Layout
 from jettag.models.pair_embedding import PairEmbedding
 from jettag.models.recompute import recomputed
@@ -287,8 +287,8 @@ class ParticleTransformer(nn.Module):
         return layout.unpack(self._apart(encoded, layout)[0])
 
     def _layout(self, jets: Jets) -> Layout:
-        beside = 0 if self.registers is None else self.registers.shape[1]
-        return Layout.of(jets.mask, whole=self.one_group, beside=beside)
+        tokens = jets.mask.shape[1] + (0 if self.registers is None else self.registers.shape[1])
+        return Layout.of(jets.mask, whole=self.one_group, spare=spare_slots(self, tokens))
 
     def _encode(self, jets: Jets, layout: Layout, *, read_out: bool) -> list[tuple[Tensor, ...]]:
         """What `_through` gives of each group, after what all jets share: the statistics of both embeddings."""
@@ -387,9 +387,10 @@ class ParticleTransformer(nn.Module):
 
 def _beside_registers(bias: Tensor, seen: Tensor) -> Tensor:
     """The bias of constituents (b, H, n, n) and the keys seen (b, R + n) -> that of registers and constituents."""
-    number = seen.shape[1] - bias.shape[-1]
-    of_registers = hide(seen, bias).expand(-1, bias.shape[1], number, -1)
-    return aligned(torch.cat([of_registers, F.pad(bias, (number, 0))], dim=2))
+    number, tokens = seen.shape[1] - bias.shape[-1], seen.shape[1]
+    behind = room(tokens, bias.device)
+    of_registers = F.pad(hide(seen, bias), (0, behind)).expand(-1, bias.shape[1], number, -1)
+    return torch.cat([of_registers, F.pad(bias, (number, behind))], dim=2)[..., :tokens]
 
 
 def _mean(x: Tensor, group: Group) -> Tensor:

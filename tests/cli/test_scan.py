@@ -58,8 +58,9 @@ def test_json_has_the_contracts_keys_for_every_point(scanned):
         assert (out / name).stat().st_size > 1000 or (out / "plots" / name).is_file()
 
 
-def test_a_scan_that_lost_points_makes_them_again_and_touches_no_other(scanned, files, runs, call_json):
-    out, found = scanned
+def test_a_scan_that_lost_points_makes_them_again_and_touches_no_other(scanned, files, runs, call_json, tmp_path):
+    whole, found = scanned
+    out = shutil.copytree(whole, tmp_path / "labels")
     kept = out / "runs" / "full-40-seed0" / "run.json"
     before = kept.stat().st_mtime_ns
     weights = last(out / "runs" / "scratch-80-seed1")

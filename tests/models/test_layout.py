@@ -8,11 +8,8 @@ from jettag.models.layout import Layout
 from .conftest import random_jets
 
 
-@pytest.mark.parametrize("width", [15, 16, 17, 32])
-def test_packing_loses_and_invents_nothing(width):
-    jets = random_jets([5, 1, 15, 8], width=width)
-    assert [Layout.padded(jets.mask, beside=beside).spare for beside in (0, 1)] == [width % 16 == 0, width == 15]
-    for layout in (Layout.packed(jets.mask), Layout.padded(jets.mask), Layout.padded(jets.mask, beside=3)):
+def test_packing_loses_and_invents_nothing(jets):
+    for layout in (Layout.packed(jets.mask), Layout.padded(jets.mask), Layout.padded(jets.mask, spare=1)):
         rectangles = layout.spread(layout.pack(jets.features))
         torch.testing.assert_close(layout.unpack(rectangles), jets.features, rtol=0, atol=0)
 
@@ -63,7 +60,7 @@ def test_order_of_jets_comes_back(jets):
 
 def test_packing_has_the_gradient_of_indexing(jets):
     x = jets.features.double().requires_grad_()
-    for layout in (Layout.packed(jets.mask), Layout.padded(jets.mask)):
+    for layout in (Layout.packed(jets.mask), Layout.padded(jets.mask), Layout.padded(jets.mask, spare=1)):
         (gradient,) = torch.autograd.grad(layout.unpack(layout.spread(layout.pack(x))).square().sum(), x)
         torch.testing.assert_close(gradient, 2 * x.detach() * jets.mask[..., None])
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ def missing() -> str | None:
     lacking = [tool for tool in ("gcc", "nm") if shutil.which(tool) is None]
     if _version() != torch.version.cuda.partition(".")[0]:  # what describes a GPU has another form in each
         lacking.append(f"headers of CUDA {torch.version.cuda} in triton")
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():  # Triton builds a module
+        lacking.append("headers of Python")
     return f"no {' and no '.join(lacking)}" if lacking else None
 
 
@@ -79,5 +82,6 @@ def found_by(library: Path, gpus: int) -> dict[str, str]:
     """The environment of a process that finds so many GPUs."""
     there = {"LD_PRELOAD": str(library), "NULLGPU_DEVICES": str(gpus), "OMP_NUM_THREADS": "1"}
     # What is compiled for it stays apart: nothing was timed there, which choices between kernels rest on.
-    apart = {"TRITON_LIBCUDA_PATH": str(library.parent), "TORCHINDUCTOR_CACHE_DIR": str(library.parent / "compiled")}
-    return {**os.environ, **there, **apart}
+    apart = {"TORCHINDUCTOR_CACHE_DIR": library.parent / "compiled", "TRITON_CACHE_DIR": library.parent / "triton"}
+    found = {"TRITON_LIBCUDA_PATH": library.parent, **apart}
+    return {**os.environ, **there, **{name: str(path) for name, path in found.items()}}

@@ -16,7 +16,7 @@ enum { GPUS = 8 };
 
 static int refuses;       /* whether waiting is an error now; for events too if it is 2 */
 static int used[GPUS];    /* whether this process did anything on a GPU */
-static long kernels;      /* that were not run */
+static long kernels;      /* that were not run, but for those of libraries */
 static long exchanges[3]; /* by NCCL: sums over all processes, pieces to all, sums in pieces */
 
 void nullgpu_refuse_waiting(int how) { refuses = how; }
@@ -216,7 +216,19 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice dev
     return CUDA_SUCCESS;
 }
 
-CUresult cuLaunchKernelEx(const CUlaunchConfig *how, CUfunction kernel, void **inputs, void **extra) { /* Triton's */
+CUresult cuFuncGetAttribute(int *value, CUfunction_attribute which, CUfunction kernel) {
+    *value = which == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
+    return CUDA_SUCCESS;
+}
+
+/* Compiled kernels come by one of two ways. */
+CUresult cuLaunchKernel(CUfunction kernel, unsigned x, unsigned y, unsigned z, unsigned of_x, unsigned of_y,
+                        unsigned of_z, unsigned shared, CUstream stream, void **inputs, void **extra) {
+    __sync_add_and_fetch(&kernels, 1);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig *how, CUfunction kernel, void **inputs, void **extra) {
     __sync_add_and_fetch(&kernels, 1);
     return CUDA_SUCCESS;
 }

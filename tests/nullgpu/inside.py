@@ -37,7 +37,7 @@ def no_waiting(*, but_for_events: bool = False) -> Iterator[None]:
 
 
 def kernels() -> int:
-    """How many were launched, none of which ran."""
+    """How many were launched, none of which ran; cuBLAS's own are not counted."""
     return int(_GPU.nullgpu_kernels())
 
 
