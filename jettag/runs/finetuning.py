@@ -37,6 +37,7 @@ from jettag.runs.settling import as_begun, settle_size, settled_with
 from jettag.runs.weak_selection import ARGOS
 from jettag.training import load_backbone
 from jettag.training.devices import choose_device
+from jettag.training.sharding import refuse_unshardable
 
 __all__ = ["finetune"]
 
@@ -89,6 +90,7 @@ def finetune(
             recipe = as_begun(recipe, out, pretrained=pretrained is not None)
         else:
             recipe = settled_with(recipe, sources, told, network=pretrained, adapt=adapt)
+        refuse_unshardable(recipe.training, chosen, world)  # before jets are read
         feature_names = feature_names_of(recipe)
         if pretrained is None:
             recipe = recipe if resuming else settle_size(recipe, chosen, told)

@@ -28,6 +28,7 @@ from jettag.runs.holding import hold_run
 from jettag.runs.settling import as_begun, settle_size, settled_with
 from jettag.training.devices import choose_device
 from jettag.training.restore import load_tokenizer
+from jettag.training.sharding import refuse_unshardable
 
 __all__ = ["pretrain"]
 
@@ -94,6 +95,7 @@ def pretrain(
             recipe = settled_with(recipe, sources, told, network=tokens)
             if not isinstance(wanted, TokenizerRecipe):  # which has no backbone
                 recipe = settle_size(recipe, chosen, told)
+        refuse_unshardable(recipe.training, chosen, world)  # before jets are read
         names = feature_names_of(recipe)
         tokenizer = None
         if tokens is not None:

@@ -1,8 +1,12 @@
 """`torchrun -m jettag_cli pretrain ...` is `jettag pretrain ...`."""
 
+import contextlib
 import json
 
 import pytest
+
+from jettag.runs import finetuning, holding, pretraining
+from jettag.training.distributed import World
 
 from ..training.test_distributed import records, torchrun
 from .conftest import SMALL, SMALL_DECODER
@@ -50,3 +54,22 @@ def test_from_shards_too_and_a_run_that_was_ended_goes_on(files, tmp_path, call_
     one, two = ({r["step"]: r["loss"] for r in records(tmp_path / name) if "loss" in r} for name in ("one", "two"))
     assert two == pytest.approx(one, abs=EXACT)
     assert len(one) == 20
+
+
+@pytest.mark.parametrize(("words", "module"), [("pretrain mpm", pretraining), ("finetune --task top", finetuning)])
+def test_what_cannot_be_sharded_is_told_before_jets_are_read(words, module, files, jettag, tmp_path, monkeypatch):
+    class Two(World):
+        def first(self, job):
+            return job()
+
+    def read(*_, **__):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(holding, "join", lambda: contextlib.nullcontext(Two(0, 2)))
+    monkeypatch.setattr(module, "open_tables", read)
+    sharded = ["--set", "training.parallel=fsdp", "--set", "training.compile=true"]
+    data = ["--data", files / "train" / "*.root", "--card", "jetclass"]
+    code, _, err = jettag(*words.split(), *data, *sharded, "--out", tmp_path / "run")
+    assert code == 3
+    assert "compiled blocks cannot be sharded" in err.splitlines()[-1]
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
