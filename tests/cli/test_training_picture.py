@@ -81,7 +81,7 @@ def test_a_full_disk_is_one_warning(jettag, words, monkeypatch, tmp_path):
     assert "No space left on device" in warned[0]
     run = tmp_path / "run"
     assert read_run(run)["finished"]
-    assert "plots" not in (run / "README.md").read_text()
+    assert "](plots/training.png)" not in (run / "README.md").read_text()
 
 
 def test_a_training_needs_no_matplotlib(words, tmp_path):
