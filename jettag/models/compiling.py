@@ -110,4 +110,4 @@ def _known(options: dict[str, bool | int]) -> dict[str, bool | int] | None:
         return None
     from torch._inductor import config as inductor
 
-    return {name: value for name, value in options.items() if name in inductor.get_config_copy()}
+    return {name: value for name, value in options.items() if hasattr(inductor, name)}
