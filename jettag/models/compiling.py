@@ -7,6 +7,7 @@ anything again; training and evaluation, another precision, and sizes of 1 have 
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ def compile_blocks(network: nn.Module) -> None:
 
     That call raises `ResourceError` where this machine cannot compile.
     """
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns that there is no CUDA, on a CPU too
     options = _known(OF_CPU if next(network.parameters()).device.type == "cpu" else OF_OTHERS)
     for block in network.modules():
         if isinstance(block, (Block, ClassBlock)):
