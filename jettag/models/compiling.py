@@ -64,9 +64,9 @@ def _prepared(call: Callable[..., Any]) -> Callable[..., Any]:
         # Each thread has settings of its own, and setting them again takes longer than looking.
         if torch._dynamo.config.recompile_limit < MOST_PROGRAMS:
             torch._dynamo.config.recompile_limit = MOST_PROGRAMS
+        if shapes.use_duck_shape:  # the first batch may have as many jets as the network is wide; the last has not
+            shapes.use_duck_shape = False
         if x.device.type != "cpu":
-            if shapes.use_duck_shape:  # the first batch may have as many jets as the network is wide; the last has not
-                shapes.use_duck_shape = False
             x = x.to(torch.promote_types(x.dtype, torch.float32))
         try:
             return call(x, *others)

@@ -39,10 +39,6 @@ def refuse_unshardable(recipe: TrainingRecipe, device: torch.device, world: Worl
             where="training.parallel=fsdp",
             do=f"use one of {', '.join(SHARDABLE)}, or parallel=ddp",
         )
-    if recipe.compile:
-        raise RecipeError(
-            "compiled blocks cannot be sharded", where="training.compile", do="set it to false, or use parallel=ddp"
-        )
     if device.type not in ("cpu", "cuda"):
         raise RecipeError(
             f"parameters cannot be sharded on {device.type}",

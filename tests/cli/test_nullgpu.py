@@ -31,18 +31,27 @@ def words(files):
 
 
 def test_each_process_computes_on_its_own_gpu_and_waits_for_none(library, words, tmp_path):
-    """With whole copies of the model, whose gradients are summed, then with pieces of one, which are gathered."""
-    ways = {way: [*words, "--set", f"training.parallel={way}", "--out", str(tmp_path / way)] for way in ("ddp", "fsdp")}
+    """With whole copies of the model, whose gradients are summed, then with pieces of one, which are gathered.
+
+    At last with pieces whose blocks are compiled.
+    """
+    ways = {
+        way: [*words, *("--set", f"training.parallel={way.split('-')[0]}"), "--out", str(tmp_path / way)]
+        for way in ("ddp", "fsdp", "fsdp-compiled")
+    }
+    ways["fsdp-compiled"] += ["--set", "training.compile=true"]
     _, out, err = torchrun("-m", "tests.cli.on_nullgpu", json.dumps(list(ways.values())), **found_by(library, gpus=2))
-    assert [json.loads(line)["processes"] for line in out.splitlines()] == [2, 2]
+    assert [json.loads(line)["processes"] for line in out.splitlines()] == [2, 2, 2]
     assert all(len(records(tmp_path / way)) > 1 for way in ways)
     told = [json.loads(line.removeprefix("traffic ")) for line in err.splitlines() if line.startswith("traffic ")]
     for process in (0, 1):
-        ddp, fsdp = (one for one in told if one["used"] == [process])
+        ddp, fsdp, compiled = (one for one in told if one["used"] == [process])
         assert ddp["all_reduce"] >= 4
         assert ddp["reduce_scatter"] == 0
         assert fsdp["reduce_scatter"] >= 4
         assert fsdp["all_gather"] > ddp["all_gather"]
+        assert compiled["all_gather"] - fsdp["all_gather"] == fsdp["all_gather"] - ddp["all_gather"]
+        assert fsdp["programs"] == 0 < compiled["programs"]
 
 
 def test_fewer_gpus_than_processes_are_refused_before_anybody_is_waited_for(library, words, tmp_path):

@@ -77,7 +77,7 @@ def test_neither_lengths_nor_depth_compile_anything_again(programs):
     agree(plain, compiled, random_jets([7]))
     special = programs.frame_count
     agree(plain, compiled, random_jets([12]))
-    assert programs.frame_count == special <= 2 * warm
+    assert programs.frame_count == special <= 2 * warm + 1  # a class block is given a part of a parameter, then is not
     plain.eval(), compiled.eval()
     with torch.no_grad():
         for seed in range(3):
@@ -85,6 +85,16 @@ def test_neither_lengths_nor_depth_compile_anything_again(programs):
             torch.testing.assert_close(compiled(jets).jet, plain(jets).jet, rtol=1e-5, atol=1e-5)
             warm = programs.frame_count if seed == 0 else warm
     assert programs.frame_count == warm <= special + 8
+
+
+def test_as_many_jets_or_constituents_as_a_weight_has_entries_are_not_taken_for_a_constant(programs):
+    """Of eight heads, a hidden layer of 64 and others of 32."""
+    _, compiled = both(num_layers=1, num_heads=8, dim=32, embed_dims=[32], mlp_ratio=2)
+    gradients(compiled, random_jets([8] * 32))
+    assert programs.frame_count == 2
+    gradients(compiled, random_jets([32] * 64))
+    gradients(compiled, random_jets([64, 20, 20, 20, 7, 7, 3]))
+    assert programs.frame_count == 2
 
 
 def test_mixed_precision_has_a_program_of_each_block_and_the_types_of_plain_blocks(programs):

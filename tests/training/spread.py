@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch._dynamo.utils import counters
 from torch.distributed.fsdp._fully_shard import _fsdp_state
 
 from jettag.config.recipe import TrainingRecipe
@@ -94,6 +95,8 @@ def run(
 ) -> None:
     """Train; every step's loss is in ``metrics.jsonl``, the validation losses before the first in ``before.json``.
 
+    How many programs were compiled is in ``programs.json``.
+
     ``term_at`` and ``fail_at`` are a rank and the step at which that process gets SIGTERM, or fails;
     ``nan_at`` the step of a batch with a jet that is not finite, which is seen before the step if it ``looks``;
     ``shards`` is a prepared directory whose jets are taken instead of some in memory.
@@ -128,6 +131,7 @@ def run(
     trainer.nan_at, trainer.looks_at_each_step = nan_at, looks
     if has_checkpoint(folder):
         trainer.restore(load_last_good(folder, print))
+    made = counters["stats"]["unique_graphs"]
     moved = as_on_cuda() if trainer.sharded else [False]
     before = trainer.validate(val_table, 16, 0)
     if world.is_first:
@@ -141,6 +145,8 @@ def run(
 
     try:
         train(trainer, val_table, Limits(steps), folder, seed=0, log=disturb, note=print)
+        if world.is_first:
+            (folder / "programs.json").write_text(json.dumps(counters["stats"]["unique_graphs"] - made))
         assert moved, "FSDP does not look at arguments where it did"
         assert not any(moved), "what was drawn goes to the device before the host reads it"
     except DivergenceError as error:

@@ -29,16 +29,28 @@ def assert_same(one, other, tolerance):
             assert y["gradient_norm"] == pytest.approx(x["gradient_norm"], rel=1e-4), x["step"]
 
 
+def programs(folder):
+    return json.loads((folder / "programs.json").read_text())
+
+
 def test_sharded_is_one_process_in_losses_and_checkpoints(tmp_path):
-    """Averages, clipping, pieces of a batch and batch statistics included; a run begun by one goes on sharded."""
+    """Averages, clipping, pieces of a batch and batch statistics included; a run begun by one goes on sharded.
+
+    So does a sharded run whose blocks are compiled, which makes as many programs as one process does.
+    """
     with pytest.raises(Stopped):
         spread.run(**CUT, folder=tmp_path / "begun-by-one", world=ALONE, term_at=(0, 5))
     masked = {"objective": "masked", "folder": str(tmp_path / "two-masked")}
     pieces = {**CUT, "accumulate": 3, "folder": str(tmp_path / "two-pieces")}
-    spread_run(*({**call, **FSDP} for call in (masked, pieces, {**CUT, "folder": str(tmp_path / "begun-by-one")})))
+    compiled = {**CUT, "compile": True, "folder": str(tmp_path / "two-compiled")}
+    begun = {**CUT, "folder": str(tmp_path / "begun-by-one")}
+    spread_run(*({**call, **FSDP} for call in (masked, pieces, compiled, begun)))
 
     spread.run(**CUT, folder=tmp_path / "one", world=ALONE)
     assert_same(tmp_path / "one", tmp_path / "begun-by-one", 1e-6)
+    spread.run(**{**compiled, "folder": tmp_path / "one-compiled"}, world=ALONE)
+    assert_same(tmp_path / "one", tmp_path / "two-compiled", 1e-6)
+    assert programs(tmp_path / "two-compiled") == programs(tmp_path / "one-compiled") > 0
     spread.run(**{**masked, "folder": tmp_path / "one-masked"}, world=ALONE)
     assert_same(tmp_path / "one-masked", tmp_path / "two-masked", 1e-5)  # single precision: see test_distributed
     before = [json.loads((tmp_path / run / "before.json").read_text()) for run in ("one-masked", "two-masked")]
@@ -66,12 +78,10 @@ def test_a_sharded_run_that_is_told_to_stop_is_finished_by_one_process(tmp_path)
     assert_same(tmp_path / "whole", tmp_path / "parts", 1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "device"), [({"optimizer": "muon"}, "cpu"), ({}, "mps"), ({"compile": True}, "cpu")]
-)
+@pytest.mark.parametrize(("changes", "device"), [({"optimizer": "muon"}, "cpu"), ({}, "mps")])
 def test_what_cannot_be_sharded_is_refused_in_one_line_and_only_there(changes, device):
     recipe = TrainingRecipe(**FSDP, **changes)
     refuse_unshardable(recipe, torch.device(device), ALONE)
     refuse_unshardable(recipe.model_copy(update={"parallel": "ddp"}), torch.device(device), World(0, 2))
-    with pytest.raises(RecipeError, match=r"training\.(parallel=fsdp|compile)"):
+    with pytest.raises(RecipeError, match=r"training\.parallel=fsdp"):
         refuse_unshardable(recipe, torch.device(device), World(0, 2))
