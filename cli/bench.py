@@ -12,6 +12,7 @@ from jettag.errors import UsageError
 from .bench_table import rates_json, say_rates
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, progress, say
+from .entry import loading
 from .options import Device
 
 __all__ = ["app"]
@@ -42,8 +43,9 @@ def generate(
 
     Example: jettag bench generate --process Tbqq
     """
-    from jettag.simulate.benchmark import measure
-    from jettag.simulate.processes import find_process
+    with loading():
+        from jettag.simulate.benchmark import measure
+        from jettag.simulate.processes import find_process
 
     name = find_process(process).name
     if against:
@@ -153,10 +155,11 @@ def _network_rates(
     """Measure, and print both rates."""
     if against not in (None, "weaver"):
         raise UsageError(f"--against {against!r} is unknown", do="only weaver is known")
-    import torch
+    with loading():
+        import torch
 
-    from jettag.benchmarks import BenchSettings, bench_jets, compare
-    from jettag.run import choose_device, has_fast_bf16
+        from jettag.benchmarks import BenchSettings, bench_jets, compare
+        from jettag.run import choose_device, has_fast_bf16
 
     place = choose_device(device)
     if settings.get("mixed", False) is None:
@@ -220,10 +223,11 @@ def loader(
     """
     if data and jets:
         raise UsageError("--jets counts random jets, and --data is read whole", do="give one of them")
-    from jettag.data.benchmark import FEATURES, measure_loader
-    from jettag.data.card import load_card
-    from jettag.data.read import expand_inputs
-    from jettag.random_jets import CARD, write_random_jets
+    with loading():
+        from jettag.data.benchmark import FEATURES, measure_loader
+        from jettag.data.card import load_card
+        from jettag.data.read import expand_inputs
+        from jettag.random_jets import CARD, write_random_jets
 
     against_weaver = against == "weaver"
     with ExitStack() as stack:
@@ -306,9 +310,10 @@ def scale(
     """
     if against not in (None, "weaver"):
         raise UsageError(f"--against {against!r} is unknown", do="only weaver is known")
-    from jettag.data.read import expand_inputs
-    from jettag.run import choose_device
-    from jettag.scaling import Point, check_network, constituent_scaling, growth, jet_scaling, weaver_ratios
+    with loading():
+        from jettag.data.read import expand_inputs
+        from jettag.run import choose_device
+        from jettag.scaling import Point, check_network, constituent_scaling, growth, jet_scaling, weaver_ratios
 
     jets = [0] if data else [most_jets // part for part in (100, 10, 1)]
     lengths = [

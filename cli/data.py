@@ -12,6 +12,7 @@ from jettag.errors import DataError
 
 from .command import SeveralValues, WithExample
 from .console import JsonOption, boundary, emit_json, out, progress, say, writes_in
+from .entry import loading
 from .options import Overwrite, refuse_existing
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def ls(as_json: JsonOption = False) -> None:
 
     Example: jettag data ls
     """
-    from jettag.data.card import load_card
+    with loading():
+        from jettag.data.card import load_card
 
     cards = [load_card(name) for name in list_shipped("data_cards")]
     rows = [{"name": card.name, "classes": list(card.classes), "description": card.description} for card in cards]
@@ -52,7 +54,8 @@ def show(card: Card, as_json: JsonOption = False) -> None:
 
     Example: jettag data show jetclass
     """
-    from jettag.data.card import load_card
+    with loading():
+        from jettag.data.card import load_card
 
     content = load_card(card)
     if as_json:
@@ -72,9 +75,10 @@ def check(
 
     Example: jettag data check jetclass 'val_5M/*.root'
     """
-    from jettag.data.card import load_card
-    from jettag.data.inspection import inspect
-    from jettag.data.read import expand_inputs
+    with loading():
+        from jettag.data.card import load_card
+        from jettag.data.inspection import inspect
+        from jettag.data.read import expand_inputs
 
     content = load_card(card)
     inputs = expand_inputs(files)
@@ -125,14 +129,15 @@ def prepare(
 
     Example: jettag data prepare jetclass 'train_100M/*.root' --out shards --split 98:1:1
     """
-    from jettag.config.processes import usable_cores
-    from jettag.data.card import load_card
-    from jettag.data.dataset import SPLITS, parse_fractions
-    from jettag.data.features import feature_set
-    from jettag.data.precision import parse_dtypes
-    from jettag.data.prepare import Preparation, prepare
-    from jettag.data.read import expand_inputs
-    from jettag.data.richest import AUTO, richest_set
+    with loading():
+        from jettag.config.processes import usable_cores
+        from jettag.data.card import load_card
+        from jettag.data.dataset import SPLITS, parse_fractions
+        from jettag.data.features import feature_set
+        from jettag.data.precision import parse_dtypes
+        from jettag.data.prepare import Preparation, prepare
+        from jettag.data.read import expand_inputs
+        from jettag.data.richest import AUTO, richest_set
 
     writes_in(out_folder)
     parse_fractions(split)  # a mistake there is told before files are opened
@@ -207,9 +212,10 @@ def convert(
 
     Example: jettag data convert top_landscape test.h5 --out top_test.root
     """
-    from jettag.data.card import load_card
-    from jettag.data.convert import convert as write
-    from jettag.data.read import expand_inputs
+    with loading():
+        from jettag.data.card import load_card
+        from jettag.data.convert import convert as write
+        from jettag.data.read import expand_inputs
 
     refuse_existing(out_file, overwrite)
     with progress("convert", None) as update:

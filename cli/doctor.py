@@ -13,6 +13,7 @@ from jettag import __version__
 from jettag.errors import ResourceError
 
 from .console import JsonOption, boundary, emit_json, out
+from .entry import loading
 
 __all__ = ["doctor"]
 
@@ -43,9 +44,10 @@ def doctor(as_json: JsonOption = False) -> None:
 
     Example: jettag doctor
     """
-    import torch
+    with loading():
+        import torch
 
-    from jettag.run import has_fast_bf16
+        from jettag.run import has_fast_bf16
 
     packages = {name: _version(name) for name in (*CORE, *(name for names in EXTRAS.values() for name in names))}
     absent = {extra: [name for name in names if packages[name] is None] for extra, names in EXTRAS.items()}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out, progress, say
+from .entry import loading
 from .options import Card, Data, Device, Precision, refuse_file
 
 __all__ = ["evaluate"]
@@ -37,20 +38,24 @@ def evaluate(
 
     Example: jettag eval runs/top runs/scratch --data 'test/*.root' --out report
     """
-    from jettag import run
-    from jettag.data.impact import as_impact
-    from jettag.evaluation import report
-    from jettag.evaluation.flavour import judge, parse_discriminant
-    from jettag.evaluation.multiclass import MANY, judge_classes
-    from jettag.evaluation.rows import EFFICIENCIES, remarks, to_json
+    with loading():
+        # Not `jettag.run`: that brings the studies along.
+        from jettag.data.impact import as_impact
+        from jettag.evaluation import report
+        from jettag.evaluation.flavour import judge, parse_discriminant
+        from jettag.evaluation.multiclass import MANY, judge_classes
+        from jettag.evaluation.rows import EFFICIENCIES, remarks, to_json
+        from jettag.runs import inference
+        from jettag.runs.flavour_judging import Asking
+        from jettag.training.devices import choose_device, in_precision
 
     from .flavour_tables import print_flavour
     from .tables import print_published, print_rows
 
     refuse_file(target)
-    place = run.choose_device(device)
-    with progress("eval", None) as update, run.in_precision(place, precision == "bf16"):
-        judgement = run.evaluate(
+    place = choose_device(device)
+    with progress("eval", None) as update, in_precision(place, precision == "bf16"):
+        judgement = inference.evaluate(
             runs,
             data,
             card=card,
@@ -58,7 +63,7 @@ def evaluate(
             background=background,
             efficiencies=efficiency or EFFICIENCIES,
             max_jets=max_jets,
-            asking=run.Asking(scheme, as_impact(impact), [parse_discriminant(text) for text in discriminants or ()]),
+            asking=Asking(scheme, as_impact(impact), [parse_discriminant(text) for text in discriminants or ()]),
             device=place,
             on_progress=update,
         )

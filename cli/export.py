@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, say, writes_in
+from .entry import loading
 
 __all__ = ["export"]
 
@@ -24,10 +25,11 @@ def export(
 
     Example: jettag export runs/top --format onnx --out top.onnx
     """
-    from jettag import run as library
+    with loading():
+        from jettag.runs import exporting
 
     writes_in(run if out is None else None)
-    facts = library.export(run, kind=kind, out=out, tolerance=tolerance)
+    facts = exporting.export(run, kind=kind, out=out, tolerance=tolerance)
     for entry in facts["parity"]:
         shape = f"{entry['jets']:>3} jets of up to {entry['constituents']:>3} constituents"
         say(f"export: {shape}: probabilities differ from jettag's by at most {entry['max_difference']:.1e}")

@@ -8,6 +8,7 @@ import typer
 from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, say
+from .entry import loading
 from .options import (
     Card,
     Data,
@@ -56,10 +57,11 @@ def finetune(
     Example: jettag finetune --task top --from runs/pretrain --data 'train/*.root' --val 'val/*.root' --out runs/top
     """
     # Not `jettag.run`: that brings the studies and matplotlib along, which a training may lack.
-    from jettag.config.adaptation import MODES, suggest_mode
-    from jettag.config.recipe import FinetuneRecipe, load_recipe
-    from jettag.runs import finetuning
-    from jettag.runs.common import Sources
+    with loading():
+        from jettag.config.adaptation import MODES, suggest_mode
+        from jettag.config.recipe import FinetuneRecipe, load_recipe
+        from jettag.runs import finetuning
+        from jettag.runs.common import Sources
 
     folder = run_folder(out, Path(task).stem, resume=resume)
     changes = [*(overrides or []), *ADAPT[adapt_features], *patience_override(patience)]

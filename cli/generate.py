@@ -14,6 +14,7 @@ import typer
 from jettag.errors import Stopped
 
 from .console import JsonOption, boundary, emit_json, progress, say, writes_in
+from .entry import loading
 
 __all__ = ["generate"]
 
@@ -91,10 +92,11 @@ def generate(
 
     Example: jettag generate QCD,Tbqq --jets 10000 --out data
     """
-    from jettag.config.processes import usable_cores
-    from jettag.simulate import DIJETS, GenerateSettings, simulate
-    from jettag.simulate.processes import find_process
-    from jettag.simulate.settings import parse_range
+    with loading():
+        from jettag.config.processes import usable_cores
+        from jettag.simulate import DIJETS, GenerateSettings, simulate
+        from jettag.simulate.processes import find_process
+        from jettag.simulate.settings import parse_range
 
     writes_in(out)
     asked = tuple(name.strip() for name in processes.split(",") if name.strip())

@@ -8,6 +8,7 @@ from typing import Any
 from jettag.errors import UsageError, nearest
 
 from .console import emit_json, progress, say
+from .entry import loading
 
 __all__ = ["generate_dijets"]
 
@@ -32,7 +33,8 @@ def generate_dijets(
     Raises:
         UsageError: dijets and single jets together, or a key that does not exist.
     """
-    from jettag.simulate import DIJETS, DijetSettings, simulate_dijets
+    with loading():
+        from jettag.simulate import DIJETS, DijetSettings, simulate_dijets
 
     names = tuple(name.lower() for name in processes)
     others = [name for name in names if name not in DIJETS]

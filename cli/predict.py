@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, progress, say
+from .entry import loading
 from .options import Card, Data, Device, Overwrite, Precision, refuse_existing
 
 __all__ = ["embed", "predict"]
@@ -29,14 +30,17 @@ def predict(
 
     Example: jettag predict runs/top --data 'test/*.root' --out scores.root
     """
-    from jettag import run as library
-    from jettag.data.write import HDF5, refuse_unknown_kind, write_columns
+    with loading():
+        # Not `jettag.run`: that brings the studies along.
+        from jettag.data.write import HDF5, refuse_unknown_kind, write_columns
+        from jettag.runs import inference
+        from jettag.training.devices import choose_device, in_precision
 
     refuse_unknown_kind(target)
     refuse_existing(target, overwrite)
-    place = library.choose_device(device)
-    with progress("predict", None) as update, library.in_precision(place, precision == "bf16"):
-        chunks, facts = library.predict(
+    place = choose_device(device)
+    with progress("predict", None) as update, in_precision(place, precision == "bf16"):
+        chunks, facts = inference.predict(
             run,
             data,
             card=card,
@@ -66,14 +70,17 @@ def embed(
 
     Example: jettag embed runs/pretrain --data 'jets/*.root' --out embeddings.parquet
     """
-    from jettag import run as library
-    from jettag.data.write import refuse_unknown_kind, write_columns
+    with loading():
+        # Not `jettag.run`: that brings the studies along.
+        from jettag.data.write import refuse_unknown_kind, write_columns
+        from jettag.runs import inference
+        from jettag.training.devices import choose_device, in_precision
 
     refuse_unknown_kind(target)
     refuse_existing(target, overwrite)
-    place = library.choose_device(device)
-    with progress("embed", None) as update, library.in_precision(place, precision == "bf16"):
-        chunks, facts = library.embed(run, data, card=card, device=place, on_progress=update)
+    place = choose_device(device)
+    with progress("embed", None) as update, in_precision(place, precision == "bf16"):
+        chunks, facts = inference.embed(run, data, card=card, device=place, on_progress=update)
     jets = write_columns(target, chunks, facts | {"precision": precision})
     if as_json:
         emit_json({"schema": 1, "out": str(target), "jets": jets, "columns": list(chunks[0])})

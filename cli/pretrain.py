@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, say
+from .entry import loading
 from .options import (
     Card,
     Data,
@@ -48,9 +49,10 @@ def pretrain(
     Example: jettag pretrain mpm --data 'jets/*.root' --out runs/pretrain --max-time 15m
     """
     # Not `jettag.run`: that brings the studies and matplotlib along, which a training may lack.
-    from jettag.config.recipe import PretrainRecipe, load_recipe
-    from jettag.runs import pretraining
-    from jettag.runs.common import Sources
+    with loading():
+        from jettag.config.recipe import PretrainRecipe, load_recipe
+        from jettag.runs import pretraining
+        from jettag.runs.common import Sources
 
     folder = run_folder(out, Path(recipe).stem, resume=resume)
     probed = {f"--probe {probe}": f"probe.classes=[{probe}]"} if probe else {}

@@ -8,6 +8,7 @@ import typer
 
 from .console import JsonOption, boundary, emit_json, err, progress, say, writes_in
 from .console import out as stdout
+from .entry import loading
 from .options import Device, training_report
 
 __all__ = ["quickstart"]
@@ -31,10 +32,11 @@ def quickstart(
 
     Example: jettag quickstart --out quickstart --budget 9
     """
-    from jettag.evaluation.rows import remarks, to_json
-    from jettag.run import Told
-    from jettag.runs.quickstart import make_plan
-    from jettag.runs.quickstart import quickstart as start
+    with loading():
+        from jettag.evaluation.rows import remarks, to_json
+        from jettag.runs.common import Told
+        from jettag.runs.quickstart import make_plan
+        from jettag.runs.quickstart import quickstart as start
 
     from .tables import print_rows
 

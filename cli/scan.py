@@ -9,6 +9,7 @@ from jettag.errors import UsageError
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import (
     Card,
     Data,
@@ -56,8 +57,9 @@ def labels(
 
     Example: jettag scan labels --from runs/mpm --labels 100,1k --data 'train/*.root' --test 'test/*.root' --out scan
     """
-    from jettag import run
-    from jettag.config.recipe import FinetuneRecipe
+    with loading():
+        from jettag import run
+        from jettag.config.recipe import FinetuneRecipe
 
     from .scan_table import print_scan
 

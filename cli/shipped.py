@@ -12,6 +12,7 @@ from jettag.config.files import write_atomically
 from jettag.errors import JettagError, UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import Overrides
 
 __all__ = ["cat", "cp", "ls"]
@@ -35,13 +36,15 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def _cards() -> list[dict[str, str]]:
-    from jettag.data.card import load_card
+    with loading():
+        from jettag.data.card import load_card
 
     return [{"name": name, "description": load_card(name).description} for name in list_shipped("data_cards")]
 
 
 def _models() -> list[dict[str, Any]]:
-    from jettag.models import BACKBONES, SIZES, build_backbone
+    with loading():
+        from jettag.models import BACKBONES, SIZES, build_backbone
 
     rows = []
     for name in BACKBONES:
@@ -52,7 +55,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _runs() -> list[dict[str, Any]]:
-    from jettag.training.run_directory import read_run
+    with loading():
+        from jettag.training.run_directory import read_run
 
     rows = []
     for path in sorted(Path.cwd().glob("**/run.json")):
@@ -124,8 +128,9 @@ def cat(
 
     Example: jettag cat mpm --resolved
     """
-    from jettag.config.recipe import load_any_recipe
-    from jettag.data.card import load_card
+    with loading():
+        from jettag.config.recipe import load_any_recipe
+        from jettag.data.card import load_card
 
     path, text = read_text(name)
     is_recipe = "command" in read_yaml(path)

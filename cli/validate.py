@@ -12,6 +12,7 @@ from jettag.config import find
 from jettag.errors import JettagError, RecipeError, Stopped, nearest
 
 from .console import JsonOption, boundary, emit_json, say
+from .entry import loading
 from .options import Overrides
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def _check(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     Raises:
         JettagError: it is wrong, or its card.
     """
-    from jettag.config.recipe import load_any_recipe
-    from jettag.config.study import StudyRecipe
+    with loading():
+        from jettag.config.recipe import load_any_recipe
+        from jettag.config.study import StudyRecipe
 
     from .weak_study import check_options
 
@@ -95,13 +97,14 @@ def _check(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
 
 def _parameters(resolved: "Recipe") -> dict[str, int]:
     """Parameters of the tokenizer, or of the backbone in each size that it may have."""
-    from jettag.config.objectives import TokenizerRecipe
-    from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
-    from jettag.data.card import load_card
-    from jettag.data.features import feature_set
-    from jettag.data.richest import AUTO, richest_of_card
-    from jettag.models import build_backbone
-    from jettag.objectives.build import JetsAre, build_tokenizer
+    with loading():
+        from jettag.config.objectives import TokenizerRecipe
+        from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
+        from jettag.data.card import load_card
+        from jettag.data.features import feature_set
+        from jettag.data.richest import AUTO, richest_of_card
+        from jettag.models import build_backbone
+        from jettag.objectives.build import JetsAre, build_tokenizer
 
     card = load_card(resolved.data.card)
     features = resolved.data.features

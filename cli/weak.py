@@ -7,6 +7,7 @@ import typer
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, out, progress, say
+from .entry import loading
 from .options import Device, Overrides, Overwrite, refuse_existing, refuse_file
 from .weak_calibrate import calibrate, shift
 from .weak_closure import closure
@@ -209,7 +210,8 @@ def events(
 
     Example: jettag weak events events_anomalydetection_v2.features.h5 --out dijets.parquet
     """
-    from jettag import run
+    with loading():
+        from jettag import run
 
     refuse_existing(target, overwrite)
     with progress("events", max_events, unit="events") as update:
@@ -223,9 +225,10 @@ def events(
 
 def _study(*methods: str, **given: Any) -> None:
     """What the commands share: make the study, run it, print."""
-    from jettag import run
-    from jettag.config.recipe import FinetuneRecipe
-    from jettag.weak.features import DEFAULT_FEATURES
+    with loading():
+        from jettag import run
+        from jettag.config.recipe import FinetuneRecipe
+        from jettag.weak.features import DEFAULT_FEATURES
 
     from .weak_table import print_study
 

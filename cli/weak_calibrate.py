@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import Device, refuse_file
 from .weak_options import Folder, Folds, names, weak_progress
 
@@ -28,8 +29,9 @@ def calibrate(
 
     Example: jettag weak calibrate runs/top --data 'val/*.root' --test 'test/*.root' --out calibration
     """
-    from jettag import run
-    from jettag.evaluation.weak_calibration import CALIBRATION_HEAD, calibration_lines, calibration_statement
+    with loading():
+        from jettag import run
+        from jettag.evaluation.weak_calibration import CALIBRATION_HEAD, calibration_lines, calibration_statement
 
     from .weak_table import print_lines
 
@@ -66,8 +68,9 @@ def shift(
 
     Example: jettag weak shift runs/top --source 'tune_a/*.root' --target 'tune_b/*.root'
     """
-    from jettag import run
-    from jettag.evaluation.weak_calibration import SHIFT_HEAD, shift_lines, shift_statement
+    with loading():
+        from jettag import run
+        from jettag.evaluation.weak_calibration import SHIFT_HEAD, shift_lines, shift_statement
 
     from .weak_table import print_lines
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out
+from .entry import loading
 from .weak_options import Card, Features, Folds, names
 
 __all__ = ["closure"]
@@ -24,8 +25,9 @@ def closure(
 
     Example: jettag weak closure --first data.root --second template.root --features mass,tau21
     """
-    from jettag import run
-    from jettag.weak.features import DEFAULT_FEATURES
+    with loading():
+        from jettag import run
+        from jettag.weak.features import DEFAULT_FEATURES
 
     found = run.closure(
         first, second, names(features) if features else DEFAULT_FEATURES, card=card, folds=folds, seed=seed

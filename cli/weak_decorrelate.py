@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import refuse_file
 from .weak_options import (
     Background,
@@ -48,8 +49,9 @@ def decorrelate(
 
     Example: jettag weak decorrelate --background QCD.root --signal Tbqq.root --test 'test/*.root' --on sdmass
     """
-    from jettag import run
-    from jettag.weak.features import DEFAULT_FEATURES
+    with loading():
+        from jettag import run
+        from jettag.weak.features import DEFAULT_FEATURES
 
     from .weak_table import print_decorrelation
 

@@ -7,6 +7,7 @@ import typer
 from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import refuse_file
 from .weak_options import Ends, Features, Folder, Folds, Noise, names, numbers, pair, weak_progress
 
@@ -41,7 +42,8 @@ def hunt(
 
     Example: jettag weak hunt --background qcd.root --signal resonance.root --fraction 0.005 --window 3300:3700
     """
-    from jettag import run
+    with loading():
+        from jettag import run
 
     from .weak_table import print_hunt
 

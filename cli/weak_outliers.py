@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import Device, refuse_file
 from .weak_options import (
     Background,
@@ -45,8 +46,9 @@ def outliers(
 
     Example: jettag weak outliers --background QCD.root --test 'test/*.root' --inputs features,constituents
     """
-    from jettag import run
-    from jettag.weak.features import DEFAULT_FEATURES
+    with loading():
+        from jettag import run
+        from jettag.weak.features import DEFAULT_FEATURES
 
     from .weak_table import print_outliers
 

@@ -8,6 +8,7 @@ import typer
 from jettag.errors import UsageError
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import refuse_file
 from .weak_options import (
     Background,
@@ -79,7 +80,8 @@ def _command(method: str) -> Callable[..., None]:
         target: Target = None,
         as_json: JsonOption = False,
     ) -> None:
-        from jettag import run
+        with loading():
+            from jettag import run
 
         from .weak_table import print_study
 
@@ -124,7 +126,8 @@ def _flow(text: str, epochs: int) -> "FlowSettings":
     Raises:
         UsageError: it is not.
     """
-    from jettag import run
+    with loading():
+        from jettag import run
 
     transforms, _, hidden = text.partition("x")
     if not (transforms.isdigit() and hidden.isdigit() and int(transforms) and int(hidden)):

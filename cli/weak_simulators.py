@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import refuse_file
 from .weak_options import (
     Background,
@@ -46,8 +47,9 @@ def simulators(
 
     Example: jettag weak simulators --background QCD.root --signal Tbqq.root --test 'test/*.root' --simulation a14.root
     """
-    from jettag import run
-    from jettag.weak.features import DEFAULT_FEATURES
+    with loading():
+        from jettag import run
+        from jettag.weak.features import DEFAULT_FEATURES
 
     from .weak_table import print_simulators
 

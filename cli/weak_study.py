@@ -13,6 +13,7 @@ import typer
 from jettag.errors import RecipeError, UsageError, nearest
 
 from .console import JsonOption, boundary, emit_json, out, say
+from .entry import loading
 from .options import refuse_file
 from .weak_options import Folder
 
@@ -46,7 +47,8 @@ def study(
 
     Example: jettag weak study weak-top --background QCD.root --signal Tbqq.root --test 'test/*.root' --out study
     """
-    from jettag.config.study import load_study
+    with loading():
+        from jettag.config.study import load_study
 
     chosen = load_study(recipe, overrides or [])
     check_options(chosen, recipe)

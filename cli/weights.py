@@ -7,6 +7,7 @@ import typer
 
 from .command import SeveralValues
 from .console import JsonOption, boundary, emit_json, say
+from .entry import loading
 
 __all__ = ["app"]
 
@@ -28,12 +29,13 @@ def weaver(
 
     Example: jettag import weaver ParT_full.pt --config JetClass_full.yaml --legacy --out runs/part_full
     """
-    from jettag import run
+    with loading():
+        from jettag.runs.importing import import_weaver
 
     from .options import run_folder
 
     folder = run_folder(out, checkpoint.stem)
-    facts = run.import_weaver(checkpoint, folder, config=config, legacy=legacy)
+    facts = import_weaver(checkpoint, folder, config=config, legacy=legacy)
     if as_json:
         emit_json({"schema": 1, "run": str(folder), **facts})
     say(f"imported to {folder}; next: jettag eval {folder} --data FILES")

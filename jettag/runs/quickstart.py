@@ -12,11 +12,14 @@ import torch
 
 from jettag.config.files import write_atomically
 from jettag.config.processes import usable_cores
-from jettag.config.recipe import FinetuneRecipe, PretrainRecipe
+from jettag.config.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from jettag.errors import UsageError
-from jettag.run import Sources, Told, choose_device, finetune, load_recipe, pretrain
+from jettag.runs.common import Sources, Told
+from jettag.runs.finetuning import finetune
 from jettag.runs.inference import Judgement, evaluate
+from jettag.runs.pretraining import pretrain
 from jettag.simulate import GenerateSettings, generate
+from jettag.training.devices import choose_device
 from jettag.training.run_directory import read_run
 
 __all__ = ["Plan", "make_plan", "quickstart"]
