@@ -5,15 +5,20 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from jettag import __version__
 from jettag.errors import ResourceError
 
-from .console import JsonOption, boundary, emit_json, out
+from .console import JsonOption, boundary, emit_json, out, say
 from .entry import loading
+
+if TYPE_CHECKING:
+    from jettag.runs.device_check import Trial
 
 __all__ = ["doctor"]
 
@@ -38,16 +43,47 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _try(device: str) -> "list[Trial]":
+    with loading():
+        from jettag.runs.device_check import check_device
+
+    return list(check_device(device, on_begin=lambda what: say(f"doctor: {what}")))
+
+
+def _trial_json(trial: "Trial") -> dict[str, Any]:
+    return {**trial.__dict__, "seconds": round(trial.seconds, 1), "passed": trial.passed}
+
+
+def _way(trial: "Trial") -> str:
+    return f"{trial.recipe}, {trial.precision}{', compiled' if trial.compiled else ''}"
+
+
+def _verdict(trial: "Trial") -> str:
+    if trial.difference is None:
+        return f"FAILED: {trial.problem}"
+    if trial.passed:
+        return f"losses as on the cpu, to {trial.difference:.1g} ({trial.seconds:.0f} s)"
+    return f"LOSSES OTHER than on the cpu, by {trial.difference:.1g} where rounding may make {trial.most:g}"
+
+
 @boundary
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda or mps: also train on it, and compare with the CPU.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Check packages, devices, memory and disk; exit 7 if something needed is missing.
 
-    Example: jettag doctor
+    With --device a small network takes its first steps there and on the CPU, in every precision that it has and with
+    compiled blocks; exit 7 if they differ. It takes minutes, and reads and leaves nothing.
+
+    Example: jettag doctor --device cuda
     """
     with loading():
         import torch
 
-        from jettag.run import has_fast_bf16
+        from jettag.training.devices import has_fast_bf16
 
     packages = {name: _version(name) for name in (*CORE, *(name for names in EXTRAS.values() for name in names))}
     absent = {extra: [name for name in names if packages[name] is None] for extra, names in EXTRAS.items()}
@@ -58,6 +94,7 @@ def doctor(as_json: JsonOption = False) -> None:
     bf16 = has_fast_bf16(torch.device("cpu"))
     devices += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
+    trials = _try(device) if device is not None else []
     if as_json:
         emit_json(
             {
@@ -71,6 +108,7 @@ def doctor(as_json: JsonOption = False) -> None:
                 "memory_bytes": memory,
                 "disk_free_bytes": disk,
                 "missing": missing,
+                "trials": [_trial_json(trial) for trial in trials],
             }
         )
     else:
@@ -88,8 +126,15 @@ def doctor(as_json: JsonOption = False) -> None:
             table.add_row("", "the cpu has bf16: --set training.precision=bf16 trains large networks faster")
         table.add_row("memory", f"{memory / 1e9:.1f} GB")
         table.add_row("disk free here", f"{disk / 1e9:.1f} GB")
+        if trials:
+            table.add_row(Text(f"training on {device}"), "")
+        for trial in trials:
+            table.add_row(Text(f"  {_way(trial)}"), Text(_verdict(trial)))
         out.print(table)
     if missing:
         raise ResourceError(f"missing packages: {', '.join(missing)}", do="pip install jettag")
     if disk < LEAST_DISK:
         raise ResourceError(f"{disk / 1e9:.1f} GB of disk free", where=Path.cwd(), do="free at least 1 GB")
+    if failed := [trial for trial in trials if not trial.passed]:
+        what = f"{len(failed)} of {len(trials)} trainings fail, first {_way(failed[0])}: {_verdict(failed[0])}"
+        raise ResourceError(what, where=f"training on {device}", do="do without, or use --device cpu, and report it")

@@ -15,7 +15,8 @@ import pytest
 from jettag_cli.doctor import EXTRAS
 
 from jettag.errors import Stopped
-from jettag.runs import scan_plan, weak_plan
+from jettag.models import compiling
+from jettag.runs import device_check, scan_plan, weak_plan
 
 from .conftest import SMALL, write_root
 
@@ -183,6 +184,38 @@ def test_the_doctor_tells_of_every_extra(jettag, monkeypatch):
     monkeypatch.setattr("jettag_cli.doctor._version", lambda name: None if name == "s3fs" else "1.0")
     _, out, _ = jettag("doctor")
     assert "aiohttp 1.0; without s3fs: pip install 'jettag[remote]'" in " ".join(out.split())
+
+
+def test_the_doctor_tries_compiled_blocks_on_the_cpu(call_json, monkeypatch):
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    monkeypatch.setattr(device_check, "RECIPES", ("supervised",))
+    (trial,) = call_json("doctor", "--device", "cpu")["trials"]
+    assert (trial["recipe"], trial["precision"], trial["compiled"]) == ("supervised", "fp32", True)
+    assert trial["passed"]
+    assert trial["difference"] < 1e-5
+
+
+def _not_there(_):
+    raise RuntimeError("operator not there\nand more")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            lambda losses: [*losses[:-1], losses[-1] + 0.5],
+            "LOSSES OTHER than on the cpu, by 0.5 where rounding may make",
+        ),
+        (_not_there, "FAILED: operator not there in training on cpu;"),
+    ],
+)
+def test_the_doctor_tells_of_a_device_that_trains_otherwise(jettag, monkeypatch, changed, said):
+    monkeypatch.setattr(device_check, "RECIPES", ("supervised", "both"))
+    monkeypatch.setattr(device_check, "_losses", lambda *_, compiled: changed([3.0, 2.0]) if compiled else [3.0, 2.0])
+    code, out, err = jettag("doctor", "--device", "cpu")
+    assert code == 7
+    assert f"error: 2 of 2 trainings fail, first supervised, fp32, compiled: {said}" in err
+    assert out.count(said[:12]) == 2
 
 
 @pytest.mark.parametrize(

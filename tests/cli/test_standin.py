@@ -51,3 +51,14 @@ def test_no_command_needs_double_precision(files, tmp_path):
         commands += [[word, tagger, *test, "--out", str(tmp_path / f"{word}.root"), "--json"]]
     told = on_standin("tests.cli.on_standin", json.dumps(commands), "single").splitlines()
     assert len(told) == len(commands)
+
+
+def test_the_doctor_finds_that_it_trains_as_the_cpu_does():
+    (told,) = on_standin("tests.cli.on_standin", json.dumps([["doctor", "--device", "mps", "--json"]])).splitlines()
+    trials = json.loads(told)["trials"]
+    assert [(trial["precision"], trial["compiled"]) for trial in trials] == [
+        *(("fp64", False), ("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))
+    ]
+    for trial in trials:
+        assert trial["passed"], trial
+        assert trial["difference"] <= {"fp64": 1e-9, "fp32": 1e-3, "bf16": 0.1}[trial["precision"]]
