@@ -52,8 +52,8 @@ Patience = Annotated[
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def seconds(text: str | None) -> float:
-    """Seconds of a duration such as ``90s``, ``15m``, ``1h30m``; infinity for None.
+def seconds(text: str | None, option: str = "--max-time") -> float:
+    """Seconds of a duration such as ``90s``, ``15m``, ``1h30m`` that came by an option; infinity for None.
 
     Raises:
         UsageError: it cannot be read.
@@ -62,10 +62,10 @@ def seconds(text: str | None) -> float:
         return float("inf")
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise UsageError(f"--max-time {text!r} is no duration", do="write it as 90s, 15m or 1h30m")
+        raise UsageError(f"{option} {text!r} is no duration", do="write it as 90s, 15m or 1h30m")
     total = sum(float(number) * UNITS[unit] for number, unit in parts)
     if total <= 0:
-        raise UsageError(f"--max-time {text!r} leaves no time")
+        raise UsageError(f"{option} {text!r} leaves no time")
     return total
 
 

@@ -45,7 +45,7 @@ def submit(
     job = Job.of(
         command,
         folder=Path.cwd(),
-        seconds=int(seconds(time)),
+        seconds=int(seconds(time, "--time")),
         nodes=nodes,
         gpus=gpus,
         cpus=cpus,

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from jettag.config.files import write_atomically
 from jettag.data.jets import Jets
-from jettag.training.checkpoint import pointed_step
+from jettag.training.checkpoint import kept_steps, pointed_step
 
-__all__ = ["Suspect", "blame", "suspects"]
+__all__ = ["Suspect", "blame", "suspects", "what_is_left"]
 
 MOST = 3  # jets named in the one line; the file names all
 
@@ -44,12 +44,13 @@ def suspects(
     return [Suspect(*told) for told in zip(places.tolist(), finite, rows, strict=True)]
 
 
-def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> tuple[str, str]:
+def blame(run: Path | None, batch: Sequence[Suspect], *, step: int, **facts: Any) -> tuple[str, str]:
     """Say where the jets of a batch came from, in a few words and in full in ``run/bad_batch.json``.
 
     Args:
         run: the run directory, or None to write nothing.
         batch: the jets of all processes.
+        step: that had the batch.
         facts: what else stands in the file.
 
     Returns:
@@ -59,16 +60,26 @@ def blame(run: Path | None, batch: Sequence[Suspect], **facts: Any) -> tuple[str
     bad = [suspect.row for suspect in batch if not suspect.is_finite]
     rows = [suspect.row for suspect in batch]
     if run is not None:
-        content = {**facts, "not_finite_jets": bad, "jets": rows}
+        content = {"step": step, **facts, "not_finite_jets": bad, "jets": rows}
         write_atomically(run / "bad_batch.json", json.dumps(content, indent=1, default=str) + "\n")
     chosen = bad or rows
     named = ", ".join(_words(row) for row in chosen[:MOST])
     more = f" and {len(chosen) - MOST} more" if len(chosen) > MOST else ""
-    kept = pointed_step(run, "last") if run is not None else None
-    left = "no checkpoint was written yet" if kept is None else f"the checkpoint of step {kept} is still good"
     if bad:
-        return f"jets that are not finite themselves: {named}{more}", f"repair those jets; {left}"
-    return f"finite jets: {named}{more}", f"lower training.learning_rate; {left}"
+        return f"jets that are not finite themselves: {named}{more}", f"repair those jets; {what_is_left(run)}"
+    return f"finite jets: {named}{more}", f"start anew with a lower training.learning_rate; {what_is_left(run, step)}"
+
+
+def what_is_left(run: Path | None, step: int | None = None) -> str:
+    """Which checkpoint is still good; not the last, where its own weights gave what is not finite at ``step``."""
+    last = None if run is None else pointed_step(run, "last")
+    if run is None or last is None:
+        return "no checkpoint was written yet"
+    if step is None or last < step:
+        return f"the checkpoint of step {last} is still good"
+    before = [other for other in kept_steps(run) if other < last]
+    left = f"that of step {before[-1]} is older" if before else "and there is no older one"
+    return f"the checkpoint of step {last} gives it already, {left}"
 
 
 def _row(numbers: dict[str, int], files: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from jettag.errors import CheckpointError, ResourceError
 __all__ = [
     "Checkpoint",
     "has_checkpoint",
+    "kept_steps",
     "load_checkpoint",
     "load_last_good",
     "load_model_state",
@@ -107,6 +108,11 @@ def pointed_step(run: Path, pointer: str) -> int | None:
     """The step of the checkpoint that ``last`` or ``best`` names, where there is one."""
     name = _pointed(run / "checkpoints", pointer)
     return int(name.removeprefix("step-")) if name.startswith("step-") else None
+
+
+def kept_steps(run: Path) -> list[int]:
+    """Steps of the checkpoints that are there, rising."""
+    return sorted(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
 
 
 def _prune(folder: Path, keep: int, newest: str) -> None:

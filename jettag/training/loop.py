@@ -69,7 +69,7 @@ def train(
         What ended the run: ``max_steps``, ``max_time``, ``patience`` or ``STOP``.
 
     Raises:
-        DivergenceError: a loss or gradient is not finite; the last checkpoint is from before.
+        DivergenceError: a loss, gradient or validation loss is not finite; the last checkpoint is from before.
         Stopped: a signal came; everything is saved.
     """
     recipe, world = trainer.recipe, trainer.world
@@ -110,6 +110,7 @@ def train(
             if trainer.step % recipe.val_every == 0 or ended:
                 trainer.refuse_divergence()
                 losses_val = trainer.validate(val_table, val_batch_size or trainer.loader.batch_size, seed)
+                trainer.refuse_bad_validation(losses_val["loss"])
                 ranked = {}
                 if criterion:
                     with trainer.autocast():

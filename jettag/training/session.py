@@ -165,9 +165,10 @@ def fit(
             raise ResourceError("out of memory in training", do=do) from None
     if ended in ("patience", "STOP"):
         note(f"ended by {ended} at step {trainer.step}")
-    best: dict[str, Any] = {"best_val_loss": trainer.best_loss}
+    reached = trainer.best_loss if math.isfinite(trainer.best_loss) else None  # a run that ends before a validation
+    best: dict[str, Any] = {"best_val_loss": reached}
     if criterion:
-        best = {f"best_val_{criterion.name}": -trainer.best_loss}
+        best = {f"best_val_{criterion.name}": reached and -reached}
     if world.is_first:
         update_run(
             out,

@@ -19,7 +19,7 @@ from jettag.models.compiling import compile_blocks
 from jettag.models.randomness import device_state, set_device_state
 from jettag.objectives import Objective
 from jettag.objectives.chance import Chance, Shared
-from jettag.training.blame import blame, suspects
+from jettag.training.blame import blame, suspects, what_is_left
 from jettag.training.checkpoint import Checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
 from jettag.training.comparing import compare
 from jettag.training.devices import has_fast_bf16
@@ -260,6 +260,19 @@ class Trainer:
                 do=do,
             )
         self.unchecked.clear()
+
+    def refuse_bad_validation(self, loss: float) -> None:
+        """Stop before a checkpoint is made of weights that give no number where others are asked for one.
+
+        Raises:
+            DivergenceError: the validation loss, equal on all processes, is not finite.
+        """
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"validation loss {loss:g} after step {self.step}",
+                where=self.run or "",
+                do=f"start anew with a lower training.learning_rate; {what_is_left(self.run)}",
+            )
 
     @property
     def averaged(self) -> Objective:

@@ -15,6 +15,7 @@ import torch
 import uproot
 
 from jettag.config.recipe import PretrainRecipe
+from jettag.training import Trainer
 
 from .conftest import SMALL, SMALL_DECODER
 
@@ -283,6 +284,19 @@ def test_a_signal_saves_and_the_rest_can_be_resumed(files, jettag, tmp_path, num
     assert done == 0, err
     assert f"resumed at step {stopped_at}" in err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] is None
+
+
+def test_a_run_that_ends_before_a_validation_has_no_best_loss(files, jettag, call_json, tmp_path, monkeypatch):
+    words = ["pretrain", "mpm", "--data", files / "train" / "*.root", *SMALL, *SMALL_DECODER, "--out", tmp_path]
+    update = Trainer.update
+
+    def stopping(self, limits):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return update(self, limits)
+
+    monkeypatch.setattr(Trainer, "update", stopping)
+    assert jettag(*words, "--max-steps", 9)[0] == 75
+    assert call_json(*words, "--resume", "--max-steps", 1)["best_val_loss"] is None
 
 
 def test_a_resumed_run_is_the_one_that_was_begun(files, jettag, runs, tmp_path):

@@ -217,6 +217,57 @@ def test_an_accelerator_lets_nothing_out_of_weights_that_are_not_finite(
     assert json.loads((run / "bad_batch.json").read_text())["step"] == 6
 
 
+def test_weights_that_give_no_validation_loss_are_told_and_not_kept(tmp_path, table):
+    """The loss before the step that made them was finite, and nothing tells of the step before it is looked at."""
+    run = tmp_path / "run"
+    trainer = make_trainer(table)
+    step = trainer.update
+
+    def update(limits):
+        found = step(limits)
+        if trainer.step == 8:
+            with torch.no_grad():
+                for value in (*trainer.model.parameters(), *trainer.averaged.parameters()):
+                    value.fill_(1e30)
+        return found
+
+    trainer.update = update
+    said = "validation loss (nan|inf) after step 8 in .*; start anew with .*; the checkpoint of step 4 is still good"
+    with pytest.raises(DivergenceError, match=said):
+        run_to(trainer, run, 12)
+    assert load_last_good(run, pytest.fail).step == 4
+    assert [entry for entry in losses(run) if entry[2] is not None][-1][0] == 4
+    assert "NaN" not in (run / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("val_every", "said"),
+    [
+        (4, "the checkpoint of step 8 gives it already, that of step 4 is older"),
+        (9, "of step 8 gives it already, and there is no older"),
+    ],
+)
+def test_a_checkpoint_whose_own_weights_diverge_is_not_called_good(tmp_path, table, monkeypatch, val_every, said):
+    """It was written for the time that had passed, or the weights that are averaged were judged and were good."""
+    run = tmp_path / "run"
+    trainer = make_trainer(table, RECIPE.model_copy(update={"val_every": val_every, "log_every": 1}))
+    step = trainer.update
+
+    def update(limits):
+        found = step(limits)
+        if trainer.step == 8:
+            monkeypatch.setattr("jettag.training.loop.SECONDS_BETWEEN_SAVES", 0.0)
+            with torch.no_grad():
+                for value in trainer.model.parameters():
+                    value.fill_(1e30)
+        return found
+
+    trainer.update = update
+    with pytest.raises(DivergenceError, match=f"at step 8 .*; start anew with .*{said}"):
+        run_to(trainer, run, 12)
+    assert resolve_checkpoint(run, prefer="last").name == "step-00000008"
+
+
 @pytest.mark.parametrize("made_for", ["cpu", "meta"])  # padded, packed
 def test_a_loss_that_is_not_finite_names_the_jets(tmp_path, table, made_for):
     """Two jets are made bad; the message and the file name these two as the loader met them, and no other."""
