@@ -79,6 +79,7 @@ class Recorded(Section):
     path: str
     bytes: int
     sha256: str
+    ends: str = ""
     tag: str = ""
     class_name: str | None = None
     entries: int

@@ -1,6 +1,8 @@
 """Which content an input file has, so that a changed one is noticed and the same one is known under another name."""
 
 import hashlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +11,9 @@ from jettag.data.inputs import InputFile
 from jettag.data.network import shown
 from jettag.data.remote import Remote
 
-__all__ = ["Identity", "file_sha256", "identify"]
+__all__ = ["Identity", "file_sha256", "identify", "size_of"]
+
+END = 1 << 14  # bytes
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,16 @@ class Identity:
         path: absolute, or the address without its secrets.
         bytes: size.
         sha256: of the content; of address, size and tag for an address, which nobody wants to fetch twice.
+        ends: SHA-256 of the size and the first and last bytes: a copy has the same, whether here or at an address. ROOT
+            files begin with an identifier of their own, Parquet ends with the statistics of its columns. Empty for
+            an address whose server gives no ranges.
         tag: what the server says of the version (ETag, time of change, checksum); empty for a file here.
     """
 
     path: str
     bytes: int
     sha256: str
+    ends: str = ""
     tag: str = ""
 
 
@@ -37,11 +45,30 @@ def identify(file: InputFile) -> Identity:
         ResourceError: the network stays away.
     """
     if file.url:
-        facts = Remote(file.url).facts
-        text = f"{shown(file.url)} {facts.size} {facts.tag}"
-        return Identity(shown(file.url), facts.size, hashlib.sha256(text.encode()).hexdigest(), facts.tag)
+        remote = Remote(file.url)
+        size, tag = remote.facts.size, remote.facts.tag
+        known = hashlib.sha256(f"{shown(file.url)} {size} {tag}".encode()).hexdigest()
+        ends = _ends(size, remote.read) if remote.facts.ranges else ""  # to know a file it need not be fetched
+        return Identity(shown(file.url), size, known, ends, tag)
     path = file.manifest
-    return Identity(str(path.resolve()), path.stat().st_size, file_sha256(path))
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        ends = _ends(size, lambda start, stop: os.pread(stream.fileno(), stop - start, start))
+    return Identity(str(path.resolve()), size, file_sha256(path), ends)
+
+
+def size_of(file: InputFile) -> int:
+    """Bytes of a file, here or at an address."""
+    return Remote(file.url).facts.size if file.url else file.path.stat().st_size
+
+
+def _ends(size: int, read: Callable[[int, int], bytes]) -> str:
+    """Of what ``read`` gives from a byte up to another."""
+    found = hashlib.sha256(f"{size} ".encode())
+    for start, stop in ((0, min(END, size)), (max(size - END, END), size)):
+        if start < stop:
+            found.update(read(start, stop))
+    return found.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -167,7 +167,7 @@ def origin_of(file: InputFile, split: str) -> dict[str, Any] | None:
     rule = dataset.split
     whole = rule.by == "file"
     sources = [s for s in dataset.sources if not whole or SPLITS[rule.of_file(s.sha256)] == chosen]
-    described = [source.model_dump(mode="json", include={"path", "bytes", "sha256"}) for source in sources]
+    described = [source.model_dump(mode="json", include={"path", "bytes", "sha256", "ends"}) for source in sources]
     return {"split": chosen, "sources": described, "split_rule": None if whole else rule.model_dump_json()}
 
 

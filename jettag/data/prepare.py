@@ -165,12 +165,15 @@ def _plan(inputs: Sequence[InputFile], card: DataCard, chosen: Preparation) -> t
     columns = (*stored, *(name for name in ALWAYS if name not in stored))
     jobs, notes = plan_files(inputs, card, features.fields, columns, names if labelled else None)
     records: dict[str, tuple[Recorded, Job]] = {}
+    alike: dict[str, tuple[Recorded, Job]] = {}  # by their ends, as copies at addresses are known
     for job in jobs:
         record = _record(job)
-        if record.sha256 in records:
-            same = records[record.sha256][0].path
-            raise DataError(f"the same content as {same}", where=record.path, do="give each file once")
+        same = records.get(record.sha256) or alike.get(record.ends)
+        if same and (same[0].sha256 == record.sha256 or job.file.url or same[1].file.url):
+            raise DataError(f"the same content as {same[0].path}", where=record.path, do="give each file once")
         records[record.sha256] = (record, job)
+        if record.ends and (record.ends not in alike or job.file.url):
+            alike[record.ends] = (record, job)
     ordered = [records[digest] for digest in sorted(records)]
     rule = SplitRule(by=by, fractions=chosen.fractions)
     plan = Dataset(
@@ -234,7 +237,7 @@ def _checked(name: str, path: Path, facts: Mapping[str, Any]) -> tuple[str, str]
 def _identity(dataset: Dataset) -> dict[str, Any]:
     """What decides the shards: not where the files lie, nor what came of them."""
     content = dataset.model_dump(mode="json", exclude={"notes", "shards", "kept_f32"})
-    return content | {"sources": [{**item, "path": ""} for item in content["sources"]]}
+    return content | {"sources": [{**item, "path": "", "ends": ""} for item in content["sources"]]}
 
 
 def _agree_with(path: Path, plan: Dataset, out: Path, *, is_known: bool) -> None:

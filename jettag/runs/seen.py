@@ -1,13 +1,15 @@
 """Were the jets to judge on trained on? By the content of files, also through shards made of them."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jettag.data.identity import identify
+from jettag.data.identity import identify, size_of
 from jettag.data.opening import origin_of
 from jettag.data.read import InputFile
+from jettag.data.remote import is_address
 from jettag.errors import DataError
 from jettag.training.run_directory import read_run
 
@@ -21,17 +23,28 @@ SAID = {
 
 @dataclass(frozen=True)
 class _Jets:
-    """Jets by the checksums of their files, and the part of each file: (rule of splits, split), None for all of it."""
+    """Jets by the checksums of their files, and the part of each file: (rule of splits, split), None for all of it.
+
+    A copy at an address has another checksum. ``ends`` of a file -> its checksum, and whether it is at an address.
+    """
 
     files: frozenset[str]
+    ends: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     part: tuple[str, str] | None = None
     role: str = ""
 
     def share(self, other: "_Jets") -> bool:
-        """Whether a jet may be in both; two splits of one rule have none in common."""
-        if not self.files & other.files:
+        """Whether a jet may be in both; two splits of one rule have none in common.
+
+        Of copies only where the rule asks for the event number; others ask for the checksum.
+        """
+        apart = self.part and other.part and self.part[0] == other.part[0] and self.part[1] != other.part[1]
+        if self.files & other.files and not apart:
+            return True
+        if apart and self.part and json.loads(self.part[0])["by"] == "event_number":
             return False
-        return not (self.part and other.part and self.part[0] == other.part[0] and self.part[1] != other.part[1])
+        pairs = ((self.ends[end], other.ends[end]) for end in self.ends.keys() & other.ends.keys())
+        return any(a != b and (elsewhere or there) for (a, elsewhere), (b, there) in pairs)
 
 
 def refuse_shared(
@@ -80,7 +93,7 @@ def _sizes(inputs: Sequence[InputFile], split: str) -> set[int]:
         if origin:
             found.update(source["bytes"] for source in origin["sources"])
         else:
-            found.add(identify(file).bytes if file.url else file.path.stat().st_size)
+            found.add(size_of(file))
     return found
 
 
@@ -117,15 +130,18 @@ def seen_in_training(
 
 def _described(item: Mapping[str, Any]) -> _Jets:
     """What ``run.json`` or `origin_of` say of an input."""
-    files = frozenset(source["sha256"] for source in item.get("sources", [item]))
+    sources = item.get("sources", [item])
+    files = frozenset(source["sha256"] for source in sources)
+    ends = {source["ends"]: (source["sha256"], is_address(source["path"])) for source in sources if source.get("ends")}
     part = (item["split_rule"], item["split"]) if item.get("split_rule") else None
-    return _Jets(files, part, item.get("role", "train"))
+    return _Jets(files, ends, part, item.get("role", "train"))
 
 
 def _judged(file: InputFile, split: str, sizes: set[int]) -> _Jets:
     origin = origin_of(file, split)
     if origin:
         return _described(origin)
-    if file.url is None and file.path.stat().st_size not in sizes:
+    if size_of(file) not in sizes:
         return _Jets(frozenset())  # and no need to read it all
-    return _Jets(frozenset({identify(file).sha256}))
+    known = identify(file)
+    return _Jets(frozenset({known.sha256}), {known.ends: (known.sha256, bool(file.url))})

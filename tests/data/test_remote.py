@@ -11,11 +11,14 @@ import pytest
 from jettag.data.card import load_card
 from jettag.data.identity import identify
 from jettag.data.network import judge, shown
+from jettag.data.opening import expand_data
 from jettag.data.prepare import Preparation, prepare
 from jettag.data.read import expand_inputs, read_table
 from jettag.data.root import write_tree
 from jettag.data.source import chunks, open_source
 from jettag.errors import DataError, ResourceError, UsageError
+from jettag.runs.seen import seen_in_training
+from jettag.training.run_directory import describe_inputs
 
 from .make import make_columns
 from .serve import serving
@@ -273,6 +276,7 @@ def contents(out):
 
 def test_prepare_goes_on_after_the_network_went_away(server, tmp_path, monkeypatch):
     monkeypatch.setenv("JETTAG_REMOTE_TRIES", "2")
+    monkeypatch.setattr("jettag.data.identity.END", 1024)  # these files are small
     server.headers["ETag"] = '"one"'
     files = expand_inputs([f"{server.url}/*.root"])
     out, chosen = tmp_path / "out", Preparation(shard_jets=40)
@@ -306,3 +310,40 @@ def test_two_workers_prepare_from_addresses_what_one_does(server, tmp_path):
     two = prepare(files, CARD, tmp_path / "two", Preparation(shard_jets=40), workers=2)
     assert one == two
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize("split_by", ["entry", "event_number"])
+def test_copies_here_and_at_addresses_are_known_to_be_the_same(server, tmp_path, split_by):
+    """Splits by event number are those of every copy; others ask for the checksum, which copies have not in common."""
+    urls = [f"{server.url}/{name}.root" for name in ("QCD", "Tbqq")]
+    paths = [server.folder / f"{name}.root" for name in ("QCD", "Tbqq")]
+    chosen = Preparation(features="jetclass_full", shard_jets=50, split_by=split_by, fractions=(0.5, 0.25, 0.25))
+    for twice in ([urls[0], paths[0]], [paths[0], urls[0]], [f"{urls[0]}?a=1", f"{urls[0]}?b=2"]):
+        with pytest.raises(DataError, match=r"the same content as .*QCD.root"):
+            prepare(expand_inputs(twice), CARD, tmp_path / "twice", chosen)
+    prepare(expand_inputs(urls), CARD, tmp_path / "of-urls", chosen)
+    prepare(expand_inputs(paths), CARD, tmp_path / "of-paths", chosen)
+
+    def warned(trained, judged):
+        facts = {"inputs": describe_inputs(expand_data([trained]))}
+        return bool(seen_in_training("it", facts, expand_data([judged])))
+
+    assert warned(urls[0], paths[0])
+    assert warned(paths[0], urls[0])
+    assert warned(urls[0], f"{urls[0]}?a=1")
+    assert not warned(urls[0], paths[1])
+    assert warned(tmp_path / "of-urls", paths[0])
+    for one, other in (("of-urls", "of-paths"), ("of-paths", "of-urls")):
+        assert warned(tmp_path / one, tmp_path / other / "train")
+        assert warned(tmp_path / one, tmp_path / other) == (split_by == "entry")
+        assert not warned(tmp_path / one, tmp_path / one)
+
+
+def test_files_here_that_begin_and_end_alike_are_not_taken_for_copies(tmp_path, monkeypatch):
+    monkeypatch.setattr("jettag.data.identity.END", 4)
+    for name, content in (("a", b"headfirst.tail"), ("b", b"headother.tail")):
+        (tmp_path / f"{name}.root").write_bytes(content)
+    one, other = expand_inputs([tmp_path / "a.root", tmp_path / "b.root"])
+    assert identify(one).ends == identify(other).ends
+    assert seen_in_training("it", {"inputs": describe_inputs([one])}, [one])
+    assert not seen_in_training("it", {"inputs": describe_inputs([one])}, [other])
