@@ -11,7 +11,7 @@ from jettag.data.inputs import InputFile
 from jettag.data.network import shown
 from jettag.data.remote import Remote
 
-__all__ = ["Identity", "file_sha256", "identify", "size_of"]
+__all__ = ["Identity", "file_ends", "file_sha256", "identify", "size_of"]
 
 END = 1 << 14  # bytes
 
@@ -52,9 +52,13 @@ def identify(file: InputFile) -> Identity:
         return Identity(shown(file.url), size, known, ends, tag)
     path = file.manifest
     size = path.stat().st_size
-    with path.open("rb") as stream:
-        ends = _ends(size, lambda start, stop: os.pread(stream.fileno(), stop - start, start))
-    return Identity(str(path.resolve()), size, file_sha256(path), ends)
+    return Identity(str(path.resolve()), size, file_sha256(path), file_ends(path))
+
+
+def file_ends(path: Path) -> str:
+    """``ends`` of an `Identity`."""
+    with path.open("rb") as file:
+        return _ends(path.stat().st_size, lambda start, stop: os.pread(file.fileno(), stop - start, start))
 
 
 def size_of(file: InputFile) -> int:

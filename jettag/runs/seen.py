@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jettag.data.identity import identify, size_of
+from jettag.data.identity import file_ends, identify, size_of
 from jettag.data.opening import origin_of
 from jettag.data.read import InputFile
 from jettag.data.remote import is_address
@@ -109,7 +109,7 @@ def seen_in_training(
         split: of prepared directories that name none.
     """
     known = facts.get("inputs", [])
-    trained = [_described(item) for item in known]
+    trained = [_described(item, look=any(file.url for file in inputs)) for item in known]
     if not any(jets.role == "val" for jets in trained):
         # A run on a prepared directory was chosen by the directory's own val split.
         trained += [replace(jets, role="val", part=(jets.part[0], "val")) for jets in trained if jets.part]
@@ -128,13 +128,23 @@ def seen_in_training(
     return notes
 
 
-def _described(item: Mapping[str, Any]) -> _Jets:
-    """What ``run.json`` or `origin_of` say of an input."""
+def _described(item: Mapping[str, Any], *, look: bool = False) -> _Jets:
+    """What ``run.json`` or `origin_of` say of an input, and what files that are still there say if we ``look``."""
     sources = item.get("sources", [item])
     files = frozenset(source["sha256"] for source in sources)
-    ends = {source["ends"]: (source["sha256"], is_address(source["path"])) for source in sources if source.get("ends")}
+    known = ((source.get("ends") or (_ends(source) if look else ""), source) for source in sources)
+    ends = {end: (source["sha256"], is_address(source["path"])) for end, source in known if end}
     part = (item["split_rule"], item["split"]) if item.get("split_rule") else None
     return _Jets(files, ends, part, item.get("role", "train"))
+
+
+def _ends(source: Mapping[str, Any]) -> str:
+    """Of a file here, where it is still there as it was; empty otherwise."""
+    path = Path(source["path"])
+    try:
+        return file_ends(path) if path.stat().st_size == source["bytes"] else ""
+    except OSError:  # an address, too
+        return ""
 
 
 def _judged(file: InputFile, split: str, sizes: set[int]) -> _Jets:

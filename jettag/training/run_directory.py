@@ -103,9 +103,13 @@ def open_run(run: Path, *, resume: bool) -> bool:
 def describe_inputs(files: Sequence[InputFile], role: str = "train") -> list[dict[str, Any]]:
     """Path or address, size, checksum (`jettag.data.identity.Identity`) and role (train or val) of each input.
 
-    Of an address also its tag, where the server gives one; of a prepared directory the split and the files behind it.
+    Of an address also its ends and its tag, where the server gives them; of a prepared directory the split and the
+    files behind it.
     """
     known = [{key: value for key, value in asdict(identify(file)).items() if value != ""} for file in files]
+    for file, facts in zip(files, known, strict=True):
+        if file.url is None:
+            del facts["ends"]
     return [{**facts, **(origin_of(file, role) or {}), "role": role} for file, facts in zip(files, known, strict=True)]
 
 
