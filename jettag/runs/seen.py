@@ -109,12 +109,13 @@ def seen_in_training(
         split: of prepared directories that name none.
     """
     known = facts.get("inputs", [])
-    trained = [_described(item, look=any(file.url for file in inputs)) for item in known]
+    sizes = {source["bytes"] for item in known for source in item.get("sources", [item])}
+    judged = [(file, _judged(file, split, sizes)) for file in inputs]
+    elsewhere = any(there for _, jets in judged for _, there in jets.ends.values())
+    trained = [_described(item, look=elsewhere) for item in known]
     if not any(jets.role == "val" for jets in trained):
         # A run on a prepared directory was chosen by the directory's own val split.
         trained += [replace(jets, role="val", part=(jets.part[0], "val")) for jets in trained if jets.part]
-    sizes = {source["bytes"] for item in known for source in item.get("sources", [item])}
-    judged = [(file, _judged(file, split, sizes)) for file in inputs]
     notes = []
     for role, said in SAID.items():
         mine = [jets for jets in trained if jets.role == role]
@@ -154,4 +155,5 @@ def _judged(file: InputFile, split: str, sizes: set[int]) -> _Jets:
     if size_of(file) not in sizes:
         return _Jets(frozenset())  # and no need to read it all
     known = identify(file)
-    return _Jets(frozenset({known.sha256}), {known.ends: (known.sha256, bool(file.url))})
+    ends = {known.ends: (known.sha256, bool(file.url))} if known.ends else {}
+    return _Jets(frozenset({known.sha256}), ends)

@@ -25,6 +25,8 @@ from jettag.data.remote import Remote
 from jettag.data.root import write_tree
 from jettag.data.source import open_source
 from jettag.errors import DataError, ResourceError
+from jettag.runs.seen import refuse_shared, seen_in_training
+from jettag.training.run_directory import describe_inputs
 
 from .make import make_columns
 from .serve import serving
@@ -103,6 +105,10 @@ def test_another_version_is_fetched_anew(server):
     file = expand_inputs([f"{server.url}/QCD.root"])[0]
     before = identify(file)
     assert before.bytes == (server.folder / "QCD.root").stat().st_size
+    shutil.copy(server.folder / "QCD.root", server.folder / "other.root")
+    other = expand_inputs([f"{server.url}/other.root"])
+    assert not seen_in_training("it", {"inputs": describe_inputs([file])}, other)
+    refuse_shared([file], other, "--data")
     assert not server.whole  # to know a file it need not be fetched
     one = read(file.url)
     server.headers["ETag"] = '"two"'

@@ -332,7 +332,9 @@ def test_copies_here_and_at_addresses_are_known_to_be_the_same(server, tmp_path,
     assert warned(paths[0], urls[0])
     assert warned(urls[0], f"{urls[0]}?a=1")
     assert not warned(urls[0], paths[1])
-    assert warned(tmp_path / "of-urls", paths[0])
+    for one, other in ((tmp_path / "of-urls", paths[0]), (tmp_path / "of-paths", urls[0])):
+        assert warned(one, other)
+        assert warned(other, one)
     for one, other in (("of-urls", "of-paths"), ("of-paths", "of-urls")):
         assert warned(tmp_path / one, tmp_path / other / "train")
         assert warned(tmp_path / one, tmp_path / other) == (split_by == "entry")
