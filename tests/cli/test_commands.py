@@ -298,7 +298,7 @@ def test_a_closed_pipe_is_no_error(command):
 
 @pytest.fixture
 def broken(monkeypatch):
-    """Have a function of `jettag.run` be a defect."""
+    """Have a function of `jettag` be a defect."""
 
     def boom(*_args, **_kwargs):
         raise RuntimeError("boom")
@@ -320,7 +320,7 @@ FILES = ["--background", "x.root", "--signal", "x.root", "--test", "x.root"]
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("run.evaluate", ["eval", "run", "--data", "x.root"]),
+        ("runs.inference.evaluate", ["eval", "run", "--data", "x.root"]),
         ("run.load_recipe", ["scan", "labels", "--data", "x.root", "--test", "x.root"]),
         ("run.weak_study", ["weak", "iad", "--fraction", "0.1", *FILES]),
         ("run.weak_study", ["weak", "scan", *FILES]),

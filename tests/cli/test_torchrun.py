@@ -67,9 +67,9 @@ def test_what_cannot_be_sharded_is_told_before_jets_are_read(words, module, file
 
     monkeypatch.setattr(holding, "join", lambda: contextlib.nullcontext(Two(0, 2)))
     monkeypatch.setattr(module, "open_tables", read)
-    sharded = ["--set", "training.parallel=fsdp", "--set", "training.compile=true"]
+    sharded = ["--set", "training.parallel=fsdp", "--set", "training.optimizer=lion"]
     data = ["--data", files / "train" / "*.root", "--card", "jetclass"]
     code, _, err = jettag(*words.split(), *data, *sharded, "--out", tmp_path / "run")
     assert code == 3
-    assert "compiled blocks cannot be sharded" in err.splitlines()[-1]
+    assert "optimizer lion cannot be sharded" in err.splitlines()[-1]
     assert not (tmp_path / "run" / "recipe.yaml").exists()
