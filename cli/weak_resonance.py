@@ -126,8 +126,7 @@ def _flow(text: str, epochs: int) -> "FlowSettings":
     Raises:
         UsageError: it is not.
     """
-    with loading():
-        from jettag import run
+    from jettag import run
 
     transforms, _, hidden = text.partition("x")
     if not (transforms.isdigit() and hidden.isdigit() and int(transforms) and int(hidden)):
